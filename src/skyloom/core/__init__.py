@@ -1,0 +1,1 @@
+"""What flows through Skyloom: images, cubes, spectra, labels, PSFs, noise and provenance."""

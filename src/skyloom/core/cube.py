@@ -1,0 +1,128 @@
+"""`Cube`: a spectrum for every pixel, with errors, correlation, PSF and LSF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from skyloom.core.image import Mode, as_float, check_correlation, check_planes
+from skyloom.core.provenance import Step
+from skyloom.core.psf import PSF
+from skyloom.core.units import parse_unit
+from skyloom.errors import InputError, ShapeError
+
+__all__ = ["Cube", "CubeCorrelation", "check_wave"]
+
+Array = NDArray[Any]
+
+
+class CubeCorrelation(NamedTuple):
+    """Noise autocorrelation of a cube, taken as separable; None: independent along these axes."""
+
+    spatial: NDArray[np.float64] | None
+    spectral: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cube:
+    """A calibrated integral-field cube with its uncertainties.
+
+    Parameters
+    ----------
+    data : (n_wave, ny, nx) float array, in ``unit``
+    variance : (n_wave, ny, nx) float array, in ``unit``**2
+    mask : (n_wave, ny, nx) bool array
+        True = unusable.
+    unit : astropy unit or str
+    wcs : astropy.wcs.WCS or None
+        Celestial WCS of the spatial axes (or the three-dimensional one of the file).
+    wave : (n_wave,) float64 array
+        Wavelengths of the channel centres in A, ascending.
+    medium : {"air", "vacuum"}
+        What ``wave`` is measured in.
+    lsf : float, (n_wave,) or (n_wave, ny, nx) array, optional
+        Standard deviation of the line-spread function in A.
+    psf, flags, modes, meta, history
+        As for `skyloom.Image`.
+    correlation : CubeCorrelation, optional
+        Spatial (2-D) and spectral (1-D) autocorrelation of the noise.
+
+    Raises
+    ------
+    ShapeError, InputError
+        As for `skyloom.Image`; also for a wavelength axis of another length or not ascending, and an unknown medium.
+    """
+
+    data: Array
+    variance: Array
+    mask: NDArray[np.bool_]
+    unit: u.UnitBase
+    wcs: WCS | None
+    wave: NDArray[np.float64]
+    medium: str
+    lsf: float | NDArray[np.float64] | None = None
+    psf: PSF | None = None
+    correlation: CubeCorrelation | None = None
+    flags: NDArray[np.uint16] | None = None
+    modes: tuple[Mode, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    history: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", parse_unit(self.unit))
+        object.__setattr__(self, "data", as_float(self.data, "data"))
+        object.__setattr__(self, "variance", as_float(self.variance, "variance"))
+        mask = np.zeros(self.data.shape, bool) if self.mask is None else np.asarray(self.mask, dtype=bool)
+        object.__setattr__(self, "mask", mask)
+        if self.flags is not None:
+            object.__setattr__(self, "flags", np.asarray(self.flags, dtype=np.uint16))
+        object.__setattr__(self, "modes", tuple(Mode(*mode) for mode in self.modes))
+        if self.data.ndim != 3:
+            raise ShapeError(f"data has {self.data.ndim} dimensions; a Cube has 3 (wave, y, x)", field="data")
+        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+        object.__setattr__(self, "wave", check_wave(self.wave, self.data.shape[0], self.medium))
+        if self.correlation is not None:
+            object.__setattr__(self, "correlation", _check_separable(CubeCorrelation(*self.correlation)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n_wave, ny, nx)."""
+        n_wave, ny, nx = self.data.shape
+        return n_wave, ny, nx
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """True where the voxel is usable."""
+        return ~self.mask
+
+    def evolve(self, step: Step | None = None, **changes: Any) -> Cube:
+        """Return a new cube with ``changes`` made and ``step`` added to the history."""
+        if step is not None:
+            changes["history"] = (*changes.get("history", self.history), step)
+        changed: Cube = replace(self, **changes)
+        return changed
+
+
+def _check_separable(correlation: CubeCorrelation) -> CubeCorrelation:
+    spatial, spectral = correlation
+    return CubeCorrelation(
+        None if spatial is None else check_correlation(spatial, ndim=2),
+        None if spectral is None else check_correlation(spectral, ndim=1),
+    )
+
+
+def check_wave(wave: object, n_wave: int, medium: str) -> NDArray[np.float64]:
+    """Return a wavelength axis as float64 after checking its length, order and medium."""
+    axis = np.asarray(wave, dtype=np.float64)
+    if axis.shape != (n_wave,):
+        raise ShapeError(f"wave has shape {axis.shape}; expected ({n_wave},)", field="wave")
+    if not np.all(np.isfinite(axis)) or np.any(np.diff(axis) <= 0):
+        raise InputError("wavelengths must be finite and ascending", field="wave")
+    if medium not in ("air", "vacuum"):
+        raise InputError(f"medium is {medium!r}; expected 'air' or 'vacuum'", field="medium")
+    return axis

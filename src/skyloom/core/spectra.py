@@ -1,0 +1,108 @@
+"""`Spectra`: many spectra on one wavelength axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
+
+from skyloom.core.cube import check_wave
+from skyloom.core.image import Mode, as_float, check_correlation, check_planes
+from skyloom.core.provenance import Step
+from skyloom.core.units import parse_unit
+from skyloom.errors import ShapeError
+
+__all__ = ["Spectra"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectra:
+    """Spectra that share a wavelength axis.
+
+    Parameters
+    ----------
+    data : (n, n_wave) float array, in ``unit``
+    variance : (n, n_wave) float array, in ``unit``**2
+    mask : (n, n_wave) bool array
+        True = unusable.
+    unit : astropy unit or str
+    wave : (n_wave,) float64 array
+        Wavelengths of the channel centres in A, ascending.
+    medium : {"air", "vacuum"}
+        What ``wave`` is measured in.
+    lsf : float, (n_wave,) or (n, n_wave) array, optional
+        Standard deviation of the line-spread function in A.
+    correlation : (k,) or (n_wave, k) float array, optional
+        Noise autocorrelation over k (odd) lags in channels, 1 in the middle; one for all wavelengths, or a band of
+        lags per wavelength. None: independent.
+    flags, modes, meta, history
+        As for `skyloom.Image`.
+
+    Raises
+    ------
+    ShapeError, InputError
+        As for `skyloom.Cube`.
+    """
+
+    data: Array
+    variance: Array
+    mask: NDArray[np.bool_]
+    unit: u.UnitBase
+    wave: NDArray[np.float64]
+    medium: str
+    lsf: float | NDArray[np.float64] | None = None
+    correlation: NDArray[np.float64] | None = None
+    flags: NDArray[np.uint16] | None = None
+    modes: tuple[Mode, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    history: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", parse_unit(self.unit))
+        object.__setattr__(self, "data", as_float(self.data, "data"))
+        object.__setattr__(self, "variance", as_float(self.variance, "variance"))
+        mask = np.zeros(self.data.shape, bool) if self.mask is None else np.asarray(self.mask, dtype=bool)
+        object.__setattr__(self, "mask", mask)
+        if self.flags is not None:
+            object.__setattr__(self, "flags", np.asarray(self.flags, dtype=np.uint16))
+        object.__setattr__(self, "modes", tuple(Mode(*mode) for mode in self.modes))
+        if self.data.ndim != 2:
+            raise ShapeError(f"data has {self.data.ndim} dimensions; Spectra have 2 (n, wave)", field="data")
+        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+        object.__setattr__(self, "wave", check_wave(self.wave, self.data.shape[1], self.medium))
+        if self.correlation is not None:
+            object.__setattr__(self, "correlation", _check_lags(self.correlation, self.data.shape[1]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n_wave)."""
+        n, n_wave = self.data.shape
+        return n, n_wave
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """True where the voxel is usable."""
+        return ~self.mask
+
+    def evolve(self, step: Step | None = None, **changes: Any) -> Spectra:
+        """Return new spectra with ``changes`` made and ``step`` added to the history."""
+        if step is not None:
+            changes["history"] = (*changes.get("history", self.history), step)
+        changed: Spectra = replace(self, **changes)
+        return changed
+
+
+def _check_lags(correlation: object, n_wave: int) -> NDArray[np.float64]:
+    lags = np.asarray(correlation, dtype=np.float64)
+    if lags.ndim == 1:
+        return check_correlation(lags, ndim=1)
+    if lags.ndim != 2 or lags.shape[0] != n_wave or lags.shape[1] % 2 == 0:
+        raise ShapeError(
+            f"correlation has shape {lags.shape}; expected (k,) or ({n_wave}, k) with k odd", field="correlation"
+        )
+    return lags
