@@ -1,0 +1,77 @@
+"""What a recipe hands back: its products, what failed and why, and which science checks it passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from skyloom.report.model import Check
+
+
+class ExitCode(IntEnum):
+    """What the command line ends with."""
+
+    DONE = 0
+    INTERNAL_ERROR = 1
+    BAD_INPUT = 2
+    CHECK_FAILED = 3
+    ITEMS_FAILED = 4
+
+
+class Progress(Protocol):
+    """Called by a recipe each time an item is finished."""
+
+    def __call__(self, item: str, done: int, total: int) -> None:
+        """Item ``item`` is finished: the ``done``-th of ``total``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """An item that could not be done; the others were."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    recipe : str
+        Name of the recipe.
+    directory : Path
+        Where the products are.
+    products : tuple of Path
+        Every file written, or found finished by an earlier run.
+    resumed : int
+        How many items had been finished by an earlier run.
+    failures : tuple of ItemFailure
+        Items that could not be done.
+    checks : tuple of Check
+        The science checks, passed or not.
+    report : Path or None
+        The HTML report.
+    """
+
+    recipe: str
+    directory: Path
+    products: tuple[Path, ...]
+    resumed: int = 0
+    failures: tuple[ItemFailure, ...] = ()
+    checks: tuple[Check, ...] = field(default=())
+    report: Path | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Failed items weigh more than failed checks, since what failed could not be checked at all."""
+        if self.failures:
+            return ExitCode.ITEMS_FAILED
+        if not all(check.passed for check in self.checks):
+            return ExitCode.CHECK_FAILED
+        return ExitCode.DONE
