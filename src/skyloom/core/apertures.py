@@ -25,7 +25,7 @@ def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) ->
     Returns
     -------
     (ny, nx) float64 array
-        Area of the overlap, 0 to 1, exact to rounding.
+        Area of the overlap, 0 to 1, exact to 1e-8.
 
     Notes
     -----
