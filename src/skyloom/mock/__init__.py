@@ -1,0 +1,1 @@
+"""A galaxy with known truth, observed by every instrument."""
