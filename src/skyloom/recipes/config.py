@@ -219,8 +219,12 @@ class Settings(BaseModel):
     """Keys that the file may hold although the model has no such field."""
 
     @classmethod
-    def locate(cls, location: list[int | str], values: Mapping[str, Any]) -> list[int | str]:
-        """Where in the file a problem found at ``location`` was written; models that move values say so."""
+    def locate(
+        cls,
+        location: list[int | str],
+        values: Mapping[str, Any],  # noqa: ARG003  # for models that override this
+    ) -> list[int | str]:
+        """Tell where in the file a problem found at ``location`` was written; models that move values know."""
         return location
 
 
@@ -229,8 +233,10 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)
-        both_blocks = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(old, value) if both_blocks else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -311,7 +317,9 @@ def validate(
         if len(problems) == 1:
             field, message = problems[0]
             raise ConfigError(message, source=source, field=field or None) from error
-        lines = "".join(f"\n  {field}: {message}" if field else f"\n  {message}" for field, message in problems)
+        lines = "".join(
+            f"\n  {field}: {message}" if field else f"\n  {message}" for field, message in problems
+        )
         raise ConfigError(f"{len(problems)} problems{lines}", source=source) from error
 
 

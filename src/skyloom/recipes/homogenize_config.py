@@ -41,7 +41,7 @@ def _to_mapping(value: Any) -> Any:
         double = sorted({str(name) for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"named twice: {', '.join(double)}")
-        return dict.fromkeys(names, {})
+        return {name: {} for name in names}
     if isinstance(value, Mapping):
         return {_to_text(key): {} if item is None else item for key, item in value.items()}
     return value
@@ -138,7 +138,9 @@ class TargetGrid(Settings):
     size_arcsec: Annotated[tuple[Positive, Positive], BeforeValidator(_to_pair)] | None = Field(
         None, description="side, or [height, width]; default: what the reference image covers"
     )
-    centre: SkyPosition | None = Field(None, description="[ra, dec] in degrees; default: of the reference image")
+    centre: SkyPosition | None = Field(
+        None, description="[ra, dec] in degrees; default: of the reference image"
+    )
 
 
 def _block_or_name(value: Any) -> str:
@@ -161,7 +163,9 @@ class SegmentationSettings(Settings):
     """The map of labels that tells which pixels belong to an object."""
 
     pattern: FilePattern
-    keep: Labels = Field(("centre",), description="the labels of the object; centre: that of the central pixel")
+    keep: Labels = Field(
+        ("centre",), description="the labels of the object; centre: that of the central pixel"
+    )
     dilation_arcsec: NotNegative = 0.2
 
 
@@ -182,7 +186,9 @@ class SkySettings(Settings):
     pattern: FilePattern | None = Field(None, description="text file: the level, and its error where known")
     value: float | None = Field(None, description="in the unit of the image")
     value_error: NotNegative | None = None
-    grow_arcsec: NotNegative | None = Field(None, description="how far sources are grown; default: by the PSF")
+    grow_arcsec: NotNegative | None = Field(
+        None, description="how far sources are grown; default: by the PSF"
+    )
     mesh_arcsec: Positive | None = Field(None, description="side of a mesh cell")
 
     @model_validator(mode="after")
@@ -322,7 +328,9 @@ class HomogenizeConfig(Settings):
         if self.objects != "all":
             return tuple(self.objects)
         band = self.bands[self.reference_band]
-        pattern = fill_pattern(band.images.pattern, _band_fields(self.reference_band, band) | {"object": "\0"})
+        pattern = fill_pattern(
+            band.images.pattern, _band_fields(self.reference_band, band) | {"object": "\0"}
+        )
         expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
         expression = expression.replace("\0", "(?P<object>[^/]+)", 1).replace("\0", "(?P=object)")
         paths = _glob(pattern.replace("\0", "*"))

@@ -1,0 +1,223 @@
+"""The command line: read the arguments, call a recipe, end with an exit code that says how it went.
+
+Nothing heavy is imported before a command runs, so that ``skyloom --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from skyloom._version import __version__
+from skyloom.errors import InputError
+from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
+from skyloom.recipes.result import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skyloom.recipes.result import Progress, RunResult
+
+
+class _Commands(TyperGroup):
+    """Bad input ends with one message and exit code 2; anything else that escapes is a bug and shows itself."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; turn `InputError` into a message unless ``--debug`` was given."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+            typer.echo(str(error), err=True)
+            ctx.exit(int(ExitCode.BAD_INPUT))
+
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  internal error
+  2  bad input: one message says what and where
+  3  finished, but a science check failed
+  4  finished, but some items failed; each is listed with its reason
+"""
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=f"""\b
+Examples:
+  skyloom demo                                  see it work on a mock galaxy
+  skyloom inspect image.fits                    what Skyloom sees in a file
+  skyloom init homogenize > homogenize.yaml     a commented configuration
+  skyloom run homogenize.yaml --workers 2
+
+{EXIT_CODES}""",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"skyloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of bad input, too.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Weave images and spectra of galaxies into maps with errors you can trust."""
+
+
+@app.command(
+    epilog=f"""\b
+Examples:
+  skyloom run homogenize.yaml
+  skyloom run homogenize.yaml --set sky.method=mesh --set 'objects=[37, 912]'
+  skyloom run homogenize.yaml --out results --workers 2
+
+A run that was interrupted goes on where it stopped: finished items are kept unless --overwrite is given.
+
+{EXIT_CODES}"""
+)
+def run(
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG.yaml", help="A YAML file; 'skyloom init' writes one to start from."),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value, such as target.psf=f160w. Repeatable."
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes on this machine.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A running Dask scheduler to work on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the products.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished items again.")] = False,
+) -> None:
+    """Run the recipe that a configuration describes."""
+    recipe = recipe_of(config)
+    overrides = list(settings or ())
+    if workers is not None:
+        overrides.append(f"workers={workers}")
+    if out is not None:
+        overrides.append(f"output.directory={json.dumps(str(out.resolve()))}")
+    loaded = recipe.load_config(config, overrides)
+    function = recipe.load_function()
+    with _progress_bar() as progress:
+        result = function(loaded, scheduler=scheduler, overwrite=overwrite, progress=progress)
+    _finish(result)
+
+
+@app.command(
+    epilog=f"""\b
+Examples:
+  skyloom init homogenize > homogenize.yaml
+  skyloom init homogenize --out homogenize.yaml
+
+\b
+Recipes:
+{chr(10).join(f"  {recipe.name:12}{recipe.summary}" for recipe in RECIPES.values())}
+"""
+)
+def init(
+    recipe: Annotated[str, typer.Argument(metavar="|".join(RECIPES), help="Name of the recipe.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented configuration."""
+    text = recipe_named(recipe).template()
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists() and not overwrite:
+        raise InputError("exists already", source=out, remedy="give --overwrite to replace it")
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as progress
+    """A bar on a terminal, one line per item elsewhere (both on stderr)."""
+
+    def __enter__(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        console = _console(stderr=True)
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.bar.start()
+        task = self.bar.add_task("starting", total=None)
+
+        def progress(item: str, done: int, total: int) -> None:
+            if console.is_terminal:
+                self.bar.update(task, description=item, completed=done, total=total)
+            else:
+                typer.echo(f"{done}/{total} {item}", err=True)
+
+        return progress
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+def _finish(result: RunResult) -> None:
+    """Tell what came of a run, and end with its exit code."""
+    from rich.markup import escape
+
+    console = _console()
+    done = f" ({result.resumed} items from an earlier run)" if result.resumed else ""
+    console.print(
+        f"[bold]{result.recipe}[/]: {len(result.products)} files{done} in {escape(str(result.directory))}"
+    )
+    if result.report is not None:
+        console.print(f"report: {escape(str(result.report))}")
+    failed = [check for check in result.checks if not check.passed]
+    if result.checks:
+        console.print(f"science checks: {len(result.checks) - len(failed)} passed, {len(failed)} failed")
+    for check in failed:
+        verdict = f"{check.item}: {check.name} is {check.value:.4g}, not {check.bounds}"
+        console.print(f"  [yellow]check failed[/] {escape(verdict)}")
+    for failure in result.failures:
+        console.print(f"  [red]failed[/] {escape(failure.item)}: {escape(failure.reason)}")
+    if result.exit_code:
+        raise typer.Exit(int(result.exit_code))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="skyloom")
+
+
+if __name__ == "__main__":
+    main()
