@@ -18,6 +18,7 @@ from scipy import fft
 from skyloom.core.image import Image, check_correlation
 from skyloom.core.labels import as_labels
 from skyloom.core.provenance import step
+from skyloom.core.resampling_noise import resample_covariance
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.regions import pair_variances
 
@@ -112,73 +113,6 @@ def convolve_correlation(kernel: ArrayLike, correlation: ArrayLike | None = None
     return truncate_correlation(spectrum / gain), positive * (gain / positive.sum())
 
 
-def _triangle(x: Float) -> Float:
-    return np.maximum(0.0, 1.0 - np.abs(x))
-
-
-def _cubic_bspline(x: Float) -> Float:
-    """Triangle star triangle."""
-    r = np.abs(x)
-    inner = 2.0 / 3.0 - r**2 + 0.5 * r**3
-    outer = np.maximum(2.0 - r, 0.0) ** 3 / 6.0
-    return np.asarray(np.where(r < 1.0, inner, outer))
-
-
-def lanczos3(x: ArrayLike) -> Float:
-    """Lanczos kernel of three lobes, not normalised."""
-    r = np.asarray(x, dtype=np.float64)
-    return np.asarray(np.where(np.abs(r) < 3.0, np.sinc(r) * np.sinc(r / 3.0), 0.0))
-
-
-def _lanczos3_star(x: Float) -> Float:
-    """Autocorrelation of the Lanczos-3 kernel, interpolated in a fine table."""
-    table_x, table = _lanczos3_table()
-    return np.asarray(np.interp(np.abs(x), table_x, table, right=0.0))
-
-
-_TABLES: dict[str, tuple[Float, Float]] = {}
-
-
-def _lanczos3_table(step_size: float = 1.0 / 256.0) -> tuple[Float, Float]:
-    if "lanczos3" not in _TABLES:
-        kernel = lanczos3(np.arange(-3.0, 3.0 + step_size / 2, step_size))
-        kernel /= kernel.sum() * step_size
-        star = np.correlate(kernel, kernel, mode="full") * step_size
-        half = star[star.size // 2 :]
-        _TABLES["lanczos3"] = np.arange(half.size) * step_size, half
-    return _TABLES["lanczos3"]
-
-
-def _kernel_star(name: str, matrix: Float, x: Float, y: Float) -> Float:
-    """Autocorrelation of an interpolation kernel at offsets (x, y) in input pixels, averaged over phases."""
-    if name == "bilinear":
-        return _cubic_bspline(x) * _cubic_bspline(y)
-    if name == "lanczos3":
-        return _lanczos3_star(x) * _lanczos3_star(y)
-    if name == "area":
-        return _area_star(matrix, x, y)
-    raise InputError(f"{name!r} is no interpolation kernel", remedy="use bilinear, lanczos3 or area")
-
-
-def _area_star(matrix: Float, x: Float, y: Float, order: int = 6) -> Float:
-    """Autocorrelation of the area-overlap kernel: output pixel star itself, convolved with an input pixel's.
-
-    The output pixel is the parallelogram of ``matrix``; its autocorrelation is a product of triangles in output
-    coordinates. The integral over the input pixel's triangle product is done by Gauss-Legendre panels.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(order)
-    panels = np.concatenate([nodes / 4 + centre for centre in (-0.75, -0.25, 0.25, 0.75)])
-    panel_weights = np.tile(weights / 4, 4) * _triangle(panels)
-    inverse = np.linalg.inv(matrix)
-    total = np.zeros(np.broadcast(x, y).shape)
-    for v, weight_v in zip(panels, panel_weights, strict=True):
-        for w, weight_w in zip(panels, panel_weights, strict=True):
-            a = inverse[0, 0] * (x - v) + inverse[0, 1] * (y - w)
-            b = inverse[1, 0] * (x - v) + inverse[1, 1] * (y - w)
-            total += weight_v * weight_w * _triangle(a) * _triangle(b)
-    return np.asarray(total / abs(np.linalg.det(matrix)))
-
-
 def resample_correlation(
     method: str, matrix: ArrayLike, correlation: ArrayLike | None = None, phases: ArrayLike | None = None
 ) -> tuple[Float, float]:
@@ -193,7 +127,7 @@ def resample_correlation(
     correlation : (k, k) array, optional
         Autocorrelation of the noise before; None: white.
     phases : (n, 2) array, optional
-        Sub-pixel positions (x, y) of the output pixels in the input grid, when only these occur (a pure shift, a
+        Positions (x, y) of output pixels in the input grid, when only their fractions occur (a pure shift, a
         rational scale); None: all occur alike.
 
     Returns
@@ -209,70 +143,13 @@ def resample_correlation(
     pixels d apart, averaged over the sub-pixel phase. The exact variance of single pixels oscillates with the phase;
     put into sums together with a mean correlation it would be wrong by up to 25 %.
     """
-    step_matrix = np.asarray(matrix, dtype=np.float64)
     rho = np.ones((1, 1)) if correlation is None else np.asarray(correlation, dtype=np.float64)
-    radius = _resampled_radius(method, step_matrix, rho)
-    axis = np.arange(-radius, radius + 1)
-    d_x, d_y = np.meshgrid(axis, axis)
-    x = step_matrix[0, 0] * d_x + step_matrix[0, 1] * d_y
-    y = step_matrix[1, 0] * d_x + step_matrix[1, 1] * d_y
-    covariance = np.zeros(x.shape)
-    if phases is None:
-        for (row, column), value in np.ndenumerate(rho):
-            if value != 0.0:
-                m_y, m_x = row - rho.shape[0] // 2, column - rho.shape[1] // 2
-                covariance += value * _kernel_star(method, step_matrix, x - m_x, y - m_y)
-    else:
-        for phase in np.atleast_2d(np.asarray(phases, dtype=np.float64)):
-            covariance += _phase_covariance(method, step_matrix, rho, phase, x, y)
-        covariance /= len(np.atleast_2d(phases))
-    covariance = 0.5 * (covariance + covariance[::-1, ::-1])
-    gain = float(covariance[radius, radius])
+    positions = None if phases is None else np.atleast_2d(np.asarray(phases, dtype=np.float64))
+    covariance = resample_covariance(method, np.asarray(matrix, dtype=np.float64), rho, positions)
+    gain = float(covariance[covariance.shape[0] // 2, covariance.shape[1] // 2])
+    if not gain > 0:
+        raise InputError(f"the resampling leaves a noise variance of {gain} times the input", field="correlation")
     return truncate_correlation(covariance / gain), gain
-
-
-def _resampled_radius(method: str, matrix: Float, rho: Float) -> int:
-    """Lags of output pixels beyond which nothing is correlated."""
-    support = {"bilinear": 2.0, "lanczos3": 6.0, "area": 1.0}.get(method, 2.0) + rho.shape[0] // 2
-    inverse = np.abs(np.linalg.inv(matrix))
-    own = 1.0 if method == "area" else 0.0
-    return int(np.ceil(max(inverse.sum(axis=1)) * support + own))
-
-
-def _phase_covariance(method: str, matrix: Float, rho: Float, phase: Float, x: Float, y: Float) -> Float:
-    """Covariance of the output pixel at ``phase`` with those at offsets (x, y), in input pixels."""
-    reach = int(np.ceil(np.abs(np.stack([x, y])).max())) + 8 + int(np.ceil(np.abs(matrix).sum()))
-    axis = np.arange(-reach, reach + 1.0)
-    reference = _stencil(method, matrix, phase[0], phase[1], axis)
-    radius = rho.shape[0] // 2
-    full = convolve_full(reference, rho)
-    smeared = full[radius : radius + reference.shape[0], radius : radius + reference.shape[1]]
-    flat = [
-        float(np.sum(_stencil(method, matrix, phase[0] + dx, phase[1] + dy, axis) * smeared))
-        for dx, dy in zip(x.ravel(), y.ravel(), strict=True)
-    ]
-    return np.array(flat).reshape(x.shape)
-
-
-def _stencil(method: str, matrix: Float, x: float, y: float, axis: Float) -> Float:
-    """Weights of the input pixels ``axis`` x ``axis`` for an output pixel at (x, y)."""
-    if method == "bilinear":
-        weights = np.outer(_triangle(axis - y), _triangle(axis - x))
-    elif method == "lanczos3":
-        weights = np.outer(lanczos3(axis - y), lanczos3(axis - x))
-    else:
-        weights = _overlap_stencil(matrix, x, y, axis)
-    return np.asarray(weights / weights.sum())
-
-
-def _overlap_stencil(matrix: Float, x: float, y: float, axis: Float, samples: int = 24) -> Float:
-    """Share of the output pixel's parallelogram at (x, y) in each input pixel, by regular sampling."""
-    fractions = (np.arange(samples) + 0.5) / samples - 0.5
-    a, b = np.meshgrid(fractions, fractions)
-    columns = np.rint(matrix[0, 0] * a + matrix[0, 1] * b + x - axis[0]).astype(int)
-    rows = np.rint(matrix[1, 0] * a + matrix[1, 1] * b + y - axis[0]).astype(int)
-    flat = np.bincount((rows * axis.size + columns).ravel(), minlength=axis.size**2).astype(np.float64)
-    return flat.reshape(axis.size, axis.size)
 
 
 def combine_correlation(variances: list[float], correlations: list[Float | None]) -> Float | None:
