@@ -47,7 +47,7 @@ def correlated_noise(
     variance : (ny, nx) array
         Variance of each pixel, >= 0.
     kernel : (k, k) array or None
-        Linear filter on a grid ``step`` times finer than the pixels; only its shape matters. None: white noise.
+        Linear filter on a grid ``step`` times finer than the pixels, of any norm. None: white noise.
     generator : numpy.random.Generator
         Source of the random numbers.
     step : int
@@ -122,8 +122,8 @@ def drizzle_kernel(ratio: float, pixfrac: float = 1.0, *, step: int = 1) -> Floa
     pixfrac : float
         Side of the drop in detector pixels, in (0, 1].
     step : int
-        Fine samples per output pixel. With 1 the filter acts on the output grid itself; larger values approach the
-        limit of infinitely many dither positions.
+        Fine samples per output pixel. With 1 the filter acts on the output grid itself; larger values approach
+        the limit of infinitely many dither positions.
 
     Returns
     -------
@@ -137,9 +137,9 @@ def drizzle_kernel(ratio: float, pixfrac: float = 1.0, *, step: int = 1) -> Floa
     Notes
     -----
     An output pixel averages the detector pixels with weights equal to the area that it shares with their drops
-    (Fruchter & Hook 2002, 10.1086/338393; their section 7 on correlated noise). Over many dithers the weight at
-    distance d is the overlap of a box of side ``ratio * pixfrac`` with a box of one output pixel. ``step=1`` keeps
-    this weight at whole pixels only, as if every drop were centred on a pixel.
+    (Fruchter & Hook 2002, 10.1086/338393; their section 7 on correlated noise). Over many dithers the weight
+    at distance d is the overlap of a box of side ``ratio * pixfrac`` with a box of one output pixel. ``step=1``
+    keeps this weight at whole pixels only, as if every drop were centred on a pixel.
     """
     if not (ratio > 0 and 0 < pixfrac <= 1 and step >= 1):
         raise InputError(
