@@ -6,7 +6,6 @@ METALLICITY; the medium is in the header of ``TEMPLATES``.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,12 @@ def write_templates(library: TemplateLibrary, path: str | Path, *, overwrite: bo
     )
     notes = [("meta", key, to_json(value, f"meta[{key!r}]")) for key, value in library.meta.items()]
     notes += [
-        ("history", _step_title(step), to_json(dict(step.parameters), step.name)) for step in library.history
+        (
+            "history",
+            made.name,
+            to_json({"version": made.version, "parameters": dict(made.parameters)}, made.name),
+        )
+        for made in library.history
     ]
     columns = zip(*notes, strict=True) if notes else ([], [], [])
     record = fits.BinTableHDU.from_columns(
@@ -91,9 +95,7 @@ def read_templates(path: str | Path) -> TemplateLibrary:
             axis, populations, record = hdus["AXIS"].data, hdus["POPULATIONS"].data, hdus["RECORD"].data
             meta = {row["NAME"]: from_json(row["VALUE"]) for row in record if row["KIND"] == "meta"}
             history = tuple(
-                Step(*json.loads(row["NAME"]), from_json(row["VALUE"]))
-                for row in record
-                if row["KIND"] == "history"
+                Step(row["NAME"], **from_json(row["VALUE"])) for row in record if row["KIND"] == "history"
             )
             return TemplateLibrary(
                 np.array(axis["WAVE"], dtype=np.float64),
@@ -112,7 +114,3 @@ def read_templates(path: str | Path) -> TemplateLibrary:
             source=path,
             remedy="give a file written by skyloom.io.templates.write_templates",
         ) from error
-
-
-def _step_title(step: Step) -> str:
-    return json.dumps([step.name, step.version])
