@@ -57,7 +57,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table to show; a column that ``name``_err accompanies is shown with its error beside it."""
+    """A table to show."""
 
     title: str
     columns: tuple[str, ...]
