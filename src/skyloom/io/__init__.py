@@ -1,0 +1,39 @@
+"""Files to core types and back: one reader per instrument, and a lossless FITS form of Skyloom's own."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skyloom.io.fits import read_product, write, write_product
+    from skyloom.io.hst import read_hst
+    from skyloom.io.registry import read, register_reader
+    from skyloom.io.segmentation import read_segmentation
+
+_HOMES = {
+    "read": "skyloom.io.registry",
+    "register_reader": "skyloom.io.registry",
+    "write": "skyloom.io.fits",
+    "write_product": "skyloom.io.fits",
+    "read_product": "skyloom.io.fits",
+    "read_hst": "skyloom.io.hst",
+    "read_segmentation": "skyloom.io.segmentation",
+}
+
+__all__ = [
+    "read",
+    "read_hst",
+    "read_product",
+    "read_segmentation",
+    "register_reader",
+    "write",
+    "write_product",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Nothing that reads files is imported before a file is read: the command line starts without it.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skyloom.io' has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""Files that are there completely, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from skyloom.errors import InputError
+
+__all__ = ["atomic_path"]
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary name in the folder of ``path``, and move what was written there to ``path`` at the end.
+
+    The file is flushed to the disk before it is renamed, so that a killed run or a crash of the machine leaves the old
+    file, or the new one, but never a part of it. After an exception nothing remains.
+
+    Parameters
+    ----------
+    path : str or path
+        Where the finished file is to be.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Yields
+    ------
+    path of the temporary file, which keeps the suffix of ``path``
+
+    Raises
+    ------
+    InputError
+        When the folder does not exist, or the file exists and ``overwrite`` is False.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise InputError(
+            f"the folder {target.parent} does not exist", source=target, remedy="create it first"
+        )
+    if target.exists() and not overwrite:
+        raise InputError(
+            "the file exists already", source=target, remedy="choose another name or pass overwrite=True"
+        )
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+        _flush(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Make the system write a file (or the entries of a folder) to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

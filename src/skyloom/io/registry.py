@@ -1,0 +1,145 @@
+"""Which reader understands a file: `read` looks into it, and never at its name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skyloom.errors import FileFormatError, InputError
+
+__all__ = ["known_instruments", "read", "register_reader"]
+
+DEFAULT_WEIGHT_KIND = "inverse_variance"
+
+
+class _Reader(NamedTuple):
+    sniff: Callable[[Any], bool]
+    read: Callable[..., Any]
+
+
+# Module and function of each reader that comes with Skyloom, in the order in which they are asked. Names only, so that
+# nothing heavy is imported before a file is read.
+_BUILT_IN: dict[str, tuple[str, str, str]] = {
+    "skyloom": ("skyloom.io.fits", "sniff", "read_skyloom"),
+    "hst": ("skyloom.io.hst", "sniff", "read_hst"),
+    "segmentation": ("skyloom.io.segmentation", "sniff", "read_segmentation"),
+    "image": ("skyloom.io.images", "sniff", "read_image"),
+}
+_REGISTERED: dict[str, _Reader] = {}
+
+
+def register_reader(name: str, sniff: Callable[[Any], bool], read: Callable[..., Any]) -> None:
+    """Teach `read` another kind of file.
+
+    Parameters
+    ----------
+    name : str
+        What ``instrument`` says to choose this reader.
+    sniff : callable
+        Given the open `astropy.io.fits.HDUList`, tells whether the file is of this kind; it should look at headers
+        only. Registered readers are asked before the built-in ones, the latest first.
+    read : callable
+        ``read(path, **options)``; takes ``weight`` and ``weight_kind`` when the errors may stand in another file.
+
+    Raises
+    ------
+    InputError
+        When the name is taken.
+    """
+    if name in known_instruments():
+        raise InputError(
+            f"there is a reader named {name!r} already", field="name", remedy="choose another name"
+        )
+    _REGISTERED[name] = _Reader(sniff, read)
+
+
+def known_instruments() -> tuple[str, ...]:
+    """Return the names of all readers."""
+    return (*_BUILT_IN, *_REGISTERED)
+
+
+def read(
+    path: str | Path,
+    *,
+    instrument: str | None = None,
+    weight: str | Path | None = None,
+    weight_kind: str = DEFAULT_WEIGHT_KIND,
+    **options: Any,
+) -> Any:
+    """Read a file into an `Image`, `Cube`, `Spectra` or `LabelMap`.
+
+    Parameters
+    ----------
+    path : str or path
+        FITS file, also compressed.
+    instrument : str, optional
+        Name of the reader; by default it is found from the headers.
+    weight : str or path, optional
+        File that holds the errors, where they are not in the same file.
+    weight_kind : {"inverse_variance", "rms", "exposure"}
+        What that file (or the WHT extension) holds.
+    **options
+        Further options of the reader, e.g. ``unit="electron/s"`` for images whose header has none.
+
+    Raises
+    ------
+    InputError
+        When the instrument or an option is unknown; the message lists the known ones.
+    FileFormatError
+        When the file is missing, no FITS file, truncated, or of a kind that no reader knows.
+    """
+    name = instrument if instrument is not None else sniff_instrument(path)
+    function = _reader(name, path).read
+    arguments = dict(options)
+    if weight is not None or weight_kind != DEFAULT_WEIGHT_KIND:
+        arguments |= {"weight": weight, "weight_kind": weight_kind}
+    accepted = [key for key in inspect.signature(function).parameters if key != "path"]
+    for key in arguments:
+        if key not in accepted:
+            raise InputError(
+                f"files of kind {name!r} take no {key}",
+                source=path,
+                field=key,
+                remedy=f"known: {', '.join(accepted) or 'no options'}",
+            )
+    return function(path, **arguments)
+
+
+def sniff_instrument(path: str | Path) -> str:
+    """Return the name of the reader that understands a file.
+
+    Raises
+    ------
+    FileFormatError
+        When none does.
+    """
+    from skyloom.io.headers import open_fits
+
+    with open_fits(path) as hdus:
+        for name in (*reversed(_REGISTERED), *_BUILT_IN):
+            if _reader(name, path).sniff(hdus):
+                return name
+        found = ", ".join(f"{hdu.name or 'PRIMARY'} {hdu.header.get('NAXIS', 0)}-d" for hdu in hdus)
+    raise FileFormatError(
+        f"no reader knows this kind of file (extensions: {found})",
+        source=path,
+        remedy=f"say instrument=...; known: {', '.join(known_instruments())}",
+    )
+
+
+def _reader(name: str, path: str | Path) -> _Reader:
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name not in _BUILT_IN:
+        raise InputError(
+            f"{name!r} is no known instrument",
+            source=path,
+            field="instrument",
+            remedy=f"known: {', '.join(known_instruments())}",
+        )
+    module_name, sniff, function = _BUILT_IN[name]
+    module = import_module(module_name)
+    return _Reader(getattr(module, sniff), getattr(module, function))
