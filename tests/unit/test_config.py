@@ -75,7 +75,8 @@ def test_broken_yaml_is_a_config_error(text):
 def test_overrides_reach_blocks_lists_and_new_keys():
     values = {"a": {"b": 1}, "list": [1, {"c": 2}], 3: None, "none": None}
     changed = apply_overrides(
-        values, ["a.b=[1, 2]", "list.1.c=x", "3.d=true", "none.deep.er={e: 1e2}", "new=2", "list.0=text=with="]
+        values,
+        ["a.b=[1, 2]", "list.1.c=x", "3.d=true", "none.deep.er={e: 1e2}", "new=2", "list.0=text=with="],
     )
     assert changed == {
         "a": {"b": [1, 2]},
@@ -118,7 +119,10 @@ def write(folder, text):
         ("name: a\neither: {knd: b}\n", r"either\.knd \(line 2\): unknown key; did you mean 'kind'\?"),
         ("name: a\nzzz: 1\n", r"zzz \(line 2\): unknown key; known are name, inner"),
         ("inner: {width: 1}\n", "name: is needed and missing"),
-        ("name: a\ninner: {width: wide}\n", r"inner\.width \(line 2\): 'wide': input should be a valid number"),
+        (
+            "name: a\ninner: {width: wide}\n",
+            r"inner\.width \(line 2\): 'wide': input should be a valid number",
+        ),
         ("name: a\ninner: 3\n", r"inner \(line 2\): 3 stands where a block of keys is expected"),
         ("name: [1]\nzz: 1\n", r"2 problems\n  name \(line 1\): .*\n  zz \(line 2\)"),
         ("- 1\n", "holds no keys"),

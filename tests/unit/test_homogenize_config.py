@@ -133,7 +133,10 @@ def test_an_object_in_folder_and_name_is_one_object(load, tmp_path):
         (["objects.3=4"], r"objects\.3 .*4 stands where a block of keys is expected"),
         (["workers=0"], "workers: 0: input should be greater than or equal to 1"),
         (["psf={}"], "psf .*: give one of stars, fwhm or file"),
-        (["psf.fwhm=0.1", "bands=[f160w]"], r"psf .*: give one of stars, fwhm or file \(got stars and fwhm\)"),
+        (
+            ["psf.fwhm=0.1", "bands=[f160w]"],
+            r"psf .*: give one of stars, fwhm or file \(got stars and fwhm\)",
+        ),
         (["psf={fwhm: 0.1, model: sampled}", "bands=[f160w]"], "needs model: gaussian or model: moffat"),
         (["psf.stars.names=[]"], r"psf\.stars\.names .*at least 1"),
         (["images=null"], r"images\.pattern .*is needed and missing"),

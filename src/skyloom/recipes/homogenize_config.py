@@ -175,7 +175,7 @@ class MatchingSettings(Settings):
     method: Literal["auto", "gaussian", "wiener"] = "auto"
     regularization: Positive | None = None
     coverage: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="least share of a kernel's weight that must fall on usable pixels"
+        0.9, description="least share of a kernel's weight that must fall on usable pixels"
     )
 
 

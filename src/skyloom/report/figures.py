@@ -37,6 +37,7 @@ Float = NDArray[np.float64]
 FLUX_MAP, NOISE_MAP, SIGNED_MAP = "magma", "viridis", "RdBu_r"
 INK, PAPER, FAINT, ACCENT = "#1b1f2a", "#ffffff", "#8a90a0", "#c2410c"
 BAD_PIXEL = "#9aa0ab"
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STYLE: Any = {  # a dict[RcKey, Any], whose key type has no public name
     "font.size": 9.0,
     "axes.edgecolor": FAINT,
@@ -49,6 +50,7 @@ STYLE: Any = {  # a dict[RcKey, Any], whose key type has no public name
     "legend.frameon": False,
     "legend.fontsize": 8.0,
     "text.color": INK,
+    "text.parse_math": False,  # names of objects may hold dollar signs
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 8.0,
@@ -494,7 +496,7 @@ def _draw_histogram(axes: Axes, histogram: SkyHistogram) -> None:
     if histogram.other is not None:
         axes.axvline(histogram.other / unit, color=INK, lw=1.2, ls="--", label=histogram.other_name)
     axes.set_title(histogram.name, weight="bold")
-    axes.set_xlabel(f"$10^{{{power}}}$ {histogram.unit}" if power else histogram.unit)
+    axes.set_xlabel(f"10{str(power).translate(SUPERSCRIPTS)} {histogram.unit}" if power else histogram.unit)
     axes.margins(x=0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -554,7 +556,8 @@ def growth_curves(
         right.axhline(0, color=FAINT, lw=0.7)
         right.set_title("minus target: before (dotted) and after (solid)")
         right.set(xlabel="radius (arcsec)", ylabel="difference (% of the light)")
-        right.legend(ncols=2, loc="upper right")
+        if curves:
+            right.legend(ncols=2, loc="upper right")
         for axes in (left, right):
             axes.set_xlim(0, float(np.max(target.radii)))
         figure.tight_layout(rect=(0, 0, 1, 0.99))

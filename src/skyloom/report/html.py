@@ -46,7 +46,9 @@ def render_report(report: RunReport, folder: Path, created: datetime | None = No
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     environment.filters["cell"] = format_cell
     environment.filters["link"] = lambda path: Path(os.path.relpath(path, folder)).as_posix()
-    environment.tests["numeric"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    environment.tests["numeric"] = lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool)
+    )
     created = created or datetime.now(UTC)
     return environment.get_template("report.html").render(
         report=report,
