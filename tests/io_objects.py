@@ -145,5 +145,5 @@ def assert_same_wcs(first, second):
 def assert_same(first, second, only=None):
     """Assert that two objects agree in every field: type, dtype, values, also NaN and what lies under the mask."""
     assert type(first) is type(second)
-    for name in only or [slot for slot in second.__slots__]:
+    for name in only or list(second.__slots__):
         assert_same_value(getattr(first, name), getattr(second, name), name)

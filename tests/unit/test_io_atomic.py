@@ -52,7 +52,7 @@ def test_existing_files_are_kept_unless_asked(tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path):
     with (
-        pytest.raises(InputError, match="folder .*absent does not exist"),
+        pytest.raises(InputError, match=r"folder .*absent does not exist"),
         atomic_path(tmp_path / "absent" / "a.fits"),
     ):
         pass

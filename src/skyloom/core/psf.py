@@ -323,7 +323,9 @@ class SampledPSF(PSF):
             raise ShapeError("the matrix of a sampled PSF must be (2, 2) and invertible", field="psf")
         if not np.all(np.isfinite(array)) or array.sum() <= 0:
             raise InputError("a sampled PSF must be finite, with a sum > 0", field="psf")
-        object.__setattr__(self, "array", array / array.sum())
+        total = array.sum()
+        # What is normalised already stays as it is, to the last digit: written and read back it is the same.
+        object.__setattr__(self, "array", array if abs(total - 1.0) < 1e-12 else array / total)
         object.__setattr__(self, "matrix", matrix)
 
     @property
