@@ -33,8 +33,8 @@ def circle_overlap(shape: tuple[int, int], x: float, y: float, radius: float) ->
     signs, give the pixel.
     """
     ny, nx = shape
-    x_edges = np.arange(nx + 1) - 0.5 - x
-    y_edges = np.arange(ny + 1) - 0.5 - y
+    x_edges = np.arange(nx + 1, dtype=np.float64) - 0.5 - x
+    y_edges = np.arange(ny + 1, dtype=np.float64) - 0.5 - y
     corner = _corner_area(x_edges[np.newaxis, :], y_edges[:, np.newaxis], radius)
     overlap = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
     return np.clip(overlap, 0.0, 1.0)

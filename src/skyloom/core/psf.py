@@ -174,7 +174,7 @@ class GaussianPSF(_EllipticalPSF):
         Of the major axis, degrees, north through east.
     """
 
-    fwhm: float = field()  # type: ignore[misc]  # a field serves as the abstract property
+    fwhm: float = field()  # a field serves as the abstract property
     axis_ratio: float = 1.0
     position_angle: float = 0.0
 
@@ -185,7 +185,7 @@ class GaussianPSF(_EllipticalPSF):
     @property
     def sigma(self) -> float:
         """Standard deviation in arcsec (geometric mean of the axes)."""
-        return self.fwhm / FWHM_PER_SIGMA
+        return float(self.fwhm / FWHM_PER_SIGMA)
 
     @property
     def covariance(self) -> Float:
@@ -226,7 +226,7 @@ class GaussianPSF(_EllipticalPSF):
         return np.asarray(np.exp(-0.5 * radius_squared / self.sigma**2))
 
     def _reach(self) -> float:
-        return 5.0 * self.sigma / np.sqrt(self.axis_ratio)
+        return float(5.0 * self.sigma / np.sqrt(self.axis_ratio))
 
     def _core(self) -> float:
         return self.sigma
@@ -262,7 +262,7 @@ class MoffatPSF(_EllipticalPSF):
         As for `GaussianPSF`.
     """
 
-    fwhm: float = field()  # type: ignore[misc]  # a field serves as the abstract property
+    fwhm: float = field()  # a field serves as the abstract property
     beta: float
     axis_ratio: float = 1.0
     position_angle: float = 0.0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 __all__ = ["pair_variances"]
 
+Array = NDArray[Any]
+
 
 @njit(cache=True, nogil=True)
-def pair_variances(spread, labels, correlation, n_regions):
+def pair_variances(spread: Array, labels: Array, correlation: Array, n_regions: int) -> Array:
     """Return the variance of the sum over each region, from all pairs of its pixels.
 
     Parameters

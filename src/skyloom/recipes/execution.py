@@ -1,0 +1,147 @@
+"""Running many items: here, in worker processes, or on a Dask cluster, with one way of failing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from skyloom.errors import InputError, SkyloomError, SkyloomWarning
+
+__all__ = ["Outcome", "run_items"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Result]):
+    """What became of one item.
+
+    Attributes
+    ----------
+    item : str
+    result : object or None
+        What the function returned; None after a failure.
+    failure : str
+        Why it failed; empty after success.
+    notes : tuple of str
+        Warnings that were given on the way.
+    """
+
+    item: str
+    result: Result | None
+    failure: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def run_items(
+    function: Callable[[Any, str], Result],
+    context: Any,
+    items: Sequence[str],
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+) -> Iterator[Outcome[Result]]:
+    """Call ``function(context, item)`` for every item and yield outcomes as they come.
+
+    Parameters
+    ----------
+    function : callable
+        Importable by name, so that it can be sent to other processes.
+    context : object
+        What all items share; sent to each worker once.
+    items : sequence of str
+    workers : int
+        Worker processes; 1 runs here.
+    scheduler : str, optional
+        Address of a Dask scheduler; its workers are used instead.
+
+    Notes
+    -----
+    An item that raises is one failed outcome; the others go on. A worker that dies takes the items it held with it,
+    and they are reported as failed.
+    """
+    if not items:
+        return iter(())
+    if scheduler is not None:
+        return _on_dask(function, context, items, scheduler)
+    if workers > 1:
+        return _in_processes(function, context, items, workers)
+    return (attempt(function, context, item) for item in items)
+
+
+def attempt(function: Callable[[Any, str], Result], context: Any, item: str) -> Outcome[Result]:
+    """Call the function for one item, turning an exception into a failed outcome and keeping the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SkyloomWarning)
+        try:
+            result = function(context, item)
+        except SkyloomError as error:
+            return Outcome(item, None, str(error), _notes(caught))
+        except Exception as error:  # noqa: BLE001  one item must not take the others down; the place is reported
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            reason = f"internal error: {type(error).__name__}: {error} ({place.name}, line {place.lineno})"
+            return Outcome(item, None, reason, _notes(caught))
+    return Outcome(item, result, "", _notes(caught))
+
+
+def _notes(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{note.category.__name__}: {note.message}" for note in caught))
+
+
+_SHARED: dict[str, Any] = {}
+
+
+def _share(context: Any) -> None:
+    _SHARED["context"] = context
+
+
+def _attempt_shared(function: Callable[[Any, str], Result], item: str) -> Outcome[Result]:
+    return attempt(function, _SHARED["context"], item)
+
+
+def _in_processes(
+    function: Callable[[Any, str], Result], context: Any, items: Sequence[str], workers: int
+) -> Iterator[Outcome[Result]]:
+    # Fresh processes: forking one that runs threads (numba, Dask, the viewer) can hang.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(items)), spawn, _share, (context,)) as pool:
+        futures = {pool.submit(_attempt_shared, function, item): item for item in items}
+        for future in as_completed(futures):
+            yield _finished(future, futures[future])
+
+
+def _finished(future: Future[Outcome[Result]], item: str) -> Outcome[Result]:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Outcome(item, None, "the worker process died, perhaps for lack of memory; run again to resume")
+
+
+def _on_dask(
+    function: Callable[[Any, str], Result], context: Any, items: Sequence[str], scheduler: str
+) -> Iterator[Outcome[Result]]:
+    from dask.distributed import Client
+    from dask.distributed import as_completed as dask_as_completed
+
+    try:
+        client = Client(scheduler, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers: {error}",
+            source=scheduler,
+            field="--scheduler",
+            remedy="start one with 'dask scheduler', and workers with 'dask worker ADDRESS'",
+        ) from error
+    with client:
+        shared = client.scatter(context, broadcast=True, hash=False)
+        futures = {client.submit(attempt, function, shared, item, pure=False): item for item in items}
+        for future in dask_as_completed(futures):
+            failure = future.exception()
+            item = futures[future]
+            yield future.result() if failure is None else Outcome(item, None, f"the Dask worker failed: {failure}")
