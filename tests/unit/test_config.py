@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import Field
+
 from skyloom.errors import ConfigError
 from skyloom.recipes.config import (
     FilePath,
@@ -25,7 +27,7 @@ class Inner(Settings):
 class Outer(Settings):
     name: str
     inner: Inner = Inner()
-    many: dict[str, Inner] = {}
+    many: dict[str, Inner] = Field(default_factory=dict)
     either: Inner | None = None
     file: FilePath = "here.txt"
     pattern: FilePattern | None = None

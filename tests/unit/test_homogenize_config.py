@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from skyloom.errors import ConfigError, InputError
 from skyloom.recipes.config import load_config, parse_yaml, resolved_yaml, validate
 from skyloom.recipes.homogenize_config import HomogenizeConfig

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-import xml.etree.ElementTree
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import astropy.units as u
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 from astropy.table import QTable
 from astropy.wcs import WCS
 from matplotlib import image as mpl_image
+
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF
 from skyloom.report import figures
@@ -162,7 +163,7 @@ def test_the_page_is_well_formed(report, tmp_path):
     page = render_report(report, tmp_path).replace("<!doctype html>", "")
     page = re.sub(r"<(meta|img)([^>]*)>", r"<\1\2/>", page)
     page = re.sub(r"<(script|style)>.*?</\1>", "", page, flags=re.DOTALL)
-    root = xml.etree.ElementTree.fromstring(page)
+    root = ET.fromstring(page)
     assert len(root.findall(".//section")) == 6
 
 
@@ -226,7 +227,9 @@ def test_equal_surface_brightness_looks_equal_on_fine_and_coarse_pixels(rng):
 
 def test_sky_histograms(rng):
     counts, edges = np.histogram(rng.normal(0.001, 0.002, 4000), 40)
-    one = figures.SkyHistogram("f435w", edges, counts, 0.001, 0.0001, 0.002, "electron / s", 0.0012, "given")
+    one = figures.SkyHistogram(
+        "f435w", edges, counts, 0.001, 0.0001, 0.002, "electron / s", counts + 3, 0.0011, 0.0012
+    )
     empty = figures.SkyHistogram("nothing", np.array([0.0, 1.0]), np.array([0]), 0.0, 0.0, 0.0, "Jy")
     single = size_of(figures.sky_histograms("Sky", [one], dpi=40))
     several = size_of(figures.sky_histograms("Sky", [one, empty, one, one], dpi=40))

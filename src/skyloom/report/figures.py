@@ -121,6 +121,10 @@ class SkyHistogram:
         Standard deviation of the sky pixels, in ``unit``.
     unit : str
         Unit of the image.
+    light_counts : (n,) array, optional
+        The same histogram with the outskirts of the sources left in, and
+    light_level : float, optional
+        the level that would be found then: the difference is the light that must not count as sky.
     other : float, optional
         A level found by someone else, for comparison.
     other_name : str
@@ -134,6 +138,8 @@ class SkyHistogram:
     error: float
     scatter: float
     unit: str
+    light_counts: Float | None = None
+    light_level: float | None = None
     other: float | None = None
     other_name: str = "given"
 
@@ -455,7 +461,7 @@ def sky_histograms(title: str, histograms: Sequence[SkyHistogram], *, dpi: float
     columns = min(3, len(histograms))
     lines = -(-len(histograms) // columns)
     with mpl.rc_context(STYLE):
-        figure = _figure(max(3.5 * columns, 6.0), 2.25 * lines + 0.5, dpi)
+        figure = _figure(max(3.5 * columns, 6.0), 2.25 * lines + 0.95, dpi)
         figure.suptitle(title, x=0.02, ha="left", weight="bold", size=12)
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, histogram in zip(panels, histograms, strict=False):
@@ -467,8 +473,8 @@ def sky_histograms(title: str, histograms: Sequence[SkyHistogram], *, dpi: float
             for axes in panels
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles.keys(), loc="upper right", ncols=len(handles))
-        figure.tight_layout(rect=(0.01, 0, 0.99, 0.99), w_pad=2.0)
+        figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=3 if columns > 1 else 2)
+        figure.tight_layout(rect=(0.01, 0.5 / figure.get_figheight(), 0.99, 0.99), w_pad=2.0)
         return _png(figure)
 
 
@@ -476,7 +482,11 @@ def _draw_histogram(axes: Axes, histogram: SkyHistogram) -> None:
     edges, counts = np.asarray(histogram.edges), np.asarray(histogram.counts)
     power = int(np.floor(np.log10(max(abs(histogram.scatter), 1e-300))))
     unit = 10.0**power
-    axes.stairs(counts, edges / unit, fill=True, color="#c9d3e6")
+    if histogram.light_counts is not None:
+        axes.stairs(
+            histogram.light_counts, edges / unit, color="#8fa3c8", lw=0.8, label="with outskirts of sources"
+        )
+    axes.stairs(counts, edges / unit, fill=True, color="#c9d3e6", label="sky pixels")
     x = np.linspace(edges[0], edges[-1], 300)
     if histogram.scatter > 0:
         # Scaled to the pixels near the level, so that a tail of unmasked sources does not raise the bell.
@@ -493,6 +503,8 @@ def _draw_histogram(axes: Axes, histogram: SkyHistogram) -> None:
         lw=0,
     )
     axes.axvline(histogram.level / unit, color=ACCENT, lw=1.4, label="sky and its error")
+    if histogram.light_level is not None:
+        axes.axvline(histogram.light_level / unit, color="#8fa3c8", lw=1.0, label="its level")
     if histogram.other is not None:
         axes.axvline(histogram.other / unit, color=INK, lw=1.2, ls="--", label=histogram.other_name)
     axes.set_title(histogram.name, weight="bold")
