@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.register_assert_rewrite("tests.invariants")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

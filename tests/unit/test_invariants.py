@@ -1,0 +1,201 @@
+"""Every operation on images keeps what it must keep; an operation that is not listed here fails a test."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+
+import skyloom.imaging
+from skyloom.core import noise
+from skyloom.core.image import Flag, Image, Mode
+from skyloom.core.labels import LabelMap
+from skyloom.core.noise import NoiseMeasurement, add_source_poisson, apply_noise
+from skyloom.core.provenance import step
+from skyloom.core.psf import GaussianPSF
+from skyloom.imaging.background import subtract_background
+from skyloom.imaging.convolve import convolve, match_psf
+from skyloom.imaging.masks import apply_object_mask, mask_from_labels
+from skyloom.imaging.reproject import reproject
+from tests.invariants import check_invariants
+
+N = 60
+
+
+def make_wcs(scale=0.06, angle=0.0, centre=(30.0, 30.0)):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [53.1, -27.8]
+    wcs.wcs.crpix = centre
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    wcs.wcs.cd = scale / 3600 * np.array([[-cosine, sine], [sine, cosine]])
+    return wcs
+
+
+def make_image(dtype=np.float32, unit="electron / s"):
+    """An image with everything that an image can have."""
+    rng = np.random.default_rng(7)
+    y, x = np.indices((N, N)) - N / 2
+    data = 50 * np.exp(-(x**2 + y**2) / 50) + rng.normal(0, 1, (N, N)) + 2.0
+    mask = rng.random((N, N)) < 0.01
+    mask[:4, :9] = True
+    flags = np.where(rng.random((N, N)) < 0.05, Flag.NEAR_SATURATED, 0).astype(np.uint16)
+    correlation = np.outer([0.2, 1.0, 0.2], [0.3, 1.0, 0.3])
+    return Image(
+        data.astype(dtype),
+        (1.0 + 0.01 * (x + N)).astype(dtype),
+        mask,
+        unit,
+        make_wcs(),
+        psf=GaussianPSF(0.1, 0.9, 20.0),
+        correlation=correlation,
+        flags=flags,
+        modes=(Mode("anchor", (x / N).astype(dtype), 0.1), Mode("pedestal", 1.0, 0.02)),
+        meta={"band": "f435w", "exposure": 1000.0},
+        history=(step("read", path="a.fits"),),
+    )
+
+
+def object_mask(image):
+    y, x = np.indices((N, N)) - N / 2
+    labels = LabelMap(np.where(x**2 + y**2 < 200, 3, -1), image.wcs)
+    return mask_from_labels(labels, image)
+
+
+MEASUREMENT = NoiseMeasurement(1.3, np.outer([0.1, 1.0, 0.1], [0.1, 1.0, 0.1]), 1000, 0.05)
+KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 3.0, 1.0]) / 20.0
+
+
+@dataclass
+class Operation:
+    """An operation, what it is there to change, and whether twice the light gives twice the result."""
+
+    function: Callable[[Image], Image]
+    covers: Callable[..., Image]
+    changes: tuple[str, ...] = ()
+    equivariant: bool = True
+
+
+OPERATIONS = {
+    "convolve": Operation(
+        lambda image: convolve(image, KERNEL, psf=GaussianPSF(0.2)), convolve, ("psf", "correlation")
+    ),
+    "match_psf, Gaussian": Operation(
+        lambda image: match_psf(image, GaussianPSF(0.25)), match_psf, ("psf", "correlation")
+    ),
+    "match_psf, Wiener": Operation(
+        lambda image: match_psf(image, GaussianPSF(0.25), method="wiener"), match_psf, ("psf", "correlation")
+    ),
+    "match_psf, same": Operation(lambda image: match_psf(image, image.psf), match_psf),
+    "reproject, same grid": Operation(lambda image: reproject(image, (make_wcs(), (N, N))), reproject),
+    "reproject, whole shift": Operation(
+        lambda image: reproject(image, (make_wcs(centre=(35.0, 28.0)), (N, N))), reproject, ("wcs",)
+    ),
+    **{
+        f"reproject, {method}": Operation(
+            lambda image, method=method: reproject(image, (make_wcs(0.07, 25.0), (40, 45)), method),
+            reproject,
+            ("wcs", "psf", "correlation"),
+        )
+        for method in ("lanczos3", "bilinear", "area")
+    },
+    **{
+        f"subtract_background, {method}": Operation(
+            lambda image, options=options: subtract_background(image, **options),
+            subtract_background,
+            equivariant="value" not in options,
+        )
+        for method, options in (
+            ("constant", {}),
+            ("mesh", {"method": "mesh"}),
+            ("value", {"method": "value", "value": 2.0, "value_error": 0.1}),
+        )
+    },
+    "apply_object_mask": Operation(
+        lambda image: apply_object_mask(image, object_mask(image)), apply_object_mask
+    ),
+    "apply_noise": Operation(lambda image: apply_noise(image, MEASUREMENT), apply_noise, ("correlation",)),
+    "add_source_poisson": Operation(
+        lambda image: add_source_poisson(image, 1.0, 1000.0), add_source_poisson, equivariant=False
+    ),
+}
+
+
+@pytest.mark.parametrize("unit", ["electron / s", "1e-20 erg / (s cm2 AA arcsec2)"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_keeps_what_it_must(name, dtype, unit):
+    operation = OPERATIONS[name]
+    check_invariants(
+        operation.function,
+        make_image(dtype, unit),
+        changes=operation.changes,
+        equivariant=operation.equivariant,
+    )
+
+
+def public_operations():
+    """Every public function that takes an Image first and returns one."""
+    modules = [
+        importlib.import_module(f"skyloom.imaging.{item.name}")
+        for item in pkgutil.iter_modules(skyloom.imaging.__path__)
+    ]
+    for module in (*modules, noise):
+        for name in module.__all__:
+            function = getattr(module, name)
+            if not inspect.isfunction(function) or function.__module__ != module.__name__:
+                continue
+            signature = inspect.signature(function)
+            first = next(iter(signature.parameters.values()), None)
+            if signature.return_annotation == "Image" and first is not None and first.annotation == "Image":
+                yield function
+
+
+def test_every_operation_is_listed():
+    covered = {operation.covers for operation in OPERATIONS.values()}
+    missing = {function.__name__ for function in public_operations()} - {item.__name__ for item in covered}
+    assert not missing, f"without a check of the invariants: {sorted(missing)}"
+
+
+def mutate(image):
+    image.data[5, 5] = 0
+    return image.evolve(step("mutate", pixel=5))
+
+
+def leak(image):
+    level = np.float32(np.where(np.isfinite(image.data), image.data, 0).mean())
+    return image.evolve(step("leak", level=float(level)), data=image.data - level)
+
+
+BAD = {
+    "mutate": (mutate, "the input was changed"),
+    "itself": (lambda image: image, "returns a new image"),
+    "silent": (lambda image: image.evolve(), "one operation is one step"),
+    "psf": (lambda image: image.evolve(step("a", b=1), psf=GaussianPSF(0.3)), "the PSF changed"),
+    "unit": (lambda image: image.evolve(step("a", b=1), unit="Jy"), "the unit changed"),
+    "modes": (lambda image: image.evolve(step("a", b=1), modes=()), "shared errors were lost"),
+    "type": (
+        lambda image: image.evolve(
+            step("a", b=1), data=image.data.astype(float), variance=image.variance.astype(float)
+        ),
+        "changed its type",
+    ),
+    "leak": (leak, "under the mask leaked"),
+    "scale": (
+        lambda image: image.evolve(step("a", b=1), variance=image.variance + np.float32(1.0)),
+        "variance",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_operation_is_caught(name):
+    operation, message = BAD[name]
+    with pytest.raises(AssertionError, match=message):
+        check_invariants(operation, make_image())
