@@ -30,6 +30,7 @@ __all__ = [
     "combine_correlation",
     "combine_measurements",
     "convolve_correlation",
+    "lag_covariance",
     "measure_correlation",
     "region_variances",
     "resample_correlation",
@@ -72,7 +73,7 @@ def truncate_correlation(correlation: ArrayLike, lost: float = LOST_CORRELATION)
     cut[radius - reach_y : radius + reach_y + 1, radius - reach_x : radius + reach_x + 1] = rho[
         centre_y - reach_y : centre_y + reach_y + 1, centre_x - reach_x : centre_x + reach_x + 1
     ]
-    return cut / cut[radius, radius]
+    return np.asarray(cut / cut[radius, radius])
 
 
 def convolve_correlation(kernel: ArrayLike, correlation: ArrayLike | None = None) -> tuple[Float, Float]:
@@ -225,7 +226,7 @@ def region_variances(
     if weights is not None:
         spread[inside] *= np.asarray(weights, dtype=np.float64)[inside]
     if correlation is None:
-        return np.bincount(regions[inside], weights=spread[inside] ** 2, minlength=n_regions)
+        return np.asarray(np.bincount(regions[inside], spread[inside] ** 2, n_regions), dtype=np.float64)
     rho = check_correlation(correlation, ndim=2)
     if rho.shape[0] // 2 <= DIRECT_RADIUS:
         return np.asarray(pair_variances(spread, regions, rho, n_regions))
@@ -283,7 +284,7 @@ class NoiseMeasurement:
 
 
 def measure_correlation(
-    image: Image, source_mask: NDArray[np.bool_] | None = None, radius: int = 4
+    image: Image, source_mask: NDArray[np.bool_] | None = None, radius: int = 6
 ) -> NoiseMeasurement:
     """Measure how far the claimed variance is off, and the autocorrelation of the noise, on the empty sky.
 
@@ -303,12 +304,16 @@ def measure_correlation(
     Notes
     -----
     The normalised residuals ``e = (data - sky) / sqrt(variance)`` of the usable sky pixels are clipped at 4 sigma;
-    the product of pairs is averaged per lag (masked FFT). Subtracting the mean of correlated pixels lowers every lag
-    by the variance of that mean, which is added back.
+    the product of pairs is averaged per lag (`lag_covariance`). What is left of the sources' wings is correlated over
+    many pixels and would be taken for noise: take it off first with `skyloom.imaging.background.empty_sky`, and
+    average several cut-outs of a band with `combine_measurements`, since far lags of a single one are uncertain.
     """
     sky = image.valid if source_mask is None else image.valid & ~np.asarray(source_mask, dtype=bool)
     residual = np.zeros(image.shape)
-    residual[sky] = image.data[sky] / np.sqrt(image.variance[sky], dtype=np.float64)
+    if sky.any():
+        # A sky pedestal divided by an uneven noise map would look like correlated noise.
+        level = np.median(image.data[sky])
+        residual[sky] = (image.data[sky] - level) / np.sqrt(image.variance[sky], dtype=np.float64)
     for _ in range(5):
         if np.count_nonzero(sky) < 200:
             break
@@ -323,28 +328,45 @@ def measure_correlation(
             field="source_mask",
             remedy="mask fewer pixels, or give the correlation of another image of the same band",
         )
-    residual = np.where(sky, residual - residual[sky].mean(), 0.0)
-    covariance, pairs = _lag_products(residual, sky, radius)
-    # The variance of the mean, sum over lags of pairs * covariance / n^2, has been taken out of every lag.
-    shrink = 1.0 - pairs.sum() / n_pixels**2
-    if shrink > 0.2:
-        covariance = covariance + np.sum(pairs * covariance) / n_pixels**2 / shrink
+    covariance = lag_covariance(residual, sky, radius)
     scale = float(covariance[radius, radius])
     correlation = covariance / scale
     independent = n_pixels / max(1.0, float(np.sum(correlation**2)))
     return NoiseMeasurement(scale, correlation, n_pixels, float(scale * np.sqrt(2.0 / independent)))
 
 
-def _lag_products(residual: Float, used: NDArray[np.bool_], radius: int) -> tuple[Float, Float]:
-    """Mean product of pairs for each lag up to ``radius``, and the number of pairs."""
-    shape = tuple(fft.next_fast_len(size + radius, real=True) for size in residual.shape)
-    sums = fft.irfft2(np.abs(fft.rfft2(residual, shape)) ** 2, shape)
-    pairs = fft.irfft2(np.abs(fft.rfft2(used.astype(np.float64), shape)) ** 2, shape)
+def lag_covariance(residual: ArrayLike, used: NDArray[np.bool_], radius: int) -> Float:
+    """Measure the autocovariance of noise for each lag.
+
+    Parameters
+    ----------
+    residual : (ny, nx) array
+        Noise with any mean; what stands where ``used`` is False does not matter.
+    used : (ny, nx) bool array
+        True on the pixels to use.
+    radius : int
+        Largest lag, in pixels.
+
+    Returns
+    -------
+    (2 radius + 1, 2 radius + 1) float64 array
+        Mean product of the pairs of used pixels at each lag. Taking the mean off correlated pixels lowers every lag
+        by the variance of that mean, ``sum_lags pairs C / n^2``; it is added back.
+    """
+    n_pixels = int(np.count_nonzero(used))
+    values = np.asarray(residual, dtype=np.float64)
+    centred = np.where(used, values - values[used].mean(), 0.0)
+    shape = tuple(fft.next_fast_len(size + radius, real=True) for size in centred.shape)
     lags = np.arange(-radius, radius + 1)
-    sums, pairs = sums[np.ix_(lags, lags)], np.rint(pairs[np.ix_(lags, lags)])
-    mean = np.zeros_like(sums)
-    np.divide(sums, pairs, out=mean, where=pairs > 0)
-    return mean, pairs
+    cut = np.ix_(lags, lags)
+    sums = fft.irfft2(np.abs(fft.rfft2(centred, shape)) ** 2, shape)[cut]
+    pairs = np.rint(fft.irfft2(np.abs(fft.rfft2(np.asarray(used, dtype=np.float64), shape)) ** 2, shape)[cut])
+    covariance = np.zeros_like(sums)
+    np.divide(sums, pairs, out=covariance, where=pairs > 0)
+    remaining = 1.0 - pairs.sum() / n_pixels**2
+    if remaining > 0.2:
+        covariance += np.sum(pairs * covariance) / n_pixels**2 / remaining
+    return np.asarray(covariance)
 
 
 def combine_measurements(measurements: list[NoiseMeasurement]) -> NoiseMeasurement:
