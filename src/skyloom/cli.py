@@ -191,14 +191,18 @@ class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as pr
         self.bar.stop()
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _finish(result: RunResult) -> None:
     """Tell what came of a run, and end with its exit code."""
     from rich.markup import escape
 
     console = _console()
-    done = f" ({result.resumed} items from an earlier run)" if result.resumed else ""
+    done = f" ({_count(result.resumed, 'item')} from an earlier run)" if result.resumed else ""
     console.print(
-        f"[bold]{result.recipe}[/]: {len(result.products)} files{done} in {escape(str(result.directory))}"
+        f"[bold]{result.recipe}[/]: {_count(len(result.products), 'file')}{done} in {escape(str(result.directory))}"
     )
     if result.report is not None:
         console.print(f"report: {escape(str(result.report))}")

@@ -1,0 +1,203 @@
+"""The command line: exit codes, one message for bad input, help that answers at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from skyloom import __version__, cli
+from skyloom.errors import InputError
+from skyloom.recipes.registry import RECIPES
+from skyloom.recipes.result import ExitCode, ItemFailure, RunResult
+from skyloom.report.model import Check
+
+
+@pytest.fixture
+def invoke():
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(cli.app, [str(item) for item in arguments])
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "homogenize.yaml"
+    path.write_text(RECIPES["homogenize"].template())
+    return path
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    """Put a recipe in the place of the real one that returns (or raises) what the test says."""
+    calls = []
+    outcome = {"result": RunResult("homogenize", tmp_path, (tmp_path / "a.fits",))}
+
+    def function(config, **options):
+        calls.append((config, options))
+        if isinstance(outcome["result"], Exception):
+            raise outcome["result"]
+        options["progress"]("3", 1, 2)
+        return outcome["result"]
+
+    monkeypatch.setattr("skyloom.recipes.registry.Recipe.load_function", lambda _: function)
+    return calls, outcome
+
+
+# --- starting ----------------------------------------------------------------------------------------
+
+
+def test_version(invoke):
+    assert invoke("--version").output.strip() == f"skyloom {__version__}"
+
+
+def test_without_a_command_the_help_is_shown(invoke):
+    assert "Examples:" in invoke().output
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([command.callback.__name__] for command in cli.app.registered_commands)]
+)
+def test_help_teaches(invoke, command):
+    output = invoke(*command, "--help").output
+    assert "Examples:" in output
+    assert "skyloom" in output
+
+
+def test_help_imports_nothing_heavy_and_answers_at_once():
+    code = (
+        "import sys; from skyloom import cli; sys.argv = ['skyloom', '--help']\n"
+        "try: cli.main()\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'astropy', 'scipy', 'numba', 'pydantic', 'yaml', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    # The fastest of three: the machine may be busy with other tests.
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert "Usage: skyloom" in done.stdout
+    assert min(seconds) < 0.4
+
+
+# --- init --------------------------------------------------------------------------------------------
+
+
+def test_init_prints_the_template(invoke):
+    result = invoke("init", "homogenize")
+    assert result.exit_code == 0
+    assert result.output == RECIPES["homogenize"].template()
+
+
+def test_init_does_not_replace_a_file_unless_told(invoke, tmp_path):
+    path = tmp_path / "a.yaml"
+    assert invoke("init", "homogenize", "--out", path).exit_code == 0
+    path.write_text("mine")
+    result = invoke("init", "homogenize", "--out", path)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "exists already; give --overwrite" in result.output
+    assert path.read_text() == "mine"
+    assert invoke("init", "homogenize", "--out", path, "--overwrite").exit_code == 0
+
+
+def test_an_unknown_recipe_is_told_with_the_nearest(invoke):
+    result = invoke("init", "homogenise")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "did you mean 'homogenize'?" in result.output
+
+
+# --- run ---------------------------------------------------------------------------------------------
+
+
+def test_run_hands_the_options_to_the_recipe(invoke, config, recipe, tmp_path, monkeypatch):
+    calls, _ = recipe
+    monkeypatch.chdir(tmp_path)
+    result = invoke(
+        "run", config, "--set", "sky.method=mesh", "--workers", 3, "--out", "a b: c", "--scheduler", "tcp://x:1",
+        "--overwrite",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    loaded, options = calls[0]
+    assert loaded.bands["f160w"].sky.method == "mesh"
+    assert loaded.workers == 3
+    assert loaded.output.directory == str(tmp_path / "a b: c")
+    assert options["scheduler"] == "tcp://x:1"
+    assert options["overwrite"] is True
+    assert "1/2 3" in result.stderr
+    assert "1 file" in result.output
+
+
+@pytest.mark.parametrize(
+    ("checks", "failures", "code"),
+    [
+        ((), (), ExitCode.DONE),
+        ((Check("residual", "a", 0.01, None, 0.05),), (), ExitCode.DONE),
+        ((Check("residual", "a [b]", 0.07, None, 0.05),), (), ExitCode.CHECK_FAILED),
+        ((Check("residual", "a", float("nan")),), (), ExitCode.CHECK_FAILED),
+        ((), (ItemFailure("912", "truncated [file]"),), ExitCode.ITEMS_FAILED),
+        ((Check("r", "a", 1, None, 0),), (ItemFailure("912", "truncated [file]"),), ExitCode.ITEMS_FAILED),
+    ],
+)
+def test_the_exit_code_says_how_it_went(invoke, config, recipe, tmp_path, checks, failures, code):
+    _, outcome = recipe
+    outcome["result"] = RunResult("homogenize", tmp_path, (), checks=checks, failures=failures)
+    result = invoke("run", config)
+    assert result.exit_code == code
+    for failure in failures:
+        assert f"failed {failure.item}: {failure.reason}" in result.output
+    for check in checks:
+        assert (f"check failed {check.item}: {check.name}" in result.output) is not check.passed
+
+
+def test_bad_input_is_one_message_without_a_traceback(invoke, config, recipe):
+    _, outcome = recipe
+    outcome["result"] = InputError("is truncated", source="a.fits", remedy="copy it again")
+    result = invoke("run", config)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert result.stderr == "error: a.fits: is truncated; copy it again\n"
+
+
+def test_debug_shows_the_traceback(config, recipe):
+    _, outcome = recipe
+    outcome["result"] = InputError("is truncated")
+    result = CliRunner().invoke(cli.app, ["--debug", "run", str(config)])
+    assert isinstance(result.exception, InputError)
+
+
+def test_a_bug_is_not_hidden(invoke, config, recipe):
+    _, outcome = recipe
+    outcome["result"] = ZeroDivisionError("division by zero")
+    result = invoke("run", config)
+    assert isinstance(result.exception, ZeroDivisionError)
+    assert result.exit_code == ExitCode.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        ("a: [", "not valid YAML"),
+        ("objects: [3]\n", "recipe: the key is missing"),
+        ("recipe: homogenise\n", "no recipe 'homogenise'; did you mean 'homogenize'"),
+        ("recipe: homogenize\nobjets: [3]\n", "objets (line 2): unknown key; did you mean 'objects'?"),
+    ],
+)
+def test_a_bad_configuration_is_told_and_nothing_is_written(invoke, tmp_path, text, message):
+    path = tmp_path / "run.yaml"
+    if text is not None:
+        path.write_text(text)
+    result = invoke("run", path, "--out", tmp_path / "out")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert message in result.stderr
+    assert str(path) in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_console_script_is_declared():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert 'skyloom = "skyloom.cli:main"' in project.read_text()
