@@ -153,6 +153,56 @@ def init(
     typer.echo(f"wrote {out}")
 
 
+@app.command(
+    epilog="""\b
+Examples:
+  skyloom mock small --out mock
+  skyloom mock udf-like --out mock --seed 7 && skyloom run mock/homogenize.yaml
+
+\b
+Scenes:
+  udf-like   three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field
+  spiral     one large spiral galaxy in nine bands
+  small      one galaxy in three bands on small stamps
+"""
+)
+def mock(
+    scene: Annotated[str, typer.Argument(metavar="SCENE", help="Name of a scene; they are listed below.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
+) -> None:
+    """Write mock observations with known truth, and a configuration that runs on them."""
+    from skyloom.mock.files import write_scene
+
+    field = write_scene(scene, out, seed)
+    typer.echo(f"mock observations in {out}; their truth in {field.table}")
+    typer.echo(f"skyloom run {field.config}")
+
+
+@app.command(
+    epilog=f"""\b
+Examples:
+  skyloom demo
+  skyloom demo --out /tmp/demo --workers 2
+
+{EXIT_CODES}"""
+)
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")] = Path("skyloom-demo"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+) -> None:
+    """Observe a mock galaxy field, homogenize it, and write a report."""
+    from skyloom.recipes.demo import compare_with_truth
+    from skyloom.recipes.demo import demo as run_demo
+
+    with _progress_bar() as progress:
+        result = run_demo(out, workers=workers, progress=progress)
+    if not result.failures:
+        ratio = compare_with_truth(out)["ratio"]
+        typer.echo(f"flux inside the masks over the true flux: {ratio.min():.3f} to {ratio.max():.3f}")
+    _finish(result)
+
+
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 

@@ -201,3 +201,33 @@ def test_a_bad_configuration_is_told_and_nothing_is_written(invoke, tmp_path, te
 def test_the_console_script_is_declared():
     project = Path(__file__).parents[2] / "pyproject.toml"
     assert 'skyloom = "skyloom.cli:main"' in project.read_text()
+
+
+# --- mock and demo -----------------------------------------------------------------------------------
+
+
+def test_every_scene_is_listed(invoke):
+    from skyloom.mock.files import SCENES
+
+    output = invoke("mock", "--help").output
+    listed = output[output.index("Scenes:") :]
+    for name, (text, _) in SCENES.items():
+        assert f"{name:11}{text}" in listed
+
+
+def test_mock_writes_files_and_a_configuration_that_is_valid(invoke, tmp_path):
+    result = invoke("mock", "small", "--out", tmp_path / "a b", "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a b" / "truth.ecsv").exists()
+    config = RECIPES["homogenize"].load_config(tmp_path / "a b" / "homogenize.yaml")
+    for name in config.object_names():
+        for band in config.object_files(name).bands:
+            assert band.image.exists()
+            assert band.weight.exists()
+
+
+def test_an_unknown_scene_is_told(invoke, tmp_path):
+    result = invoke("mock", "smal", "--out", tmp_path / "out")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "small (one galaxy" in result.stderr
+    assert not (tmp_path / "out").exists()

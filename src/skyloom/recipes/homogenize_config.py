@@ -216,7 +216,7 @@ class CheckSettings(Settings):
     kernel_residual: Positive = Field(0.05, description="largest encircled-energy residual of a match")
     lost_flux: Positive = Field(0.05, description="largest estimated share of the flux outside the mask")
     noise_scale: tuple[Positive, Positive] = Field(
-        (0.5, 3.0), description="bounds of measured over claimed standard deviation of the empty sky"
+        (0.3, 3.0), description="bounds of measured over claimed standard deviation of the empty sky"
     )
     masked_fraction: NotNegative = Field(0.05, description="largest share of unusable pixels in the object")
 

@@ -509,7 +509,10 @@ def _draw_histogram(axes: Axes, histogram: SkyHistogram) -> None:
         axes.axvline(histogram.other / unit, color=INK, lw=1.2, ls="--", label=histogram.other_name)
     axes.set_title(histogram.name, weight="bold")
     axes.set_xlabel(f"10{str(power).translate(SUPERSCRIPTS)} {histogram.unit}" if power else histogram.unit)
-    axes.margins(x=0)
+    if histogram.scatter > 0:
+        # Far outliers are few, and would squeeze everything else into the middle.
+        low, high = histogram.level - 5.0 * histogram.scatter, histogram.level + 7.0 * histogram.scatter
+        axes.set_xlim(max(edges[0], low) / unit, min(edges[-1], high) / unit)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     digits = max(0, -int(np.floor(np.log10(max(histogram.error / unit, 1e-9)))) + 1)
