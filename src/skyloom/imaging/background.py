@@ -24,7 +24,7 @@ from skyloom.imaging.background_constant import (
     Wings,
     measure_constant,
 )
-from skyloom.imaging.background_mesh import mesh_levels
+from skyloom.imaging.background_mesh import mesh_levels, rough_mesh
 from skyloom.imaging.sources import SCALES, THRESHOLD, as_source_mask
 
 __all__ = [
@@ -40,6 +40,8 @@ Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 TYPICAL_FWHM = 2.5  # Pixels, where the PSF is not known.
+DEFAULT_CELL = 64.0  # Pixels.
+FEWEST_CELLS = 4  # Along each axis, unless the side of a cell is given.
 
 
 def measure_background(
@@ -108,10 +110,9 @@ def measure_background(
     if method == "value":
         assert value is not None
         return _given(image, known, settings, float(value), value_error)
-    constant = measure_constant(image, known, settings)
-    if method == "constant":
-        return constant
-    return _measure_mesh(image, constant, mesh_arcsec)
+    if method == "mesh":
+        return _measure_mesh(image, known, settings, mesh_arcsec)
+    return measure_constant(image, known, settings)
 
 
 def _check_options(method: str, value: float | None, value_error: float | None, wings: str) -> None:
@@ -150,30 +151,43 @@ def _lengths(image: Image, grow_arcsec: float | None, wing_arcsec: float | None)
 # --- mesh, given value ------------------------------------------------------------------------------------
 
 
-def _measure_mesh(image: Image, constant: Background, mesh_arcsec: float | None) -> Background:
+def _measure_mesh(
+    image: Image, known: Mask | None, settings: Settings, mesh_arcsec: float | None
+) -> Background:
+    """Find the sources on an image flattened by a rough mesh, then measure the mesh on what is left."""
     ny, nx = image.shape
-    side = 64.0 if mesh_arcsec is None else float(mesh_arcsec) / image.pixel_scale
+    side = DEFAULT_CELL if mesh_arcsec is None else float(mesh_arcsec) / image.pixel_scale
     cells = (max(1, round(ny / side)), max(1, round(nx / side)))
     if mesh_arcsec is None:
-        cells = (max(cells[0], 4), max(cells[1], 4))
+        cells = (max(cells[0], FEWEST_CELLS), max(cells[1], FEWEST_CELLS))
+    usable = image.valid if known is None else image.valid & ~known
+    rough = rough_mesh(image.data, usable, cells)
+    flat = measure_constant(image.evolve(data=image.data - rough), known, settings)
+    light = 0.0 if flat.wings is None else flat.wings
     independent = 1.0
-    if constant.statistical > 0:
-        independent = (constant.scatter / constant.statistical) ** 2 / constant.n_pixels
-    levels, errors = mesh_levels(
-        image.data, constant.sky_mask, cells, constant.parameters["clip"], independent
-    )
-    error_map = np.hypot(errors, constant.systematic)
-    error = float(np.median(error_map))
+    if flat.statistical > 0:
+        independent = (flat.scatter / flat.statistical) ** 2 / flat.n_pixels
+    levels, errors = mesh_levels(image.data - light, flat.sky_mask, cells, settings.clip, independent)
+    error_map = np.hypot(errors, flat.systematic)
+    offset = float(levels.mean()) - flat.level
     return replace(
-        constant,
+        flat,
         method="mesh",
         level=float(levels.mean()),
-        error=error,
+        light_level=flat.light_level + offset,
+        plain_level=flat.plain_level + offset,
+        error=float(np.median(error_map)),
         statistical=float(np.median(errors)),
+        histogram=_moved(flat.histogram, offset),
         map=levels,
         error_map=error_map,
-        parameters={**constant.parameters, "cells_y": cells[0], "cells_x": cells[1]},
+        parameters={**flat.parameters, "cells_y": cells[0], "cells_x": cells[1]},
     )
+
+
+def _moved(histogram: SkyHistogram | None, offset: float) -> SkyHistogram | None:
+    """Put the histogram of a flattened image around the mean level of the mesh."""
+    return None if histogram is None else histogram._replace(edges=histogram.edges + offset)
 
 
 def _given(

@@ -198,6 +198,8 @@ def move_labels(labels: LabelMap, target: Grid) -> LabelMap:
     if geometry.same_grid(source_wcs, labels.shape, target_wcs, shape):
         return LabelMap(labels.labels, target_wcs, labels.meta, history)
     x, y = _map_positions(target_wcs, shape, source_wcs)
+    if not np.any(np.isfinite(x) & np.isfinite(y)):
+        return LabelMap(np.full(shape, UNKNOWN, dtype=np.int32), target_wcs, labels.meta, history)
     steps = np.array([[_step(x, 1), _step(x, 0)], [_step(y, 1), _step(y, 0)]])
     padded, x, y = _cut_out(labels.labels, x, y, margin=int(np.ceil(np.abs(steps).sum())) + 1)
     moved = _look_up(padded, x, y)
@@ -248,7 +250,9 @@ def _exact_positions(target_wcs: WCS, shape: tuple[int, int], source_wcs: WCS) -
 
 def _step(plane: Array, axis: int) -> float:
     """Typical change of a position from one pixel to the next."""
-    return float(np.nanmean(np.diff(plane, axis=axis))) if plane.shape[axis] > 1 else 0.0
+    steps = np.diff(plane, axis=axis)
+    steps = steps[np.isfinite(steps)]
+    return float(steps.mean()) if steps.size else 0.0
 
 
 def _cut_out(
@@ -261,8 +265,6 @@ def _cut_out(
     bounds = []
     for positions, size in ((y, labels.shape[0]), (x, labels.shape[1])):
         low, high = np.nanmin(positions) - margin, np.nanmax(positions) + margin
-        if not low <= high:
-            low, high = 0.0, 0.0
         first = int(np.clip(np.floor(low), 0, size - 1))
         bounds.append((first, int(np.clip(np.ceil(high) + 1, first + 1, size))))
     (top, bottom), (left, right) = bounds

@@ -83,7 +83,7 @@ def sum_regions(image: Image, labels: ArrayLike | LabelMap) -> QTable:
         )
         variance = variance + (total * mode.sigma) ** 2
     empty = n_pixels == 0
-    flux[empty] = np.nan
+    flux = np.where(empty, np.nan, flux)
     error = np.sqrt(np.maximum(variance, 0.0))
     error[empty] = np.nan
     table = QTable()

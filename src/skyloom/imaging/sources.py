@@ -120,10 +120,9 @@ def _normalised(image: Image, usable: Mask) -> Array:
         return np.where(image.mask, 0.0, image.data > level).astype(np.float32)
     typical = float(np.median(image.variance[usable][::every]))
     normalised = np.zeros(image.shape, dtype=np.float32)
-    relative = np.sqrt(typical / image.variance, out=np.zeros_like(image.variance), where=image.valid)
-    np.multiply(
-        image.data - level, relative / scatter, out=normalised, where=image.valid, casting="same_kind"
-    )
+    relative = np.divide(typical, image.variance, out=np.zeros_like(image.variance), where=image.valid)
+    factor = np.sqrt(relative) / scatter
+    np.multiply(image.data - level, factor, out=normalised, where=image.valid, casting="same_kind")
     return normalised
 
 

@@ -31,7 +31,8 @@ class WingFit(NamedTuple):
     """Sky and wings fitted to the sky pixels.
 
     ``level``: the sky; ``amplitude``: that of the template (>= 0); ``weights``: (n,) float64, those with which the
-    ``used`` (n,) pixels enter ``level``, sum 1; ``residuals``: (n,) of all sky pixels; ``scatter``: of the used ones.
+    ``used`` (n,) pixels enter ``level`` as long as the amplitude is free, sum 1 (an amplitude that noise has pushed to
+    its bound leaves the level no better known); ``residuals``: (n,) of all sky pixels; ``scatter``: of the used ones.
     """
 
     level: float
@@ -120,9 +121,11 @@ def fit_wings(values: Array, template: Array | None, level: float, scatter: floa
     else:
         used = fitted  # The clip still flips a pixel or two: the last fit stands, with the pixels it used.
     weights = np.full(np.count_nonzero(used), 1.0 / np.count_nonzero(used))
-    if shape is not None and amplitude > 0:
+    if shape is not None:
         deviation = shape[used] - weights @ shape[used]
-        weights -= (weights @ shape[used]) / (deviation @ deviation) * deviation
+        power = deviation @ deviation
+        if power > 0:
+            weights -= (weights @ shape[used]) / power * deviation
     return WingFit(level, amplitude, weights, used, residuals, float(residuals[used].std()))
 
 
