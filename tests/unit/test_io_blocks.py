@@ -83,8 +83,8 @@ def test_an_empty_table_is_a_table():
         True,
         False,
         0,
-    ]
-    + [-5, 2**53, "text", "it's", "a" * 200, "'" * 90, "é", "", "tab\there"],
+        *(-5, 2**53, "text", "it's", "a" * 200, "'" * 90, "é", "", "tab\there"),
+    ],
 )
 def test_card_values_keep_every_digit(value):
     header = fits.Header.fromstring(card("KEY", value))

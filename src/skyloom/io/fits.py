@@ -28,7 +28,8 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError, ShapeError
 from skyloom.io.atomic import atomic_path
 from skyloom.io.blocks import Extension, card, encode, text_cards
-from skyloom.io.headers import check_complete, exact_wcs, open_fits, parse_bunit, pixels, unit_text, wcs_cards
+from skyloom.io.files import FitsFile, Hdu, open_fits
+from skyloom.io.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
 from skyloom.io.plain_json import from_json, to_json
 
 __all__ = [
@@ -350,9 +351,9 @@ def _code_cards() -> bytes:
 # ------------------------------------------------------------------------------------------------- reading
 
 
-def sniff(hdus: Any) -> bool:
+def sniff(file: FitsFile) -> bool:
     """Tell whether a file was written by `write` or `write_product`."""
-    return "SKYTYPE" in hdus[0].header
+    return "SKYTYPE" in file[0].header
 
 
 def read_skyloom(path: str | Path, *, band: str | None = None) -> Storable:
@@ -371,44 +372,38 @@ def read_skyloom(path: str | Path, *, band: str | None = None) -> Storable:
     InputError
         When it is a product and ``band`` is not one of its bands.
     """
-    with open_fits(path) as hdus:
-        file = _OwnFile(hdus, path)
-        if band is None and file.kind != "Product":
-            return file.build("")
-        if band in file.items and band is not None:
-            return file.build(band)
-        known = ", ".join(item for item in file.items if item) or "none"
-        raise InputError(
-            f"band {band!r} is not in the file (it has: {known})",
-            source=path,
-            field="band",
-            remedy="choose one",
-        )
+    with open_fits(path) as file:
+        contents = _OwnFile(file)
+        if band is None and contents.kind != "Product":
+            return contents.build("")
+        if band in contents.items and band is not None:
+            return contents.build(band)
+        known = ", ".join(item for item in contents.items if item) or "none"
+    raise InputError(
+        f"band {band!r} is not in the file (it has: {known})", source=path, field="band", remedy="choose one"
+    )
 
 
 def read_product(path: str | Path) -> dict[str, Image]:
     """Read all bands of a product; see `write_product`."""
-    with open_fits(path) as hdus:
-        file = _OwnFile(hdus, path)
-        objects = {item: file.build(item) for item in file.items}
+    with open_fits(path) as file:
+        contents = _OwnFile(file)
+        objects = {item: contents.build(item) for item in contents.items}
         return {item: obj for item, obj in objects.items() if isinstance(obj, Image)}
 
 
 class _OwnFile:
     """An open file of ours: its tables parsed, its planes read on demand."""
 
-    def __init__(self, hdus: Any, path: str | Path) -> None:
-        check_complete(hdus, path)
-        self.path = path
-        self.kind = str(hdus[0].header.get("SKYTYPE"))
-        self.planes = {hdu.name: hdu for hdu in hdus}
-        if "META" not in self.planes or "HISTORY" not in self.planes:
-            raise FileFormatError("the tables META and HISTORY are missing", source=path)
+    def __init__(self, file: FitsFile) -> None:
+        self.path = file.path
+        self.kind = str(file[0].header.get("SKYTYPE"))
+        self.planes = {hdu.name: hdu for hdu in file}
         self.fields: dict[str, dict[str, Any]] = {}
-        for row in self.planes["META"].data:
+        for row in self.hdu("META").table():
             self.fields.setdefault(str(row["ITEM"]), {})[str(row["FIELD"])] = from_json(str(row["VALUE"]))
         self.steps: dict[str, list[Step]] = {}
-        for row in self.planes["HISTORY"].data:
+        for row in self.hdu("HISTORY").table():
             name, version, parameters = (
                 from_json(str(row[key])) for key in ("NAME", "VERSION", "PARAMETERS")
             )
@@ -443,13 +438,13 @@ class _OwnFile:
         kinds: dict[str, Callable[..., Storable]] = {"Image": Image, "Cube": Cube, "Spectra": Spectra}
         return kinds[notes["type"]](correlation=self.value(correlation), **common)
 
-    def hdu(self, name: str) -> Any:
+    def hdu(self, name: str) -> Hdu:
         if name not in self.planes:
             raise FileFormatError(f"the extension {name} is missing", source=self.path)
         return self.planes[name]
 
     def plane(self, name: str) -> Array:
-        return pixels(self.hdu(name), self.path)
+        return self.hdu(name).array()
 
     def value(self, note: Any) -> Any:
         """What `_array_note` stood for."""

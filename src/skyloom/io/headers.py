@@ -1,131 +1,32 @@
-"""What FITS headers say and how it is said: units, numbers, world coordinates; and opening a FITS file safely."""
+"""What FITS headers say and how it is said: units, numbers, world coordinates."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
-from numpy.typing import NDArray
 
 from skyloom.errors import FileFormatError, InputError, UnitError
 from skyloom.io.blocks import card
+from skyloom.io.files import Header
 
 __all__ = [
-    "check_complete",
-    "digest",
     "exact_wcs",
-    "header_number",
-    "open_fits",
     "parse_bunit",
-    "pixels",
     "unit_text",
     "wcs_cards",
     "wcs_from_header",
 ]
 
-_UNREADABLE = (OSError, EOFError, ValueError, TypeError, zlib.error, AstropyUserWarning)
-
-
-@contextmanager
-def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
-    """Open a FITS file (also .gz and .bz2) for reading; what is no FITS file is refused with its name.
-
-    Raises
-    ------
-    FileFormatError
-        When there is no such file, or it is not FITS, or ends before its first header does.
-    """
-    if not Path(path).is_file():
-        raise FileFormatError("there is no such file", source=path)
-    with warnings.catch_warnings():
-        # Astropy announces a truncated file with a warning and fails later; check_complete says it with an error.
-        warnings.filterwarnings("ignore", message=".*may have been truncated", category=AstropyUserWarning)
-        # BLANK in a header of floats has no meaning; astropy ignores it, as it should be.
-        warnings.filterwarnings("ignore", message="Invalid 'BLANK'", category=AstropyUserWarning)
-        try:
-            hdus = fits.open(path, memmap=False)
-            hdus[0].header  # noqa: B018  # a file that is not FITS shows here
-        except _UNREADABLE as error:
-            raise FileFormatError(
-                f"this is not a readable FITS file ({_reason(error)})", source=path
-            ) from error
-        with hdus:
-            yield hdus
-
 
 def _reason(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def check_complete(hdus: fits.HDUList, path: str | Path) -> None:
-    """Raise when the file is shorter than its headers promise.
-
-    Raises
-    ------
-    FileFormatError
-        With the number of bytes that are missing.
-    """
-    size = Path(path).stat().st_size
-    for number, hdu in enumerate(hdus):
-        place = hdu.fileinfo()
-        if place is None or getattr(place["file"], "compression", None):
-            return  # The length of a compressed file is only known by reading it; `pixels` reports what is missing.
-        end = place["datLoc"] + hdu.size
-        if end > size:
-            raise FileFormatError(
-                f"the file is truncated: extension {number} needs {end} bytes, {size} are there",
-                source=path,
-                remedy="fetch or write it again",
-            )
-
-
-def pixels(hdu: Any, path: str | Path) -> NDArray[Any]:
-    """Return the array of an HDU in native byte order.
-
-    Raises
-    ------
-    FileFormatError
-        When it cannot be read, or there is none.
-    """
-    try:
-        data = hdu.data
-    except _UNREADABLE as error:
-        raise FileFormatError(
-            f"extension {hdu.name or 'PRIMARY'} cannot be read; the file is truncated or damaged ({_reason(error)})",
-            source=path,
-        ) from error
-    if data is None:
-        raise FileFormatError(f"extension {hdu.name or 'PRIMARY'} holds no array", source=path)
-    if data.dtype.isnative:
-        return np.asarray(data)
-    return np.asarray(data.astype(data.dtype.newbyteorder("=")))
-
-
-def digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file, as it is on the disk."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def header_number(header: fits.Header, keyword: str) -> float | None:
-    """Return a keyword as a finite float, also when the header holds it as text; None when absent or no number."""
-    try:
-        value = float(header[keyword])
-    except (KeyError, ValueError, TypeError, fits.VerifyError):
-        return None
-    return value if np.isfinite(value) else None
 
 
 # ------------------------------------------------------------------------------------------------------ units
@@ -222,7 +123,7 @@ _NUMERIC_CARD = re.compile(
 )
 
 
-def wcs_from_header(header: fits.Header, shape: tuple[int, ...]) -> tuple[WCS | None, tuple[str, ...]]:
+def wcs_from_header(header: Header, shape: tuple[int, ...]) -> tuple[WCS | None, tuple[str, ...]]:
     """Return the WCS of a header, and what had to be mended in it.
 
     Only the keywords that place pixels are looked at: long headers cost nothing, and dates that do not parse cannot
@@ -232,7 +133,8 @@ def wcs_from_header(header: fits.Header, shape: tuple[int, ...]) -> tuple[WCS | 
 
     Parameters
     ----------
-    header : astropy.io.fits.Header
+    header : dict
+        See `skyloom.io.files.parse_header`.
     shape : tuple of int
         Of the array, slowest axis first.
 
@@ -248,32 +150,33 @@ def wcs_from_header(header: fits.Header, shape: tuple[int, ...]) -> tuple[WCS | 
     FileFormatError
         When the keywords contradict each other or cannot be read.
     """
-    cards: dict[str, Any] = {}
-    for keyword in header:
-        if _WCS_KEYWORD.fullmatch(keyword):
-            cards[keyword] = header[keyword]
+    cards = {keyword: value for keyword, value in header.items() if _WCS_KEYWORD.fullmatch(keyword)}
     notes = _mend(cards)
     if "CTYPE1" not in cards or "CTYPE2" not in cards:
         return None, notes
+    matrix = [value for keyword, value in cards.items() if keyword.startswith("CD") and "_" in keyword]
+    if matrix and not any(matrix):
+        # wcslib takes a matrix of zeros as missing, and the pixels as one degree wide.
+        raise _bad_wcs("the CD matrix is zero")
     wcs = _wcs_of_cards(cards, shape)
     return (wcs if wcs.has_celestial else None), notes
 
 
-def exact_wcs(header: fits.Header, shape: tuple[int, ...]) -> WCS:
+def exact_wcs(header: Header, shape: tuple[int, ...]) -> WCS:
     """Return the WCS that `wcs_cards` wrote into a header, dates and rest wavelengths included."""
     return _wcs_of_cards(
-        {item.keyword: item.value for item in header.cards if not _NO_WCS.match(item.keyword)}, shape
+        {keyword: value for keyword, value in header.items() if not _NO_WCS.match(keyword)}, shape
     )
 
 
-def _wcs_of_cards(cards: dict[str, Any], shape: tuple[int, ...]) -> WCS:
+def _wcs_of_cards(cards: Header, shape: tuple[int, ...]) -> WCS:
     wcs = _cached_wcs(b"".join(card(keyword, value) for keyword, value in cards.items())).deepcopy()
     if wcs.naxis == len(shape):
         wcs.pixel_shape = shape[::-1]
     return wcs
 
 
-def _mend(cards: dict[str, Any]) -> tuple[str, ...]:
+def _mend(cards: Header) -> tuple[str, ...]:
     """Bring WCS keywords into the form of the standard, in place; return what was done."""
     notes = []
     if "RADECSYS" in cards:
@@ -315,13 +218,20 @@ def _cached_wcs(text: bytes) -> WCS:
             warnings.simplefilter("ignore")
             wcs = WCS(fits.Header.fromstring(text))
             wcs.wcs.set()
+            matrix = wcs.pixel_scale_matrix
+            if not abs(np.linalg.det(matrix)) > 1e-10 * np.prod(np.linalg.norm(matrix, axis=1)):
+                raise ValueError("the matrix of the pixels cannot be inverted")
             return wcs
     except (ValueError, TypeError, KeyError, MemoryError, AssertionError, fits.VerifyError) as error:
-        raise FileFormatError(
-            f"the world coordinates cannot be read ({_reason(error)})",
-            field="WCS",
-            remedy="check CTYPE, CRVAL, CRPIX and the CD or PC matrix",
-        ) from error
+        raise _bad_wcs(_reason(error)) from error
+
+
+def _bad_wcs(reason: str) -> FileFormatError:
+    return FileFormatError(
+        f"the world coordinates cannot be read ({reason})",
+        field="WCS",
+        remedy="check CTYPE, CRVAL, CRPIX and the CD or PC matrix",
+    )
 
 
 def wcs_cards(wcs: WCS | None) -> bytes:

@@ -39,7 +39,7 @@ def register_reader(name: str, sniff: Callable[[Any], bool], read: Callable[...,
     name : str
         What ``instrument`` says to choose this reader.
     sniff : callable
-        Given the open `astropy.io.fits.HDUList`, tells whether the file is of this kind; it should look at headers
+        Given the open `skyloom.io.files.FitsFile`, tells whether the file is of this kind; it should look at headers
         only. Registered readers are asked before the built-in ones, the latest first.
     read : callable
         ``read(path, **options)``; takes ``weight`` and ``weight_kind`` when the errors may stand in another file.
@@ -116,13 +116,13 @@ def sniff_instrument(path: str | Path) -> str:
     FileFormatError
         When none does.
     """
-    from skyloom.io.headers import open_fits
+    from skyloom.io.files import open_fits
 
-    with open_fits(path) as hdus:
+    with open_fits(path) as file:
         for name in (*reversed(_REGISTERED), *_BUILT_IN):
-            if _reader(name, path).sniff(hdus):
+            if _reader(name, path).sniff(file):
                 return name
-        found = ", ".join(f"{hdu.name or 'PRIMARY'} {hdu.header.get('NAXIS', 0)}-d" for hdu in hdus)
+        found = ", ".join(f"{hdu.name or 'PRIMARY'} {len(hdu.shape)}-d" for hdu in file)
     raise FileFormatError(
         f"no reader knows this kind of file (extensions: {found})",
         source=path,

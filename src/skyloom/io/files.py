@@ -1,0 +1,370 @@
+"""Opening FITS files: every header at once, arrays on demand, and one clear error for what is no whole FITS file.
+
+`astropy.io.fits.open` takes 1.4 ms of CPU time for the smallest file; a run over many small images would spend more on
+that than on its arithmetic, most of it in the parsing of header cards. This takes a tenth of it. Tables and
+tile-compressed images are left to astropy.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import mmap
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from skyloom.errors import FileFormatError
+from skyloom.io.blocks import BLOCK
+
+__all__ = ["FitsFile", "Hdu", "Header", "Value", "header_number", "open_fits", "parse_header"]
+
+Value = str | bool | int | float | None
+Header = dict[str, Value]
+
+_COMMENTARY = ("HISTORY ", "COMMENT ", " " * 8)
+_PIXEL_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_UNSIGNED = {16: (2.0**15, np.uint16), 32: (2.0**31, np.uint32), 64: (2.0**63, np.uint64)}
+_DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error, fits.VerifyError)
+
+
+def parse_header(content: bytes) -> Header:
+    """Return the keywords of a FITS header.
+
+    Parameters
+    ----------
+    content : bytes
+        Cards of 80 bytes.
+
+    Returns
+    -------
+    dict
+        In the order of the header; of a keyword that occurs twice, the first. Commentary cards are left out; a value
+        that follows no rule of the standard is kept as text.
+    """
+    text = content.decode("latin-1")
+    header: Header = {}
+    continued = ""
+    for start in range(0, len(text), 80):
+        line = text[start : start + 80]
+        if line[8:10] == "= " and line[:8] not in _COMMENTARY:
+            keyword, field = line[:8].rstrip(), line[10:].lstrip()
+        elif line.startswith("HIERARCH ") and "=" in line:
+            keyword, _, field = (part.strip() for part in line[9:].partition("="))
+        elif continued and line.startswith("CONTINUE"):
+            piece = _quoted(line[10:].lstrip())
+            header[continued] = str(header[continued]).removesuffix("&") + piece.removesuffix("&")
+            continued = continued if piece.endswith("&") else ""
+            continue
+        else:
+            continue
+        continued = ""
+        if keyword and keyword not in header:
+            header[keyword] = value = _parse_value(field)
+            continued = keyword if isinstance(value, str) and value.endswith("&") else ""
+    return header
+
+
+def header_number(header: Header, keyword: str) -> float | None:
+    """Return a keyword as a finite float, also when the header holds it as text; None when absent or no number."""
+    try:
+        value = float(header[keyword])  # type: ignore[arg-type]  # None raises TypeError
+    except (KeyError, ValueError, TypeError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _quoted(field: str) -> str:
+    """Return the text between the quotes that a field begins with; blanks at its end mean nothing in FITS."""
+    end = field.find("'", 1)
+    while end >= 0 and field[end + 1 : end + 2] == "'":
+        end = field.find("'", end + 2)
+    return field[1 : end if end >= 0 else None].replace("''", "'").rstrip()
+
+
+def _parse_value(field: str) -> Value:
+    if field.startswith("'"):
+        return _quoted(field)
+    shown = field.partition("/")[0].strip()
+    if shown in ("T", "F"):
+        return shown == "T"
+    if not shown:
+        return None
+    if shown.lstrip("+-").isdigit():
+        return int(shown)
+    try:
+        # Fortran writes double precision with a D.
+        return float(shown.replace("D", "E").replace("d", "e"))
+    except ValueError:
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Hdu:
+    """One header and the place of its data.
+
+    Attributes
+    ----------
+    name : str
+        EXTNAME in upper case, empty where there is none.
+    header : dict
+        See `parse_header`.
+    header_start, start : int
+        Where the header and the data begin, in bytes.
+    """
+
+    file: FitsFile
+    name: str
+    header: Header
+    header_start: int
+    start: int
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the data are an array (perhaps of no size), compressed ones included."""
+        return str(self.header.get("XTENSION", "IMAGE")).strip() == "IMAGE" or self._is_compressed
+
+    @property
+    def _is_compressed(self) -> bool:
+        return bool(self.header.get("ZIMAGE", False))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array, slowest axis first; () where there is none."""
+        prefix = "Z" if self._is_compressed else ""
+        axes = self.integer(f"{prefix}NAXIS", 0)
+        return tuple(self.integer(f"{prefix}NAXIS{axis}") for axis in range(axes, 0, -1))
+
+    def integer(self, keyword: str, default: int | None = None) -> int:
+        """Return a keyword that the structure of the file depends on.
+
+        Raises
+        ------
+        FileFormatError
+            When it is absent without a default, or no whole number.
+        """
+        value = self.header.get(keyword, default)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int):
+            raise FileFormatError(f"{value!r} is no whole number", source=self.file.path, field=keyword)
+        return value
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the array is stored as floating-point numbers."""
+        return self.integer("ZBITPIX" if self._is_compressed else "BITPIX", 8) < 0
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the data, without padding."""
+        axes = [self.integer(f"NAXIS{axis}") for axis in range(1, self.integer("NAXIS", 0) + 1)]
+        if not axes:
+            return 0
+        if axes[0] == 0 and self.header.get("GROUPS", False):
+            axes = axes[1:]
+        elements = int(np.prod(axes)) + self.integer("PCOUNT", 0)
+        return abs(self.integer("BITPIX")) // 8 * self.integer("GCOUNT", 1) * elements
+
+    def array(self) -> NDArray[Any]:
+        """Return the array in native byte order, BSCALE, BZERO and BLANK applied.
+
+        Raises
+        ------
+        FileFormatError
+            When there is none, or the file ends before it does.
+        """
+        label = self.name or "PRIMARY"
+        if not self.is_image or not self.shape:
+            raise FileFormatError(f"extension {label} holds no array", source=self.file.path)
+        if self.start + self.size > len(self.file.content):
+            raise self.file.truncation()
+        try:
+            return self._astropy().data if self._is_compressed else self._pixels()
+        except _DAMAGED as error:
+            raise FileFormatError(
+                f"extension {label} cannot be read ({error})", source=self.file.path
+            ) from error
+
+    def _pixels(self) -> NDArray[Any]:
+        bits = self.integer("BITPIX")
+        native = self._stored(np.dtype(_PIXEL_TYPES[bits])).reshape(self.shape)
+        scale, zero = (header_number(self.header, key) for key in ("BSCALE", "BZERO"))
+        scale, zero = 1.0 if scale is None else scale, zero or 0.0
+        if scale == 1.0 and zero == 0.0 and (bits < 0 or "BLANK" not in self.header):
+            return native
+        if bits in _UNSIGNED and scale == 1.0 and zero == _UNSIGNED[bits][0] and "BLANK" not in self.header:
+            kind = _UNSIGNED[bits][1]
+            return native.view(kind) ^ kind(_UNSIGNED[bits][0])
+        values: NDArray[Any] = native.astype(np.float32 if bits in (-32, 8, 16) else np.float64)
+        if bits > 0 and "BLANK" in self.header:
+            values[native == self.integer("BLANK")] = np.nan
+        values *= scale
+        values += zero
+        return values
+
+    def _stored(self, kind: np.dtype[Any]) -> NDArray[Any]:
+        """Return the numbers of the file in native byte order, from a plain file read into their own memory."""
+        count = int(np.prod(self.shape))
+        if self.file.content is not self.file.raw:
+            packed = np.frombuffer(self.file.content, kind, count=count, offset=self.start)
+            return packed.astype(kind.newbyteorder("="))
+        values = np.fromfile(self.file.path, kind, count=count, offset=self.start)
+        return values if kind.isnative else values.byteswap(inplace=True).view(kind.newbyteorder("="))
+
+    def table(self) -> Any:
+        """Return the rows of a table as astropy reads them.
+
+        Raises
+        ------
+        FileFormatError
+            When it is none, or the file ends before it does.
+        """
+        if self.start + self.size > len(self.file.content):
+            raise self.file.truncation()
+        try:
+            return self._astropy().data
+        except _DAMAGED as error:
+            raise FileFormatError(
+                f"extension {self.name} cannot be read ({error})", source=self.file.path
+            ) from error
+
+    def _astropy(self) -> Any:
+        """Return astropy's own form of this HDU, for what is more than a plain array."""
+        end = self.start + self.size + (-self.size % BLOCK)
+        primary = b"".join(
+            line.ljust(80) for line in (b"SIMPLE  =                    T", b"BITPIX  =                    8")
+        )
+        primary += b"NAXIS   =                    0".ljust(80) + b"END"
+        content = primary.ljust(BLOCK) + bytes(self.file.content[self.header_start : end])
+        return fits.open(io.BytesIO(content), memmap=False)[1]
+
+
+@dataclass
+class FitsFile:
+    """A FITS file whose headers have been read.
+
+    Attributes
+    ----------
+    path : path
+    content : bytes-like
+        Of the whole file, decompressed.
+    raw : bytes-like
+        As it is on the disk.
+    """
+
+    path: Path
+    raw: Any
+    content: Any
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file as it is on the disk."""
+        return hashlib.sha256(self.raw).hexdigest()
+
+    @cached_property
+    def hdus(self) -> tuple[Hdu, ...]:
+        """All extensions whose headers are complete, the primary HDU first."""
+        found: list[Hdu] = []
+        start = 0
+        while start < len(self.content):
+            end = self._header_end(start)
+            if end is None or (found and bytes(self.content[start : start + 8]) != b"XTENSION"):
+                break
+            header = parse_header(bytes(self.content[start:end]))
+            name = str(header.get("EXTNAME") or "").strip().upper()
+            hdu = Hdu(self, name, header, start, end)
+            found.append(hdu)
+            start = end + hdu.size + (-hdu.size % BLOCK)
+        return tuple(found)
+
+    def _header_end(self, start: int) -> int | None:
+        """Return where the header that begins at ``start`` ends, None when it does not."""
+        for block in range(start, len(self.content), BLOCK):
+            piece = bytes(self.content[block : block + BLOCK])
+            place = piece.find(b"END" + b" " * 77)
+            while place >= 0 and place % 80:
+                place = piece.find(b"END" + b" " * 77, place + 1)
+            if place >= 0:
+                return block + BLOCK
+        return None
+
+    def __iter__(self) -> Iterator[Hdu]:
+        return iter(self.hdus)
+
+    def __len__(self) -> int:
+        return len(self.hdus)
+
+    def __getitem__(self, key: int | str) -> Hdu:
+        if isinstance(key, int):
+            return self.hdus[key]
+        for hdu in self.hdus:
+            if hdu.name == key.upper():
+                return hdu
+        raise KeyError(key)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes the headers promise beyond the end of the file."""
+        last = self.hdus[-1]
+        return max(0, last.start + last.size - len(self.content))
+
+    def truncation(self) -> FileFormatError:
+        """Return the error that says how much is missing."""
+        return FileFormatError(
+            f"the file is truncated: {self.missing_bytes} bytes are missing at its end",
+            source=self.path,
+            remedy="fetch or write it again",
+        )
+
+
+@contextmanager
+def open_fits(path: str | Path, *, whole: bool = True) -> Iterator[FitsFile]:
+    """Open a FITS file (also .gz and .bz2) for reading.
+
+    Parameters
+    ----------
+    path : str or path
+    whole : bool
+        Whether a truncated file is an error at once; otherwise it is one when a missing array is asked for.
+
+    Raises
+    ------
+    FileFormatError
+        When there is no such file, or it is not FITS, or truncated.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise FileFormatError("there is no such file", source=path)
+    if place.stat().st_size == 0:
+        raise FileFormatError("the file is empty", source=path)
+    with open(place, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+        file = FitsFile(place, raw, _decompressed(raw, place))
+        if bytes(file.content[:9]) != b"SIMPLE  =" or not file.hdus:
+            raise FileFormatError("this is not a FITS file, or its first header is cut off", source=path)
+        if whole and file.missing_bytes:
+            raise file.truncation()
+        yield file
+
+
+def _decompressed(raw: mmap.mmap, path: Path) -> Any:
+    try:
+        if raw[:2] == b"\x1f\x8b":
+            return gzip.decompress(raw)
+        if raw[:3] == b"BZh":
+            return bz2.decompress(raw)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise FileFormatError(
+            f"the compressed file is truncated or damaged ({error})", source=path
+        ) from error
+    return raw

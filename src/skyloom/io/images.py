@@ -1,0 +1,352 @@
+"""Two-dimensional FITS images with a weight map, whatever telescope they come from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from skyloom.core.geometry import same_grid
+from skyloom.core.image import Image
+from skyloom.core.provenance import step
+from skyloom.core.units import parse_unit
+from skyloom.errors import (
+    AssumptionWarning,
+    FileFormatError,
+    InputError,
+    RepairWarning,
+    ShapeError,
+    UnitError,
+)
+from skyloom.io.files import FitsFile, Hdu, Header, open_fits
+from skyloom.io.headers import parse_bunit, wcs_from_header
+
+__all__ = ["WEIGHT_KINDS", "find_image", "noise_scale", "read_image", "sniff"]
+
+Array = NDArray[Any]
+WEIGHT_KINDS = ("inverse_variance", "rms", "exposure")
+_SCIENCE_NAMES = ("SCI", "DATA")
+_WEIGHT_NAMES = {
+    "inverse_variance": ("WHT", "IVAR", "IVM", "WEIGHT"),
+    "rms": ("RMS", "ERR", "ERROR", "WHT"),
+    "exposure": ("WHT", "EXP", "EXPOSURE"),
+}
+_LAG = 7  # Pixels; beyond the reach of the correlation that drizzling makes, within that of background gradients.
+_LAG_SAMPLES = 1_000_000
+
+
+def sniff(file: FitsFile) -> bool:
+    """Tell whether a file has a two-dimensional image of numbers with a unit."""
+    hdu = find_image(file, _SCIENCE_NAMES)
+    return hdu is not None and hdu.is_float and "BUNIT" in hdu.header
+
+
+def find_image(file: FitsFile, names: tuple[str, ...]) -> Hdu | None:
+    """Return the first two-dimensional image HDU with one of ``names``, else the first of any name, else None."""
+    flat = [hdu for hdu in file if hdu.is_image and len(hdu.shape) == 2]
+    for name in names:
+        for hdu in flat:
+            if hdu.name == name:
+                return hdu
+    return flat[0] if flat else None
+
+
+class _Plane(NamedTuple):
+    """One image of a file and what stands around it."""
+
+    path: Path
+    data: Array
+    header: Header
+    primary: Header
+    wcs: WCS | None
+    notes: tuple[str, ...]
+    sha256: str
+
+
+def read_image(
+    path: str | Path,
+    *,
+    weight: str | Path | None = None,
+    weight_kind: str = "inverse_variance",
+    unit: u.UnitBase | str | None = None,
+    band: str | None = None,
+) -> Image:
+    """Read any two-dimensional image with a weight map.
+
+    Parameters
+    ----------
+    path : str or path
+        File of the image; the extension SCI or DATA, or else the first two-dimensional one.
+    weight : str or path, optional
+        File of the weight map; by default an extension (WHT, IVAR, RMS, ERR ...) of the same file.
+    weight_kind : {"inverse_variance", "rms", "exposure"}
+        What the weight map holds. An exposure map says how the noise varies and not how large it is: the variance
+        is taken as c / exposure, with c from the scatter of the empty sky, and an `AssumptionWarning` says so.
+    unit : unit or str, optional
+        Unit of the data, needed where the header has none.
+    band : str, optional
+        Name of the band, where the header does not say.
+
+    Returns
+    -------
+    Image
+        Pixels without a finite value or a positive, finite weight are masked.
+
+    Raises
+    ------
+    FileFormatError
+        When a file is missing, truncated or holds no image.
+    ShapeError
+        When image and weight differ in shape.
+    UnitError
+        When there is no unit, or it cannot be read.
+    InputError
+        When there is no weight map, no usable pixel, or the weight map lies elsewhere on the sky.
+    """
+    known = {"band": band} if band else {}
+    return assemble(path, weight, weight_kind, unit, lambda *_: dict(known), "read_image")
+
+
+def assemble(
+    path: str | Path,
+    weight: str | Path | None,
+    weight_kind: str,
+    unit: u.UnitBase | str | None,
+    describe: Callable[[Header, Header], dict[str, Any]],
+    reader: str,
+) -> Image:
+    """Read image and weight, and put them together; ``describe`` makes `meta` of the headers."""
+    if weight_kind not in WEIGHT_KINDS:
+        raise InputError(
+            f"weight_kind is {weight_kind!r}",
+            field="weight_kind",
+            remedy=f"use one of {', '.join(WEIGHT_KINDS)}",
+        )
+    science, companion = _read_planes(Path(path), weight, weight_kind)
+    if companion.data.shape != science.data.shape:
+        raise ShapeError(
+            f"{science.path} has shape {science.data.shape}, its weight {companion.path} has {companion.data.shape}",
+            remedy="give the weight map of this image",
+        )
+    _check_same_sky(science, companion)
+    data_unit = _data_unit(science, unit)
+    try:
+        variance, mask = _variance(science.data, companion.data, weight_kind, companion.path)
+    except InputError as error:
+        raise error.located(science.path) from None
+    meta = describe(science.primary, science.header)
+    meta |= {"path": str(science.path), "sha256": science.sha256, "weight_kind": weight_kind}
+    meta |= {"weight_path": str(companion.path), "weight_sha256": companion.sha256}
+    if science.notes:
+        meta["wcs_notes"] = list(science.notes)
+    done = step(
+        reader,
+        path=str(science.path),
+        sha256=science.sha256,
+        weight_path=str(companion.path),
+        weight_sha256=companion.sha256,
+        weight_kind=weight_kind,
+        masked=int(np.count_nonzero(mask)),
+    )
+    return Image(science.data, variance, mask, data_unit, science.wcs, meta=meta, history=(done,))
+
+
+def _read_planes(path: Path, weight: str | Path | None, weight_kind: str) -> tuple[_Plane, _Plane]:
+    names = _WEIGHT_NAMES[weight_kind]
+    with open_fits(path) as file:
+        science = _plane(file, _SCIENCE_NAMES)
+        if weight is None:
+            companion = find_image(file, names)
+            if companion is None or companion.name not in names:
+                raise _no_weight(path, names)
+            return science, _plane(file, names)
+    with open_fits(weight) as file:
+        return science, _plane(file, names)
+
+
+def _no_weight(path: Path, names: tuple[str, ...]) -> InputError:
+    sibling = path.with_name(path.name.replace("_sci", "_wht"))
+    hint = f" (there is {sibling})" if sibling != path and sibling.exists() else ""
+    return InputError(
+        f"the file has no weight map (no extension {', '.join(names)})",
+        source=path,
+        field="weight",
+        remedy=f"pass weight=<file>{hint}",
+    )
+
+
+def _plane(file: FitsFile, names: tuple[str, ...]) -> _Plane:
+    hdu = find_image(file, names)
+    if hdu is None:
+        raise FileFormatError("there is no two-dimensional image in this file", source=file.path)
+    data = hdu.array()
+    try:
+        wcs, notes = wcs_from_header(hdu.header, data.shape)
+    except InputError as error:
+        raise error.located(file.path) from None
+    if data.dtype.kind != "f":
+        data = data.astype(np.float64)
+    return _Plane(file.path, data, hdu.header, file[0].header, wcs, notes, file.sha256)
+
+
+def _check_same_sky(science: _Plane, companion: _Plane) -> None:
+    """Refuse a weight map of another place; half a pixel allows for the distortion terms that some headers keep."""
+    first, second = science.wcs, companion.wcs
+    if first is None or second is None or first.wcs.compare(second.wcs):
+        return
+    if not same_grid(
+        _undistorted(first), science.data.shape, _undistorted(second), companion.data.shape, 0.5
+    ):
+        raise InputError(
+            f"the weight map {companion.path} lies on another part of the sky than the image",
+            source=science.path,
+            field="weight",
+            remedy="give the weight map of this image",
+        )
+
+
+def _undistorted(wcs: WCS) -> WCS:
+    if wcs.sip is None:
+        return wcs
+    plain = wcs.deepcopy()
+    plain.sip = None
+    return plain
+
+
+def _data_unit(science: _Plane, unit: u.UnitBase | str | None) -> u.UnitBase:
+    written = str(science.header.get("BUNIT", "")).strip()
+    if unit is None:
+        if not written:
+            raise UnitError(
+                "the header says no unit",
+                source=science.path,
+                field="BUNIT",
+                remedy='pass unit="electron/s", or what it is',
+            )
+        try:
+            return parse_bunit(written)
+        except UnitError as error:
+            raise error.located(science.path) from None
+    chosen = parse_unit(unit)
+    if written and not _means(written, chosen):
+        warnings.warn(
+            f"{science.path}: BUNIT says {written!r}; taken as {chosen}, as asked",
+            AssumptionWarning,
+            stacklevel=4,
+        )
+    return chosen
+
+
+def _means(written: str, unit: u.UnitBase) -> bool:
+    try:
+        return bool(parse_bunit(written) == unit)
+    except UnitError:
+        return False
+
+
+# -------------------------------------------------------------------------------------- from weight to variance
+
+
+def _variance(data: Array, weight: Array, kind: str, path: Path) -> tuple[Array, NDArray[np.bool_]]:
+    """Return variance and mask; masked pixels have variance NaN."""
+    finite = np.isfinite(data)
+    if not finite.any():
+        raise InputError("every pixel is NaN or infinite", remedy="check how the image was made")
+    usable = weight > 0
+    usable &= np.isfinite(weight)
+    if not usable.any():
+        raise InputError(
+            f"no pixel of the weight map {path} is positive and finite",
+            field="weight",
+            remedy="check that it is a weight map of this image, and weight_kind",
+        )
+    negative = int(np.count_nonzero(weight < 0))
+    if negative:
+        warnings.warn(
+            f"{path}: {negative} pixels have a negative weight; masked", RepairWarning, stacklevel=5
+        )
+    usable &= finite
+    if not usable.any():
+        raise InputError(f"no pixel has both a finite value and a positive weight in {path}", field="weight")
+    variance = np.full(data.shape, np.nan)
+    if kind == "rms":
+        np.square(weight, out=variance, where=usable, dtype=np.float64)
+    else:
+        np.divide(1.0, weight, out=variance, where=usable, dtype=np.float64)
+    if kind == "exposure":
+        variance *= _exposure_factor(data, variance, usable, path)
+    usable &= (variance > 0) & (variance < np.inf)
+    return _compact(variance, usable, data.dtype), ~usable
+
+
+def _exposure_factor(data: Array, relative: Array, usable: NDArray[np.bool_], path: Path) -> float:
+    factor = noise_scale(data, relative, ~usable)
+    if not 0 < factor < np.inf:
+        raise InputError(
+            f"the noise cannot be measured from the image (scatter {factor:g}) to scale the exposure map {path}",
+            field="weight_kind",
+            remedy="give a weight map that holds the inverse variance or the rms",
+        )
+    warnings.warn(
+        f"{path}: an exposure map does not say how large the noise is; variance taken as {factor:.4g} / exposure,"
+        " from the scatter of the empty sky",
+        AssumptionWarning,
+        stacklevel=6,
+    )
+    return factor
+
+
+def _compact(variance: Array, usable: NDArray[np.bool_], dtype: np.dtype[Any]) -> Array:
+    """Return the variance in the type of the data, unless float32 would lose digits or range."""
+    limits = np.finfo(np.float32)
+    values = variance[usable]
+    small = values.size and (values.min() < 10 * limits.tiny or values.max() > limits.max / 10)
+    return variance if dtype != np.float32 or small else variance.astype(np.float32)
+
+
+def noise_scale(data: Array, variance: Array, mask: NDArray[np.bool_]) -> float:
+    """Return the factor that brings ``variance`` to the scatter of the empty sky.
+
+    The scatter is that of differences between pixels seven apart, along both axes: far enough to be independent in
+    drizzled images, near enough for gradients of the sky to cancel. Differences in units of their claimed error are
+    clipped at three standard deviations (from the median absolute value) until sources are out.
+
+    Returns
+    -------
+    float
+        1 when the variance is right; NaN when fewer than ten pairs of pixels are usable.
+    """
+    stride = max(1, int(np.ceil(data.size / _LAG_SAMPLES)))
+    collected = []
+    for axis in (0, 1):
+        lag = min(_LAG, data.shape[axis] // 2)
+        if lag == 0:
+            continue
+        ahead = tuple(slice(lag, None, stride) if a == axis else slice(None) for a in (0, 1))
+        behind = tuple(slice(None, -lag, stride) if a == axis else slice(None) for a in (0, 1))
+        good = ~(mask[ahead] | mask[behind])
+        difference = data[ahead][good].astype(np.float64) - data[behind][good]
+        expected = variance[ahead][good].astype(np.float64) + variance[behind][good]
+        collected.append(np.abs(difference) / np.sqrt(expected))
+    deviation = np.concatenate(collected) if collected else np.zeros(0)
+    return _clipped_variance(deviation)
+
+
+def _clipped_variance(deviation: Array, rounds: int = 5) -> float:
+    """Variance of a normal distribution from absolute deviations, outliers clipped at three sigma."""
+    if deviation.size < 10:
+        return float("nan")
+    sigma = 0.0
+    for _ in range(rounds):
+        sigma = 1.4826 * float(np.median(deviation))
+        kept = deviation[deviation <= 3.0 * sigma]
+        if kept.size in (deviation.size, 0):
+            break
+        deviation = kept
+    return sigma**2
