@@ -11,7 +11,7 @@ from skyloom.imaging import background as sky
 from skyloom.imaging import wings
 from skyloom.imaging.background_error import level_error
 from skyloom.imaging.sources import detect_sources, find_excursions, grow_mask, lower_envelope
-from skyloom.imaging.wings import WingFit, fit_wings, wing_templates
+from skyloom.imaging.wings import WingFit, fit_wings, unbinned, wing_templates
 from tests import oracles_sky
 from tests.invariants import check_invariants
 from tests.sky_scenes import filtered_noise, galaxy_field, sky_image
@@ -58,7 +58,9 @@ def test_lower_envelope_of_equal_values_is_that_value():
 def test_templates_are_detected_light_spread_pixel_by_pixel(shape):
     light = np.zeros(shape)
     light[5, 7], light[20, 30], light[21, 30] = 3.0, 1.0, 2.0
-    for slope, template in zip((1.25, 2.0), wing_templates(light, 4.0, (1.25, 2.0)), strict=True):
+    factor, templates = wing_templates(light, 4.0, (1.25, 2.0))
+    assert factor == 1
+    for slope, template in zip((1.25, 2.0), templates, strict=True):
         expected = oracles_sky.spread_light(light, 4.0, slope)
         np.testing.assert_allclose(template / template.sum(), expected / expected.sum(), rtol=2e-4)
 
@@ -67,8 +69,9 @@ def test_binned_templates_of_large_images_stay_close(monkeypatch):
     light = blob((120, 120), sigma=6.0)
     exact = oracles_sky.spread_light(np.where(light > 1, light, 0.0), 20.0, 1.5)
     monkeypatch.setattr(wings, "LARGEST_SIDE", 40)
-    (template,) = wing_templates(np.where(light > 1, light, 0.0), 20.0, (1.5,))
-    ratio = template / exact
+    factor, (template,) = wing_templates(np.where(light > 1, light, 0.0), 20.0, (1.5,))
+    assert factor == 3
+    ratio = unbinned(template, factor, light.shape) / exact
     assert np.abs(ratio / np.median(ratio) - 1).max() < 0.15
     assert np.std(ratio) / np.mean(ratio) < 0.06
 
@@ -159,9 +162,11 @@ def test_excursions_below_the_sky_are_seen(rng):
     assert excursions.highest[50, 50] < 3
 
 
-def test_growth_is_euclidean(rng):
-    mask = rng.random((20, 23)) < 0.02
-    np.testing.assert_array_equal(grow_mask(mask, 0.35, (0.1, 0.14)), oracles_sky.grown(mask, 3.5, 2.5))
+@pytest.mark.parametrize("radius", [0.35, 0.9, 2.0])
+def test_growth_is_euclidean(rng, radius):
+    mask = rng.random((40, 43)) < 0.01
+    found = grow_mask(mask, radius, (0.1, 0.14))
+    np.testing.assert_array_equal(found, oracles_sky.grown(mask, radius / 0.1, radius / 0.14))
     np.testing.assert_array_equal(grow_mask(mask, 0.0), mask)
 
 

@@ -9,13 +9,12 @@ from typing import Any, Literal, NamedTuple
 import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from skyloom.core.image import Image
 from skyloom.errors import InputError
 from skyloom.imaging.background_error import level_error
-from skyloom.imaging.sources import find_excursions, lower_envelope
-from skyloom.imaging.wings import LARGEST_SAMPLE, WingFit, fit_wings, refit_level, wing_templates
+from skyloom.imaging.sources import find_excursions, grow_mask, lower_envelope
+from skyloom.imaging.wings import LARGEST_SAMPLE, WingFit, fit_wings, refit_level, unbinned, wing_templates
 
 __all__ = ["Background", "Settings", "SkyHistogram", "measure_constant"]
 
@@ -118,7 +117,8 @@ class Settings:
 def measure_constant(image: Image, known: Mask | None, settings: Settings) -> Background:
     """Measure one sky level; see `skyloom.imaging.background.measure_background`."""
     sources, bare, blocked = _masks(image, known, settings)
-    sky, grown = _sky_pixels(image, blocked, settings.grow)
+    sky_mask, grown = _sky_pixels(image, blocked, settings.grow)
+    sky = _sample(sky_mask)
     values = image.data[sky].astype(np.float64)
     plain = fit_wings(values, None, *_first_guess(values), settings.clip)
     fit, level, spread, wings = _fit_with_wings(image, sources, sky, values, plain, settings)
@@ -127,8 +127,6 @@ def measure_constant(image: Image, known: Mask | None, settings: Settings) -> Ba
     scatter = fit.scatter / _clipped_scatter(settings.clip)
     statistical = level_error(image, sky, fit, scatter)
     systematic = math.hypot(0.5 * (light - level), spread)
-    sky_mask = np.zeros(image.shape, dtype=bool)
-    sky_mask[sky] = True
     return Background(
         method="constant",
         level=level,
@@ -167,22 +165,28 @@ def _masks(image: Image, known: Mask | None, settings: Settings) -> tuple[Mask, 
     return sources, bare, sources | (excursions.lowest < -settings.threshold)
 
 
-def _sky_pixels(image: Image, blocked: Mask, grow: float) -> tuple[tuple[Array, Array], float]:
-    """Return the indices of the sky pixels, and the growth that left enough of them."""
-    distance = ndimage.distance_transform_edt(~blocked) if blocked.any() else np.full(image.shape, np.inf)
-    enough = max(SMALLEST_SKY, 0.02 * image.data.size)
+def _sky_pixels(image: Image, blocked: Mask, grow: float) -> tuple[Mask, float]:
+    """Return the sky pixels, and the growth that left enough of them."""
+    enough = max(SMALLEST_SKY, int(0.02 * image.data.size))
     for radius in (grow, 0.5 * grow, 0.0):
-        rows, columns = np.nonzero(image.valid & (distance > radius))
-        if rows.size >= enough:
-            every = max(1, rows.size // LARGEST_SAMPLE)
-            return (rows[::every], columns[::every]), radius
-    if rows.size >= SMALLEST_SKY:
-        return (rows, columns), 0.0
+        sky = image.valid & ~grow_mask(blocked, radius)
+        number = int(np.count_nonzero(sky))
+        if number >= enough:
+            return sky, radius
+    if number >= SMALLEST_SKY:
+        return sky, 0.0
     raise InputError(
-        f"{rows.size} sky pixels are left beside the sources; at least {SMALLEST_SKY} are needed",
+        f"{number} sky pixels are left beside the sources; at least {SMALLEST_SKY} are needed",
         field="source_mask",
         remedy="use a larger cut-out, mask less, or give the sky as a value",
     )
+
+
+def _sample(sky: Mask) -> tuple[Array, Array]:
+    """Return the indices of the sky pixels; of very many only some, evenly spread."""
+    rows, columns = np.nonzero(sky)
+    every = max(1, rows.size // LARGEST_SAMPLE)
+    return rows[::every], columns[::every]
 
 
 def _fit_with_wings(
@@ -199,12 +203,14 @@ def _fit_with_wings(
     brightest = light.max()
     if settings.wings == "none" or not brightest > 0:
         return plain, plain.level, 0.0, None
-    templates = wing_templates(light / brightest, settings.wing_radius)
+    factor, templates = wing_templates(light / brightest, settings.wing_radius)
+    binned = sky[0] // factor, sky[1] // factor
     middle = len(templates) // 2
-    fit = fit_wings(values, templates[middle][sky], plain.level, plain.scatter, settings.clip)
-    others = [template[sky] for number, template in enumerate(templates) if number != middle]
+    fit = fit_wings(values, templates[middle][binned], plain.level, plain.scatter, settings.clip)
+    others = [template[binned] for number, template in enumerate(templates) if number != middle]
     levels = np.array([fit.level, *(refit_level(values, other, fit.used) for other in others)])
-    return fit, float(levels.mean()), float(levels.std()), templates[middle] * np.float32(fit.amplitude)
+    wings = unbinned(templates[middle] * np.float32(fit.amplitude), factor, image.shape)
+    return fit, float(levels.mean()), float(levels.std()), wings
 
 
 def _clipped_mean(values: Array, clip: float) -> float:

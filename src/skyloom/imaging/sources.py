@@ -19,6 +19,7 @@ Mask = NDArray[np.bool_]
 SCALES = (1.5, 4.0)  # Sigma in pixels of the smoothing: knots and stars, and the outskirts of galaxies.
 THRESHOLD = 3.5
 MINIMUM_PIXELS = 50
+LARGEST_ROWWISE = 16  # Rows that a mask grows by up to which chords are faster than a distance transform.
 SAMPLE = 2500  # Pixels that suffice to scale an image to its noise; what is smoothed is scaled again, by all pixels.
 
 
@@ -50,11 +51,13 @@ def lower_envelope(values: Array, clip: float = 2.5) -> tuple[float, float]:
     """
     ordered = np.sort(values)
     size = ordered.size
+    exact = ordered.dtype.type  # A number of another type would convert the whole array for each search.
     level, scatter = float(ordered[size // 2]), 0.0
     for _ in range(30):
-        below = int(np.searchsorted(ordered, level))
+        below = int(ordered.searchsorted(exact(level)))
         scatter = 1.4826 * (level - float(ordered[below // 2]))
-        low, high = np.searchsorted(ordered, [level - clip * scatter, level + clip * scatter])
+        low = int(ordered.searchsorted(exact(level - clip * scatter)))
+        high = int(ordered.searchsorted(exact(level + clip * scatter)))
         if high <= low:
             break
         previous, level = level, float(ordered[(low + high) // 2])
@@ -160,11 +163,28 @@ def detect_sources(
     return found if known is None else found | known
 
 
-def grow_mask(mask: Mask, radius: float, sampling: float | tuple[float, float] = 1.0) -> Mask:
+def grow_mask(mask: Mask, radius: float, sampling: tuple[float, float] = (1.0, 1.0)) -> Mask:
     """Return ``mask`` grown by a Euclidean ``radius``, in the unit of ``sampling`` (the step of a pixel in y, x)."""
+    reach = int(radius / sampling[0])
     if radius <= 0 or not mask.any():
         return mask.copy()
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=sampling) <= radius)
+    if reach > LARGEST_ROWWISE:
+        return np.asarray(ndimage.distance_transform_edt(~mask, sampling=sampling) <= radius)
+    ny, nx = mask.shape
+    grown = np.zeros(mask.shape, dtype=bool)
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    running = np.zeros((last - first, nx + 1), dtype=np.int32)
+    np.cumsum(mask[first:last], axis=1, out=running[:, 1:])
+    column = np.arange(nx)
+    for offset in range(-reach, reach + 1):
+        # The chord of the disc in this row: any masked pixel within it grows the pixel at its centre.
+        half = int(np.sqrt(max(radius**2 - (offset * sampling[0]) ** 2, 0.0)) / sampling[1] + 1e-9)
+        inside = running[:, np.minimum(column + half + 1, nx)] > running[:, np.maximum(column - half, 0)]
+        top, bottom = max(first + offset, 0), min(last + offset, ny)
+        if top < bottom:
+            grown[top:bottom] |= inside[top - first - offset : bottom - first - offset]
+    return grown
 
 
 def as_source_mask(source_mask: object, shape: tuple[int, int]) -> Mask | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-__all__ = ["SLOPES", "WingFit", "fit_wings", "refit_level", "wing_templates"]
+__all__ = ["SLOPES", "WingFit", "fit_wings", "refit_level", "unbinned", "wing_templates"]
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -53,7 +53,9 @@ def _profile_transform(shape: tuple[int, int], radius: float, slope: float) -> A
     return transform
 
 
-def wing_templates(light: Array, radius: float, slopes: tuple[float, ...] = SLOPES) -> list[Array]:
+def wing_templates(
+    light: Array, radius: float, slopes: tuple[float, ...] = SLOPES
+) -> tuple[int, list[Array]]:
     """Spread detected light with extended profiles.
 
     Parameters
@@ -66,8 +68,10 @@ def wing_templates(light: Array, radius: float, slopes: tuple[float, ...] = SLOP
 
     Returns
     -------
-    list of (ny, nx) float32 arrays
-        One template per slope; beyond the image's own size the profile is cut.
+    factor : int
+        Pixels of the image along each side of a template's pixel: wings are smooth.
+    templates : list of (ceil(ny / factor), ceil(nx / factor)) float32 arrays
+        One per slope; beyond the image's own size the profile is cut.
     """
     ny, nx = light.shape
     factor = max(2 if radius >= SMOOTH_RADIUS else 1, -(-max(ny, nx) // LARGEST_SIDE))
@@ -81,8 +85,13 @@ def wing_templates(light: Array, radius: float, slopes: tuple[float, ...] = SLOP
     templates = []
     for slope in slopes:
         spread = fft.irfft2(transform * _profile_transform(padded, core, slope), padded)[:rows, :columns]
-        templates.append(spread.repeat(factor, axis=0).repeat(factor, axis=1)[:ny, :nx])
-    return templates
+        templates.append(spread)
+    return factor, templates
+
+
+def unbinned(template: Array, factor: int, shape: tuple[int, int]) -> Array:
+    """Return a template on the pixels of the image."""
+    return np.asarray(template.repeat(factor, axis=0).repeat(factor, axis=1)[: shape[0], : shape[1]])
 
 
 def fit_wings(values: Array, template: Array | None, level: float, scatter: float, clip: float) -> WingFit:
