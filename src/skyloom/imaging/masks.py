@@ -250,6 +250,12 @@ def _exact_positions(target_wcs: WCS, shape: tuple[int, int], source_wcs: WCS) -
 
 def _step(plane: Array, axis: int) -> float:
     """Typical change of a position from one pixel to the next."""
+    if plane.shape[axis] < 2:
+        return 0.0
+    row, column = ((size - 1) // 2 for size in plane.shape)
+    central = float(plane[row + (axis == 0), column + (axis == 1)] - plane[row, column])
+    if np.isfinite(central):
+        return central
     steps = np.diff(plane, axis=axis)
     steps = steps[np.isfinite(steps)]
     return float(steps.mean()) if steps.size else 0.0
@@ -319,11 +325,14 @@ def _near_changes(labels: NDArray[np.int32], reach: int) -> Mask:
 
 def _commonest(samples: NDArray[np.int32]) -> NDArray[np.int32]:
     """Commonest label along the first axis; of equally common ones the lowest, so that no object is favoured."""
-    ordered = np.sort(samples, axis=0)
+    commonest = samples[0].copy()
+    mixed = np.any(samples[1:] != samples[0], axis=0)
+    ordered = np.sort(samples[:, mixed], axis=0)
     count = np.zeros(ordered.shape, dtype=np.int16)
     for row in ordered:
         count += ordered == row
-    return np.take_along_axis(ordered, count.argmax(axis=0)[None], axis=0)[0]
+    commonest[mixed] = np.take_along_axis(ordered, count.argmax(axis=0)[None], axis=0)[0]
+    return commonest
 
 
 # --- which labels ----------------------------------------------------------------------------------------
