@@ -11,7 +11,7 @@ from scipy import fft
 
 from skyloom.core.image import Image
 from skyloom.core.noise import lag_covariance
-from skyloom.imaging.wings import WingFit
+from skyloom.imaging.wings import WingFit, inner
 
 __all__ = ["level_error"]
 
@@ -56,7 +56,7 @@ def level_error(image: Image, sky: tuple[Array, Array], best: WingFit, scatter: 
         covariance *= scatter**2 / covariance[LAG_RADIUS, LAG_RADIUS]
     else:
         covariance = scatter**2 * image.correlation
-    independent = scatter**2 * float(best.weights @ best.weights)
+    independent = scatter**2 * inner(best.weights, best.weights)
     variance = max(float(np.sum(covariance * _self_overlap(weights, covariance.shape[0] // 2))), independent)
     return math.sqrt(variance * _block_excess(residuals, used, scatter**2 * variance / independent))
 

@@ -158,7 +158,7 @@ def _aperture(
     if weights is not None:
         overlap = overlap * (weights if weights.ndim == 0 else weights[box])
     used = overlap != 0
-    flux = float(overlap[used] @ image.data[box][used].astype(np.float64))
+    flux = float(np.sum(overlap[used] * image.data[box][used]))
     variance = sum_variance(image.variance[box], overlap, image.correlation)
     for mode in image.modes:
         pattern = np.asarray(mode.map, dtype=np.float64)

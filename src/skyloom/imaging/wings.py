@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-__all__ = ["SLOPES", "WingFit", "fit_wings", "refit_level", "unbinned", "wing_templates"]
+__all__ = ["SLOPES", "WingFit", "fit_wings", "inner", "refit_level", "unbinned", "wing_templates"]
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -131,11 +131,17 @@ def fit_wings(values: Array, template: Array | None, level: float, scatter: floa
         used = fitted  # The clip still flips a pixel or two: the last fit stands, with the pixels it used.
     weights = np.full(np.count_nonzero(used), 1.0 / np.count_nonzero(used))
     if shape is not None:
-        deviation = shape[used] - weights @ shape[used]
-        power = deviation @ deviation
+        mean_shape = inner(weights, shape[used])
+        deviation = shape[used] - mean_shape
+        power = inner(deviation, deviation)
         if power > 0:
-            weights -= (weights @ shape[used]) / power * deviation
+            weights -= mean_shape / power * deviation
     return WingFit(level, amplitude, weights, used, residuals, float(residuals[used].std()))
+
+
+def inner(first: Array, second: Array) -> float:
+    """Return the inner product, in this thread: BLAS would wake others for vectors this short, and spin."""
+    return float(np.einsum("i,i->", first, second))
 
 
 def refit_level(values: Array, template: Array, used: Mask) -> float:
@@ -146,11 +152,11 @@ def refit_level(values: Array, template: Array, used: Mask) -> float:
 def _line(values: Array, shape: Array | None, used: Mask) -> tuple[float, float]:
     """Fit a constant and ``shape``, whose amplitude is >= 0, to the used pixels."""
     share = used / np.count_nonzero(used)
-    mean_value = float(share @ values)
+    mean_value = inner(share, values)
     if shape is None:
         return mean_value, 0.0
-    mean_shape = float(share @ shape)
+    mean_shape = inner(share, shape)
     deviation = share * (shape - mean_shape)
-    power = float(deviation @ shape)
-    amplitude = max(float(deviation @ values) / power, 0.0) if power > 1e-12 * mean_shape**2 else 0.0
+    power = inner(deviation, shape)
+    amplitude = max(inner(deviation, values) / power, 0.0) if power > 1e-12 * mean_shape**2 else 0.0
     return mean_value - amplitude * mean_shape, amplitude
