@@ -121,6 +121,11 @@ class Bandpass:
         return self._moment(2) / self._moment(1)
 
     @property
+    def photon_integral(self) -> float:
+        """Int T l dl, in A2: the mean flux density of a line of flux F at l is F T(l) l over this."""
+        return self._moment(1)
+
+    @property
     def rectangular_width(self) -> float:
         """Width in A of the box that has the same integral and the same maximum: int T dl / max T."""
         return float(self._moment(0) / self.throughput.max())
