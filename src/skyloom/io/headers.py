@@ -57,22 +57,21 @@ def parse_bunit(text: str) -> u.UnitBase:
     UnitError
         When it cannot be read.
     """
-    shown = text.strip()
+    # A pixel or spaxel is what the array counts anyway.
+    shown = re.sub(r"\s*/\s*(?:spaxel|pixel|pix)\b", "", text.strip(), flags=re.IGNORECASE)
     if shown.upper() in _RATES:
         return u.Unit(_RATES[shown.upper()])
     counted = re.fullmatch(
-        r"([A-Za-z]+-?)\s*(/\s*(?:SEC|S)|\s(?:SEC|S)\s*(?:\^|\*\*)?-1)?", shown, re.IGNORECASE
+        r"([A-Z]+-?)\s*(/\s*(?:SEC|S)|\s(?:SEC|S)\s*(?:\^|\*\*)?-1)?", shown, re.IGNORECASE
     )
     if counted and counted[1].upper() in _SPELLINGS:
         base = u.Unit(_SPELLINGS[counted[1].upper()])
         return base / u.s if counted[2] else base
     try:
-        # "Ang" and "spaxel" are not units of astropy; a spaxel is what the array counts anyway.
-        plain = re.sub(r"\bAng\b", "Angstrom", re.sub(r"/\s*(?:spaxel|pixel|pix)\b", "", shown))
         with warnings.catch_warnings():
             # Several slashes, deprecated spellings: discouraged by the standard, but with one meaning only.
             warnings.simplefilter("ignore", u.UnitsWarning)
-            return u.Unit(plain)
+            return u.Unit(re.sub(r"\bAng\b", "Angstrom", shown))
     except (ValueError, TypeError) as error:
         raise UnitError(
             f"{text!r} is not a unit that can be read",
@@ -154,6 +153,10 @@ def wcs_from_header(header: Header, shape: tuple[int, ...]) -> tuple[WCS | None,
     notes = _mend(cards)
     if "CTYPE1" not in cards or "CTYPE2" not in cards:
         return None, notes
+    for keyword, value in cards.items():
+        if isinstance(value, str) and _NUMERIC_CARD.fullmatch(keyword):
+            # wcslib takes what is no number as missing, and the pixels lie somewhere else.
+            raise _bad_wcs(f"{keyword} is the text {value!r}")
     matrix = [value for keyword, value in cards.items() if keyword.startswith("CD") and "_" in keyword]
     if matrix and not any(matrix):
         # wcslib takes a matrix of zeros as missing, and the pixels as one degree wide.
@@ -185,6 +188,11 @@ def _mend(cards: Header) -> tuple[str, ...]:
         notes.append("RADECSYS is the old name of RADESYS: read as such")
     if "LONGPOLE" in cards:
         cards.setdefault("LONPOLE", cards.pop("LONGPOLE"))
+    if str(cards.get("CTYPE3", "")).strip().endswith("-TAB"):
+        for keyword in [key for key in cards if re.search(r"3(?:_\d+)?$|_3$", key)]:
+            del cards[keyword]
+        cards["WCSAXES"] = 2
+        notes.append("the third axis is a table of coordinates: the sky coordinates alone were read")
     types = [str(cards.get(f"CTYPE{axis}", "")).strip() for axis in (1, 2)]
     distorted = [kind.endswith("-SIP") for kind in types]
     coefficients = [keyword for keyword in cards if _SIP_KEYWORD.fullmatch(keyword)]

@@ -42,7 +42,9 @@ _LAG_SAMPLES = 1_000_000
 
 
 def sniff(file: FitsFile) -> bool:
-    """Tell whether a file has a two-dimensional image of numbers with a unit."""
+    """Tell whether a file has a two-dimensional image of numbers with a unit, and no cube."""
+    if any(hdu.is_image and len(hdu.shape) > 2 for hdu in file):
+        return False
     hdu = find_image(file, _SCIENCE_NAMES)
     return hdu is not None and hdu.is_float and "BUNIT" in hdu.header
 
@@ -185,6 +187,12 @@ def _plane(file: FitsFile, names: tuple[str, ...]) -> _Plane:
     hdu = find_image(file, names)
     if hdu is None:
         raise FileFormatError("there is no two-dimensional image in this file", source=file.path)
+    if names is _SCIENCE_NAMES and str(hdu.header.get("FILETYPE") or "").strip() == "WHT":
+        raise InputError(
+            "the header says that this is a weight map (FILETYPE)",
+            source=file.path,
+            remedy="give the image first, and this file as weight=...",
+        )
     data = hdu.array()
     try:
         wcs, notes = wcs_from_header(hdu.header, data.shape)
@@ -310,12 +318,23 @@ def _compact(variance: Array, usable: NDArray[np.bool_], dtype: np.dtype[Any]) -
     return variance if dtype != np.float32 or small else variance.astype(np.float32)
 
 
-def noise_scale(data: Array, variance: Array, mask: NDArray[np.bool_]) -> float:
+def noise_scale(
+    data: Array, variance: Array, mask: NDArray[np.bool_], axes: tuple[int, ...] = (-2, -1), lag: int = _LAG
+) -> float:
     """Return the factor that brings ``variance`` to the scatter of the empty sky.
 
-    The scatter is that of differences between pixels seven apart, along both axes: far enough to be independent in
-    drizzled images, near enough for gradients of the sky to cancel. Differences in units of their claimed error are
-    clipped at three standard deviations (from the median absolute value) until sources are out.
+    The scatter is that of differences between pixels ``lag`` apart: far enough to be independent in drizzled images,
+    near enough for gradients of the sky to cancel. Differences in units of their claimed error are clipped at three
+    standard deviations (from the median absolute value) until sources are out.
+
+    Parameters
+    ----------
+    data, variance, mask : arrays of one shape
+        Masked pixels are left out.
+    axes : tuple of int
+        Along which to take differences; both axes of an image, the spectral one of a cube.
+    lag : int
+        Distance of the pixels, at most half of the axis.
 
     Returns
     -------
@@ -324,15 +343,16 @@ def noise_scale(data: Array, variance: Array, mask: NDArray[np.bool_]) -> float:
     """
     stride = max(1, int(np.ceil(data.size / _LAG_SAMPLES)))
     collected = []
-    for axis in (0, 1):
-        lag = min(_LAG, data.shape[axis] // 2)
-        if lag == 0:
+    for axis in axes:
+        step_size = min(lag, data.shape[axis] // 2)
+        if step_size == 0:
             continue
-        ahead = tuple(slice(lag, None, stride) if a == axis else slice(None) for a in (0, 1))
-        behind = tuple(slice(None, -lag, stride) if a == axis else slice(None) for a in (0, 1))
-        good = ~(mask[ahead] | mask[behind])
-        difference = data[ahead][good].astype(np.float64) - data[behind][good]
-        expected = variance[ahead][good].astype(np.float64) + variance[behind][good]
+        # Moving the axis to the front, every stride-th start is a fair sample of a large array.
+        planes = (np.moveaxis(plane, axis, 0) for plane in (data, variance, mask))
+        ahead, behind = zip(*((p[step_size::stride], p[:-step_size:stride]) for p in planes), strict=True)
+        good = ~(ahead[2] | behind[2])
+        difference = ahead[0][good].astype(np.float64) - behind[0][good]
+        expected = ahead[1][good].astype(np.float64) + behind[1][good]
         collected.append(np.abs(difference) / np.sqrt(expected))
     deviation = np.concatenate(collected) if collected else np.zeros(0)
     return _clipped_variance(deviation)

@@ -6,11 +6,14 @@ import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skyloom.errors import FileFormatError, InputError
 
-__all__ = ["known_instruments", "read", "register_reader"]
+if TYPE_CHECKING:
+    from skyloom.io.files import FitsFile
+
+__all__ = ["known_instruments", "read", "reader_of", "register_reader"]
 
 DEFAULT_WEIGHT_KIND = "inverse_variance"
 
@@ -119,15 +122,23 @@ def sniff_instrument(path: str | Path) -> str:
     from skyloom.io.files import open_fits
 
     with open_fits(path) as file:
-        for name in (*reversed(_REGISTERED), *_BUILT_IN):
-            if _reader(name, path).sniff(file):
-                return name
+        name = reader_of(file)
         found = ", ".join(f"{hdu.name or 'PRIMARY'} {len(hdu.shape)}-d" for hdu in file)
-    raise FileFormatError(
-        f"no reader knows this kind of file (extensions: {found})",
-        source=path,
-        remedy=f"say instrument=...; known: {', '.join(known_instruments())}",
-    )
+    if name is None:
+        raise FileFormatError(
+            f"no reader knows this kind of file (extensions: {found})",
+            source=path,
+            remedy=f"say instrument=...; known: {', '.join(known_instruments())}",
+        )
+    return name
+
+
+def reader_of(file: FitsFile) -> str | None:
+    """Return the name of the reader that understands an open file, None when none does."""
+    for name in (*reversed(_REGISTERED), *_BUILT_IN):
+        if _reader(name, file.path).sniff(file):
+            return name
+    return None
 
 
 def _reader(name: str, path: str | Path) -> _Reader:

@@ -24,7 +24,7 @@ from skyloom.errors import FileFormatError, InputError, RepairWarning
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.headers import wcs_from_header
 
-__all__ = ["RecoveredLabels", "read_segmentation", "recover_labels", "sniff"]
+__all__ = ["RecoveredLabels", "looks_like_labels", "read_segmentation", "recover_labels", "sniff"]
 
 Float = NDArray[np.float64]
 REPAIRS = ("auto", "none", "interpolated")
@@ -52,11 +52,18 @@ def sniff(file: FitsFile) -> bool:
     images = [hdu for hdu in file if hdu.is_image and hdu.shape]
     if len(images) != 1 or len(images[0].shape) != 2 or str(images[0].header.get("BUNIT", "")).strip():
         return False
-    if not images[0].is_float:
-        return True
-    data = images[0].array()
-    values = data[np.isfinite(data)]
-    return values.size > 0 and bool(values.min() >= 0) and float(np.mean(values == np.round(values))) > 0.5
+    return not images[0].is_float or looks_like_labels(images[0].array())
+
+
+def looks_like_labels(array: NDArray[Any]) -> bool:
+    """Tell whether an array may be a label map: integers, or floats >= 0 most of which are whole and not all alike."""
+    if array.dtype.kind != "f":
+        return array.dtype.kind in "iu"
+    values = array[np.isfinite(array)]
+    if values.size == 0 or values.min() < 0 or values.max() < 1:
+        return False
+    whole = values == np.round(values)
+    return bool(whole.all()) or (values.max() > 1 and float(np.mean(whole)) > 0.5)
 
 
 def read_segmentation(
