@@ -254,10 +254,10 @@ def _transformed_variances(spread: Float, labels: NDArray[np.int32], rho: Float,
 
 def _wrapped(rho: Float, shape: tuple[int, ...]) -> Float:
     """Put the centre of ``rho`` at index (0, 0) of a periodic array; lags beyond half of it fold, which is exact."""
-    wrapped = np.zeros(shape)
     radius = rho.shape[0] // 2
-    for (row, column), value in np.ndenumerate(rho):
-        wrapped[(row - radius) % shape[0], (column - radius) % shape[1]] += value
+    rows, columns = ((np.arange(rho.shape[0]) - radius) % size for size in shape)
+    wrapped = np.zeros(shape)
+    np.add.at(wrapped, np.ix_(rows, columns), rho)
     return wrapped
 
 

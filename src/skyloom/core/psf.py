@@ -341,7 +341,7 @@ class SampledPSF(PSF):
         """
         from scipy.ndimage import map_coordinates
 
-        centre, half = self.array.shape[0] // 2, min(self.array.shape[0] // 2, 12)
+        centre, half = self.array.shape[0] // 2, min(self.array.shape[0] // 2, 8)
         fine = np.arange(-10 * half, 10 * half + 1) / 10.0 + centre
         y, x = np.meshgrid(fine, fine, indexing="ij")
         values = map_coordinates(self.array, [y, x], order=3, mode="nearest")
@@ -358,7 +358,8 @@ class SampledPSF(PSF):
         pixel. Smaller pixels keep the response of the sampled ones, which cannot be undone.
         """
         target = np.asarray(matrix, dtype=np.float64)
-        native = np.allclose(target, self.matrix, rtol=1e-6, atol=0) and offset == (0.0, 0.0)
+        # Pixels of one instrument differ by 1e-5 across a mosaic, far below what sampling can tell.
+        native = np.abs(target - self.matrix).max() < 1e-4 * self.pixel_scale and offset == (0.0, 0.0)
         if native:
             return self.array if size is None else _resize(self.array, _odd_size(size, 0.0))
         scale = np.sqrt(abs(np.linalg.det(target)))

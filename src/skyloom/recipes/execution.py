@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from skyloom.errors import InputError, SkyloomError, SkyloomWarning
 
-__all__ = ["Outcome", "run_items"]
+__all__ = ["Outcome", "collected_notes", "run_items"]
 
 Result = TypeVar("Result")
 
@@ -77,21 +79,32 @@ def run_items(
 
 def attempt(function: Callable[[Any, str], Result], context: Any, item: str) -> Outcome[Result]:
     """Call the function for one item, turning an exception into a failed outcome and keeping the warnings."""
+    with collected_notes() as notes:
+        try:
+            result, failure = function(context, item), ""
+        except SkyloomError as error:
+            result, failure = None, str(error)
+        except Exception as error:  # noqa: BLE001  one item must not take the others down; the place is reported
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            result, failure = None, f"internal error: {type(error).__name__}: {error} ({where})"
+    return Outcome(item, result, failure, tuple(notes))
+
+
+@contextmanager
+def collected_notes() -> Iterator[list[str]]:
+    """Collect Skyloom's warnings as text, each once, for the report; other warnings pass."""
+    notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SkyloomWarning)
         try:
-            result = function(context, item)
-        except SkyloomError as error:
-            return Outcome(item, None, str(error), _notes(caught))
-        except Exception as error:  # noqa: BLE001  one item must not take the others down; the place is reported
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            reason = f"internal error: {type(error).__name__}: {error} ({place.name}, line {place.lineno})"
-            return Outcome(item, None, reason, _notes(caught))
-    return Outcome(item, result, "", _notes(caught))
-
-
-def _notes(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(f"{note.category.__name__}: {note.message}" for note in caught))
+            yield notes
+        finally:
+            mine = [note for note in caught if issubclass(note.category, SkyloomWarning)]
+            notes += dict.fromkeys(f"{note.category.__name__}: {note.message}" for note in mine)
+    for note in caught:
+        if note not in mine:
+            warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)
 
 
 _SHARED: dict[str, Any] = {}
@@ -144,4 +157,8 @@ def _on_dask(
         for future in dask_as_completed(futures):
             failure = future.exception()
             item = futures[future]
-            yield future.result() if failure is None else Outcome(item, None, f"the Dask worker failed: {failure}")
+            yield (
+                future.result()
+                if failure is None
+                else Outcome(item, None, f"the Dask worker failed: {failure}")
+            )

@@ -1,0 +1,143 @@
+"""The first recipe from the command line on real stamps of the Hubble Ultra Deep Field."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skyloom as sl
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.wcs import WCS
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bench_homogenize.py"
+OBJECTS = ("3", "15", "37", "912", "919", "m3")
+BANDS = ("f435w", "f606w", "f775w", "f814w", "f850lp", "f105w", "f125w", "f140w", "f160w")
+
+
+def configuration(data, fine):
+    specification = importlib.util.spec_from_file_location("bench_homogenize", BENCHMARK)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.configuration(data, fine=fine)
+
+
+def run(*arguments):
+    command = [
+        sys.executable,
+        "-W",
+        "error::RuntimeWarning",
+        "-m",
+        "skyloom.cli",
+        "run",
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["60mas", "30mas-mixed"])
+def finished(request, data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("udf")
+    config = folder / "homogenize.yaml"
+    config.write_text(configuration(data_dir.resolve(), request.param), encoding="utf-8")
+    done = run(config, "--out", folder / "out", "--workers", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "out"
+
+
+def test_every_product_is_there_and_valid(finished):
+    for name in OBJECTS:
+        path = finished / "objects" / f"{name}.fits"
+        with fits.open(path, checksum=True) as hdus:
+            hdus.verify("exception")
+            names = [hdu.name for hdu in hdus]
+            assert {"OBJECT_MASK", "HISTORY", "CONFIG"} <= set(names)
+            inside = hdus["OBJECT_MASK"].data == 1
+            assert 20 < inside.sum() < inside.size / 2
+            for band in BANDS:
+                planes = {key: hdus[f"{band}_{key}".upper()] for key in ("SCI", "VAR", "WHT", "MASK", "CORR")}
+                usable = planes["MASK"].data == 0
+                assert usable.sum() > 0.95 * inside.sum()
+                assert np.all(usable <= inside)
+                assert np.all(planes["VAR"].data[usable] > 0)
+                np.testing.assert_allclose(
+                    planes["WHT"].data[usable], 1 / planes["VAR"].data[usable], rtol=1e-5
+                )
+                assert np.all(planes["WHT"].data[~usable] == 0)
+                assert planes["SCI"].header["BUNIT"] == "electron s-1"
+                scale = WCS(planes["SCI"].header).proj_plane_pixel_scales()[0].to_value("arcsec")
+                assert scale == pytest.approx(0.06, rel=1e-4)
+        assert (finished / "objects" / f"{name}_sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_band_reads_back_as_an_image(finished):
+    image = sl.read(finished / "objects" / "37.fits", band="f606w")
+    assert image.correlation.sum() > 10
+    assert [mode.name for mode in image.modes] == ["sky"]
+    names = [item.name for item in image.history]
+    assert names.index("match_psf") < names.index("apply_object_mask")
+
+
+def test_photometry_is_complete(finished):
+    table = QTable.read(finished / "photometry.ecsv")
+    assert len(table) == len(OBJECTS) * len(BANDS)
+    assert str(table["flux"].unit) == "electron / s"
+    for column in ("flux", "flux_err", "sky", "sky_err", "kernel_residual", "lost_flux", "noise_gain"):
+        assert np.all(np.isfinite(table[column]))
+    assert np.all(table["flux_err"] > 0)
+    assert np.all(table["flux"] > 5 * table["flux_err"])
+    assert len(QTable.read(finished / "photometry.fits")) == len(table)
+
+
+def test_the_merger_holds_both_galaxies(finished):
+    table = QTable.read(finished / "photometry.ecsv")
+    both, one = (table[table["object"] == name] for name in ("m3", "3"))
+    assert np.all(both["n_pixels"] > one["n_pixels"])
+    assert np.all(both["flux"] > one["flux"])
+
+
+def test_the_reference_band_is_a_product_like_the_others(finished):
+    table = QTable.read(finished / "photometry.ecsv")
+    reference = table[table["band"] == "f160w"]
+    assert len(reference) == len(OBJECTS)
+    assert np.all(reference["noise_gain"] == 1.0)
+    assert np.all(reference["kernel_residual"] == 0.0)
+    assert np.all(reference["lost_flux"] == 0.0)
+
+
+def test_the_outlier_star_is_named(finished):
+    stars = QTable.read(finished / "stars.ecsv")
+    rejected = {(row["band"], str(row["name"])) for row in stars if not row["used"]}
+    assert rejected, "no star was rejected, though one is an outlier in several bands"
+
+
+def test_mixed_pixel_scales_conserve_flux(data_dir, tmp_path_factory, request):
+    """Both runs see the same galaxies; only the input pixels differ."""
+    tables = []
+    for fine in (False, True):
+        folder = tmp_path_factory.mktemp("scale")
+        config = folder / "homogenize.yaml"
+        config.write_text(configuration(data_dir.resolve(), fine), encoding="utf-8")
+        done = run(
+            config, "--out", folder, "--set", "objects=[37, 912]", "--set", "output.contact_sheet=false"
+        )
+        assert done.returncode == 0, done.stderr
+        tables.append(QTable.read(folder / "photometry.ecsv"))
+    coarse, fine = tables
+    used = np.isin(coarse["band"], ["f606w", "f775w", "f814w", "f850lp"])
+    ratio = (fine["flux"] / coarse["flux"]).value
+    assert np.all(np.abs(ratio[used] - 1) < 0.03)
+    assert np.allclose(ratio[~used], 1.0)
+
+
+def test_running_again_resumes_and_changes_nothing(finished, data_dir):
+    config = finished / "config.yaml"
+    before = {path: path.stat().st_mtime_ns for path in (finished / "objects").iterdir()}
+    done = run(config, "--out", finished)
+    assert done.returncode == 0, done.stderr
+    assert "6 items from an earlier run" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (finished / "objects").iterdir()} == before
