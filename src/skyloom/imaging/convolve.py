@@ -17,7 +17,7 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, SampledPSF
 from skyloom.errors import InputError
 from skyloom.imaging.matching import MatchingKernel, matching_kernel
-from skyloom.imaging.stencil import Stencil
+from skyloom.imaging.stencil import Shares, Stencil
 from skyloom.kernels.convolve import normalise_convolution
 
 __all__ = ["DEFAULT_COVERAGE", "MatchingKernel", "convolve", "match_psf", "matching_kernel"]
@@ -25,6 +25,7 @@ __all__ = ["DEFAULT_COVERAGE", "MatchingKernel", "convolve", "match_psf", "match
 Array = NDArray[Any]
 DEFAULT_COVERAGE = 0.9
 LOW_COVERAGE = 0.99
+ROUNDING = 1e-5  # A share of the kernel closer to 1 than this is the whole kernel.
 
 
 def convolve(
@@ -145,11 +146,11 @@ def _convolved(image: Image, stencil: Stencil, coverage: float) -> tuple[dict[st
     used = np.ascontiguousarray(image.mask)
     data = stencil.convolve(np.ascontiguousarray(image.data), used)
     variance = variance_stencil.convolve(np.ascontiguousarray(image.variance), used)
-    signed, share = stencil.shares(data, used)
+    shares = stencil.shares(data, used)
     mask, flagged = np.empty(image.shape, bool), np.empty(image.shape, bool)
     # Rounding must not mask a pixel whose whole stencil is there, even where coverage 1 is asked for.
     n_masked, n_flagged = normalise_convolution(
-        data, variance, signed, share, coverage - 1e-5, LOW_COVERAGE, mask, flagged
+        data, variance, *shares, coverage - ROUNDING, LOW_COVERAGE, mask, flagged
     )
     changes: dict[str, Any] = {"data": data, "variance": variance, "mask": mask, "correlation": correlation}
     if n_flagged:
@@ -157,7 +158,7 @@ def _convolved(image: Image, stencil: Stencil, coverage: float) -> tuple[dict[st
         flags[flagged] |= np.uint16(Flag.LOW_COVERAGE)
         changes["flags"] = flags
     if image.modes:
-        changes["modes"] = tuple(_convolved_mode(mode, stencil, used, signed, mask) for mode in image.modes)
+        changes["modes"] = tuple(_convolved_mode(mode, stencil, used, shares, mask) for mode in image.modes)
     n_filled = int(np.count_nonzero(used)) - n_masked + int(np.count_nonzero(mask & ~used))
     return changes, {
         "coverage": coverage,
@@ -168,13 +169,13 @@ def _convolved(image: Image, stencil: Stencil, coverage: float) -> tuple[dict[st
 
 
 def _convolved_mode(
-    mode: Mode, stencil: Stencil, used: NDArray[np.bool_], signed: Array, mask: NDArray[np.bool_]
+    mode: Mode, stencil: Stencil, used: NDArray[np.bool_], shares: Shares, mask: NDArray[np.bool_]
 ) -> Mode:
     """Convolve the map of a shared error like data; a constant stays the constant that it is."""
     if np.ndim(mode.map) == 0:
         return mode._replace(map=float(mode.map) * stencil.total)
-    plane = np.ascontiguousarray(mode.map, dtype=signed.dtype)
+    plane = np.ascontiguousarray(mode.map, dtype=shares.signed.dtype)
     smooth = stencil.convolve(plane, used)
-    np.divide(smooth, signed, out=smooth, where=~mask)
+    np.divide(smooth, shares.signed_plane(), out=smooth, where=~mask)
     smooth[mask] = 0.0
     return mode._replace(map=smooth)

@@ -7,7 +7,7 @@ are applied in two one-dimensional passes; what is not goes through the FFT, in 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ from skyloom.core.noise import convolve_correlation
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.convolve import convolve_separable
 
-__all__ = ["Stencil"]
+__all__ = ["Shares", "Stencil"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -26,6 +26,23 @@ TILE = 1024  # Side of the transforms of a large image.
 EXACT = 1e-9  # Share of sum |kernel| that a factorisation may miss.
 VARIANCE_EXACT = 1e-6  # The same for variances, whose model is good to 1e-2.
 KEPT = 8  # Prepared correlations and transforms that one stencil remembers.
+
+
+class Shares(NamedTuple):
+    """How much of a kernel lies on usable pixels; pixel (y, x) has element (rows[y], columns[x]).
+
+    ``signed`` is relative to the kernel's sum, ``coverage`` to its sum of absolute values; 1 is the whole kernel.
+    Where no pixel is masked only the distinct places along the border are held.
+    """
+
+    signed: Array
+    coverage: Array
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+
+    def signed_plane(self) -> Array:
+        """Return ``signed`` for every pixel."""
+        return np.asarray(self.signed[np.ix_(self.rows, self.columns)])
 
 
 class Stencil:
@@ -104,7 +121,7 @@ class Stencil:
         convolve_separable(plane, mask, ones, along_x, along_y, out)
         return out
 
-    def shares(self, plane: Array, mask: NDArray[np.bool_]) -> tuple[Array, Array]:
+    def shares(self, plane: Array, mask: NDArray[np.bool_]) -> Shares:
         """Return how much of the kernel lies on usable pixels: of its sum, and of its sum of absolute values.
 
         Parameters
@@ -112,24 +129,17 @@ class Stencil:
         plane : (ny, nx) array
             Gives the type of the result only.
         mask : (ny, nx) bool array
-
-        Returns
-        -------
-        signed, coverage : (ny, nx) arrays, 1 where the whole kernel counts
         """
         if not mask.any():
-            shape = (mask.shape[0], mask.shape[1])
-            signed = _border_shares(self.kernel, shape, plane.dtype)
-            if self.positive:
-                return signed, signed
-            return signed, _border_shares(np.abs(self.kernel), shape, plane.dtype)
+            return self._border_shares((mask.shape[0], mask.shape[1]), plane.dtype)
         signed = self.convolve(plane, mask, ones=True)
         signed /= plane.dtype.type(self.total)
-        if self.positive:
-            return signed, signed
-        if self._magnitude is None:
-            self._magnitude = Stencil(np.abs(self.kernel))
-        return signed, self._magnitude.shares(plane, mask)[0]
+        coverage = signed
+        if not self.positive:
+            if self._magnitude is None:
+                self._magnitude = Stencil(np.abs(self.kernel))
+            coverage = self._magnitude.shares(plane, mask).signed
+        return Shares(signed, coverage, np.arange(mask.shape[0]), np.arange(mask.shape[1]))
 
     def noise(self, correlation: Float | None) -> tuple[Float, Stencil]:
         """Return the correlation after this convolution and the stencil that variances follow; remembered.
@@ -145,6 +155,16 @@ class Stencil:
             self._noise[key] = after, Stencil(variance_kernel, tolerance=VARIANCE_EXACT)
             _forget(self._noise)
         return self._noise[key]
+
+    def _border_shares(self, shape: tuple[int, int], kind: np.dtype[Any]) -> Shares:
+        """Shares of an image without masked pixels: below 1 along its borders only."""
+        rows, like_rows = _distinct_positions(shape[0], self.kernel.shape[0] // 2)
+        columns, like_columns = _distinct_positions(shape[1], self.kernel.shape[1] // 2)
+        signed = _table_shares(self.kernel, shape, rows, columns).astype(kind)
+        coverage = signed
+        if not self.positive:
+            coverage = _table_shares(np.abs(self.kernel), shape, rows, columns).astype(kind)
+        return Shares(signed, coverage, like_rows, like_columns)
 
     def _transformed(self, values: Float) -> Float:
         """Convolution by FFT: the whole image where it is small, overlapping tiles where it is not."""
@@ -183,44 +203,50 @@ def _forget(memory: OrderedDict[Any, Any]) -> None:
 
 
 def _factorise(kernel: Float, tolerance: float) -> tuple[Float, Float] | None:
-    """Write the kernel as a short sum of separable kernels, None where the FFT is cheaper.
+    """Write the kernel as a short sum of separable kernels; None where the FFT is cheaper.
 
-    The largest element of what remains is a pivot, its row and column a term (Bebendorf 2000,
-    doi:10.1007/PL00005410): a kernel of low rank is exhausted after as many terms, at a thousandth of the cost of
-    its singular values.
+    Row times column through the largest element of what is left, over that element (Gaussian elimination with full
+    pivots). A round or aligned Gaussian needs one; singular values would need no fewer, but LAPACK wakes threads.
     """
-    rest = kernel.copy()
+    most = min(MAX_TAPS // sum(kernel.shape), min(kernel.shape))
     budget = tolerance * np.abs(kernel).sum()
+    rest = kernel.copy()
     along_x, along_y = [], []
-    for _ in range(min(MAX_TAPS // sum(kernel.shape), *kernel.shape)):
-        row, column = np.unravel_index(np.abs(rest).argmax(), rest.shape)
+    for _ in range(most):
+        row, column = np.unravel_index(int(np.argmax(np.abs(rest))), rest.shape)
         pivot = rest[row, column]
+        line, stroke = rest[row].copy(), rest[:, column] / pivot
+        # Halves of the pivot on both sides keep the factors of like size, and positive where the kernel is.
         scale = np.sqrt(abs(pivot))
-        along_x.append(rest[row] / scale)
-        along_y.append(rest[:, column] * (scale / pivot))
-        rest -= np.outer(along_y[-1], along_x[-1])
+        along_x.append(line / scale)
+        along_y.append(stroke * scale)
+        rest -= stroke[:, np.newaxis] * line
         if np.abs(rest).sum() <= budget:
             return np.array(along_x), np.array(along_y)
     return None
 
 
-def _border_shares(kernel: Float, shape: tuple[int, int], kind: np.dtype[Any]) -> Array:
-    """Share of the kernel's sum that falls inside an image without masked pixels: below 1 along the borders only."""
+def _distinct_positions(size: int, half: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions along an axis where a kernel sees the border differently, and which of them each pixel is like."""
+    if size <= 2 * half + 1:
+        return np.arange(size), np.arange(size)
+    distinct = np.concatenate([np.arange(half + 1), np.arange(size - half, size)])
+    like = np.concatenate(
+        [np.arange(half), np.full(size - 2 * half, half), np.arange(half + 1, 2 * half + 1)]
+    )
+    return distinct, like
+
+
+def _table_shares(
+    kernel: Float, shape: tuple[int, int], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> Float:
+    """Share of the kernel's sum that falls inside an image, at these rows and columns, from cumulative sums."""
     table = np.pad(np.cumsum(np.cumsum(kernel, axis=0), axis=1), ((1, 0), (1, 0))) / kernel.sum()
-    (ny, nx), (half_y, half_x) = shape, (kernel.shape[0] // 2, kernel.shape[1] // 2)
-
-    def reach(position: NDArray[np.intp], size: int, half: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    ends = []
+    for position, size, side in zip((rows, columns), shape, kernel.shape, strict=True):
         # Output p takes kernel element k from pixel p + half - k, which must lie in 0 ... size - 1.
-        return np.maximum(0, position + half - size + 1), np.minimum(2 * half + 1, position + half + 1)
-
-    shares = np.ones(shape, kind)
-    below, beside = np.arange(min(half_y, ny)), np.arange(min(half_x, nx))
-    every_row, every_column = np.arange(ny), np.arange(nx)
-    strips = [
-        (below, every_column), (ny - 1 - below, every_column), (every_row, beside), (every_row, nx - 1 - beside)
-    ]  # fmt: skip
-    for rows, columns in strips:
-        (top, bottom), (left, right) = reach(rows, ny, half_y), reach(columns, nx, half_x)
-        inside = table[np.ix_(bottom, right)] - table[np.ix_(top, right)] - table[np.ix_(bottom, left)]
-        shares[np.ix_(rows, columns)] = inside + table[np.ix_(top, left)]
-    return shares
+        half = side // 2
+        ends.append((np.maximum(0, position + half - size + 1), np.minimum(side, position + half + 1)))
+    (top, bottom), (left, right) = ends
+    inside = table[np.ix_(bottom, right)] - table[np.ix_(top, right)] - table[np.ix_(bottom, left)]
+    return np.asarray(inside + table[np.ix_(top, left)])

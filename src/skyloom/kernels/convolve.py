@@ -147,6 +147,8 @@ def normalise_convolution(
     variance: Array,
     signed: Array,
     coverage: Array,
+    rows: Array,
+    columns: Array,
     minimum: float,
     low: float,
     mask: Array,
@@ -158,10 +160,11 @@ def normalise_convolution(
     ----------
     data, variance : (ny, nx) arrays
         Convolutions of the usable pixels; divided here by the share of the kernel that was used, and its square.
-    signed : (ny, nx) array
-        Sum of the kernel over usable pixels, relative to its whole sum.
-    coverage : (ny, nx) array
-        Sum of the absolute kernel over usable pixels, relative to the whole.
+    signed : (n, m) array
+        Sum of the kernel over usable pixels, relative to its whole sum, of pixel (y, x) at (rows[y], columns[x]).
+    coverage : (n, m) array
+        Sum of the absolute kernel over usable pixels, relative to the whole; same places.
+    rows, columns : (ny,), (nx,) int arrays
     minimum : float
         Pixels of less coverage are masked.
     low : float
@@ -177,8 +180,8 @@ def normalise_convolution(
     n_masked, n_flagged = 0, 0
     for y in range(ny):
         for x in range(nx):
-            covered = coverage[y, x]
-            share = signed[y, x]
+            covered = coverage[rows[y], columns[x]]
+            share = signed[rows[y], columns[x]]
             mask[y, x] = False
             flagged[y, x] = False
             if not (covered >= minimum and share > 0 and variance[y, x] > 0):
