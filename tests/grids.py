@@ -34,7 +34,7 @@ def tangent_wcs(
 
 def noisy_image(rng, shape, wcs, unit="electron/s", *, masked=0.0, dtype=np.float32, **fields):
     """An image of unit noise around 10, with a variance gradient and masked pixels that hold garbage."""
-    ny, nx = shape
+    nx = shape[1]
     data = (10 + rng.normal(size=shape)).astype(dtype)
     variance = np.broadcast_to(1.0 + 2.0 * np.arange(nx) / nx, shape).astype(dtype)
     mask = rng.random(shape) < masked

@@ -45,7 +45,8 @@ class PixelMap:
         First row, one past the last row, first column, one past the last column of the target that may see
         the source.
     matrix : (2, 2) array
-        Step of one target pixel (x, y) in source pixels (x, y), at the centre of the window.
+        Step of one target pixel (x, y) in source pixels (x, y), at the centre of the window (of a dense map:
+        where it sees the centre of the source).
     error : float
         Estimated error of the positions in source pixels.
     """
@@ -305,7 +306,8 @@ def pixel_map(
     if error < 1e-6:
         return PixelMap(coefficients, grid, np.empty((3, 0, 0)), window, matrix, error)
     dense = _evaluate_everywhere(source, target, window, corners)
-    return PixelMap(coefficients, grid, dense, window, _centre_matrix(source, target, window), 0.0)
+    matrix = _matrix_at(source, target, *_best_seen(dense, window, source_shape))
+    return PixelMap(coefficients, grid, dense, window, matrix, 0.0)
 
 
 def _sample(source: WCS, target: WCS, window: NDArray[np.int64], count: int) -> tuple[Float, float]:
@@ -381,17 +383,23 @@ def _evaluate_everywhere(source: WCS, target: WCS, window: NDArray[np.int64], co
     return np.stack([*centres, area])
 
 
-def _centre_matrix(source: WCS, target: WCS, window: NDArray[np.int64]) -> Float:
-    """Step of one target pixel in source pixels at the centre of the window."""
-    x, y = (window[2] + window[3] - 1) / 2, (window[0] + window[1] - 1) / 2
-    around_x = x + np.array([0.5, -0.5, 0.0, 0.0])
-    around_y = y + np.array([0.0, 0.0, 0.5, -0.5])
-    u, v = source_positions(source, target, around_x, around_y)
-    matrix = np.array([[u[0] - u[1], u[2] - u[3]], [v[0] - v[1], v[2] - v[3]]])
-    if not np.all(np.isfinite(matrix)) or abs(np.linalg.det(matrix)) < 1e-12:
+def _best_seen(dense: Float, window: NDArray[np.int64], source_shape: tuple[int, int]) -> tuple[float, float]:
+    """Target pixel (x, y) that lies nearest to the centre of the source."""
+    ny, nx = source_shape
+    distance = np.hypot(dense[0] - (nx - 1) / 2, dense[1] - (ny - 1) / 2)
+    if not np.any(np.isfinite(distance)):
         raise InputError(
-            "the centre of the target does not lie on the projection of the image",
+            "no pixel of the target lies on the projection of the image",
             field="wcs",
-            remedy="choose a target whose centre sees the image",
+            remedy="choose a target that sees the image",
         )
-    return matrix
+    row, column = np.unravel_index(np.nanargmin(distance), distance.shape)
+    return float(window[2] + column), float(window[0] + row)
+
+
+def _matrix_at(source: WCS, target: WCS, x: float, y: float) -> Float:
+    """Step of one target pixel in source pixels at a target position."""
+    around_x = x + np.array([0.05, -0.05, 0.0, 0.0])
+    around_y = y + np.array([0.0, 0.0, 0.05, -0.05])
+    u, v = source_positions(source, target, around_x, around_y)
+    return np.array([[u[0] - u[1], u[2] - u[3]], [v[0] - v[1], v[2] - v[3]]]) / 0.1

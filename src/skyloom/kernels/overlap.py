@@ -24,7 +24,7 @@ from skyloom.kernels.resample import EDGE, LOW_COVERAGE, fill_row
 __all__ = ["overlap"]
 
 Float = NDArray[np.float64]
-TOUCH = 1e-9
+TOUCH = 1e-6
 """Area, in source pixels, below which an overlap is rounding."""
 
 

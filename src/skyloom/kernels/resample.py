@@ -231,11 +231,13 @@ def _bilinear(plane: Any, y: int, x: int, fraction_y: float, fraction_x: float) 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _collect_flags(flags: Any, mask: Any, ix: int, iy: int) -> int:
-    """Join the bits of the usable pixels among the two by two that start at (ix, iy)."""
+def _collect_flags(flags: Any, mask: Any, ix: int, iy: int, fx: float, fy: float) -> int:
+    """Join the bits of the usable pixels among the two by two that start at (ix, iy) and carry weight."""
     bits = 0
-    for row in range(max(iy, 0), min(iy + 2, mask.shape[0])):
-        for column in range(max(ix, 0), min(ix + 2, mask.shape[1])):
+    top, bottom = iy + (1 if fy > 1.0 - EDGE else 0), iy + (1 if fy < EDGE else 2)
+    left, right = ix + (1 if fx > 1.0 - EDGE else 0), ix + (1 if fx < EDGE else 2)
+    for row in range(max(top, 0), min(bottom, mask.shape[0])):
+        for column in range(max(left, 0), min(right, mask.shape[1])):
             if not mask[row, column]:
                 bits |= flags[row, column]
     return bits
@@ -320,5 +322,5 @@ def interpolate(
             if with_variance:
                 out_variance[row, column] = gain * area * area * spread if good else np.nan
             if good and out_flags.size > 0:
-                bits = _collect_flags(flags, mask, ix, iy) if with_flags else 0
+                bits = _collect_flags(flags, mask, ix, iy, fx, fy) if with_flags else 0
                 out_flags[row, column] = bits if whole else bits | LOW_COVERAGE
