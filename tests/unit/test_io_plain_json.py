@@ -65,7 +65,7 @@ def test_quantities_and_times():
     assert back(u.Unit("1e-20 erg/(s cm2 AA)")) == u.Unit("1e-20 erg/(s cm2 AA)")
 
 
-@pytest.mark.parametrize("value", [object(), {1: "a"}, {"x": {2, 3}}])
+@pytest.mark.parametrize("value", [object(), {"x": {2, 3}}, np.array([object()])])
 def test_what_has_no_form_is_refused_with_its_place(value):
     with pytest.raises(InputError, match="meta"):
         to_json(value, "meta")

@@ -52,10 +52,11 @@ def _pack(value: object, where: str) -> Any:
 
 
 def _pack_mapping(value: dict[Any, Any], where: str) -> dict[str, Any]:
-    for key in value:
-        if not isinstance(key, str) or key == TAG:
-            raise InputError(f"the key {key!r} cannot be written", field=where, remedy="use text as keys")
-    return {key: _pack(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if all(isinstance(key, str) and key != TAG for key in value):
+        return {key: _pack(item, f"{where}[{key!r}]") for key, item in value.items()}
+    # JSON has text as keys only, and one of them is taken.
+    pairs = [[_pack(key, where), _pack(item, f"{where}[{key!r}]")] for key, item in value.items()]
+    return {TAG: "dict", "value": pairs}
 
 
 def _pack_array(array: np.ndarray[Any, Any], kind: str, where: str) -> dict[str, Any]:
@@ -93,6 +94,8 @@ def _unpack(values: dict[str, Any]) -> Any:
         return float(content)
     if kind == "tuple":
         return tuple(content)
+    if kind == "dict":
+        return dict(content)
     if kind in ("array", "scalar"):
         flat = np.frombuffer(base64.b64decode(content), dtype=values["dtype"])
         array = flat.reshape(values["shape"]).copy()
