@@ -44,7 +44,8 @@ def _corner_area(x: Float, y: Float, radius: float) -> Float:
     """Signed area of the circle within the rectangle spanned by the centre and (x, y)."""
     width, height = np.minimum(np.abs(x), radius), np.minimum(np.abs(y), radius)
     width, height = np.broadcast_arrays(width, height)
-    start = np.minimum(np.sqrt(radius**2 - height**2), width)
+    # A height cut to the radius can exceed it by rounding once squared.
+    start = np.minimum(np.sqrt(np.maximum(radius**2 - height**2, 0.0)), width)
     area = height * start + _segment(width, radius) - _segment(start, radius)
     return np.asarray(np.sign(x) * np.sign(y) * area)
 
