@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from skyloom.recipes.result import Progress, RunResult
 
 
+def _complain(error: InputError) -> None:
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+    typer.echo(str(error), err=True)
+
+
 class _Commands(TyperGroup):
     """Bad input ends with one message and exit code 2; anything else that escapes is a bug and shows itself."""
 
@@ -33,11 +38,11 @@ class _Commands(TyperGroup):
         except InputError as error:
             if ctx.params.get("debug"):
                 raise
-            typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
-            typer.echo(str(error), err=True)
+            _complain(error)
             ctx.exit(int(ExitCode.BAD_INPUT))
 
 
+SEVERITY_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 EXIT_CODES = """\b
 Exit codes:
   0  done
@@ -156,6 +161,47 @@ def init(
 @app.command(
     epilog="""\b
 Examples:
+  skyloom inspect image.fits
+  skyloom inspect stamps/*_sci.fits | grep -B5 warning
+
+\b
+Exit codes:
+  0  done
+  2  nothing could be inspected
+  4  some files could not be inspected; each is listed with its reason
+"""
+)
+def inspect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="FITS files of any kind.")],
+) -> None:
+    """Show what Skyloom sees in files, and what is suspicious.
+
+    For each extension: its kind, shape, unit, values, place on the sky and wavelengths; for the file: the reader,
+    the PSF, and whether its errors agree with the scatter of the data.
+    """
+    from skyloom.io.inspect import inspect as inspect_file
+    from skyloom.io.inspect import render
+
+    failed = 0
+    for number, path in enumerate(files):
+        if number:
+            typer.echo()
+        try:
+            lines = render(inspect_file(path)).splitlines()
+        except InputError as error:
+            failed += 1
+            _complain(error)
+            continue
+        for line in lines:
+            severity = line.strip().partition(":")[0]
+            typer.secho(line, fg=SEVERITY_COLOURS.get(severity), bold=line == lines[0])
+    if failed:
+        raise typer.Exit(int(ExitCode.BAD_INPUT if failed == len(files) else ExitCode.ITEMS_FAILED))
+
+
+@app.command(
+    epilog="""\b
+Examples:
   skyloom mock small --out mock
   skyloom mock udf-like --out mock --seed 7 && skyloom run mock/homogenize.yaml
 
@@ -171,7 +217,10 @@ def mock(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
 ) -> None:
-    """Write mock observations with known truth, and a configuration that runs on them."""
+    """Write mock observations with known truth.
+
+    A configuration that runs on them is written beside them.
+    """
     from skyloom.mock.files import write_scene
 
     field = write_scene(scene, out, seed)

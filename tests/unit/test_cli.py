@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from typer.testing import CliRunner
 
 from skyloom import __version__, cli
@@ -231,3 +233,30 @@ def test_an_unknown_scene_is_told(invoke, tmp_path):
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "small (one galaxy" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+# --- inspect -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def image_file(tmp_path):
+    path = tmp_path / "image.fits"
+    fits.writeto(path, np.random.default_rng(1).normal(size=(20, 30)).astype("f4"))
+    return path
+
+
+def test_inspect_shows_a_file_and_what_is_suspicious(invoke, image_file):
+    result = invoke("inspect", image_file)
+    assert result.exit_code == 0, result.output
+    assert "image 20 x 30 float32" in result.output
+    assert "problems:" in result.output
+
+
+def test_inspect_goes_on_after_a_file_that_is_none(invoke, image_file, tmp_path):
+    text = tmp_path / "text.fits"
+    text.write_text("not FITS")
+    result = invoke("inspect", text, image_file, tmp_path / "absent.fits")
+    assert result.exit_code == ExitCode.ITEMS_FAILED
+    assert "image 20 x 30" in result.stdout
+    assert result.stderr.count("error: ") == 2
+    assert invoke("inspect", text).exit_code == ExitCode.BAD_INPUT
