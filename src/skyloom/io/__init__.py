@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skyloom.io.fits import read_product, write, write_product
     from skyloom.io.hst import read_hst
+    from skyloom.io.psf import read_psf
     from skyloom.io.registry import read, register_reader
     from skyloom.io.segmentation import read_segmentation
 
@@ -18,6 +19,7 @@ _HOMES = {
     "write_product": "skyloom.io.fits",
     "read_product": "skyloom.io.fits",
     "read_hst": "skyloom.io.hst",
+    "read_psf": "skyloom.io.psf",
     "read_segmentation": "skyloom.io.segmentation",
 }
 
@@ -25,6 +27,7 @@ __all__ = [
     "read",
     "read_hst",
     "read_product",
+    "read_psf",
     "read_segmentation",
     "register_reader",
     "write",
