@@ -43,8 +43,8 @@ def convolve(
     kernel : (n, m) array or Stencil
         Odd sides, positive sum. A `Stencil` is prepared once and serves many images.
     coverage : float
-        Smallest share of the kernel's absolute weight that must lie on usable pixels, in (0, 1]; output pixels with
-        less are masked, those with less than 0.99 flagged ``LOW_COVERAGE``.
+        Smallest share of the kernel (of its sum, and of its sum of absolute values) that must lie on usable pixels,
+        in (0, 1]; output pixels with less are masked, those with less than 0.99 flagged ``LOW_COVERAGE``.
     psf : PSF, optional
         PSF of the result; unknown by default.
 

@@ -166,7 +166,7 @@ def normalise_convolution(
         Sum of the absolute kernel over usable pixels, relative to the whole; same places.
     rows, columns : (ny,), (nx,) int arrays
     minimum : float
-        Pixels of less coverage are masked.
+        Pixels with less of either are masked.
     low : float
         Pixels of less coverage are flagged.
     mask, flagged : (ny, nx) bool arrays
@@ -184,7 +184,7 @@ def normalise_convolution(
             share = signed[rows[y], columns[x]]
             mask[y, x] = False
             flagged[y, x] = False
-            if not (covered >= minimum and share > 0 and variance[y, x] > 0):
+            if not (covered >= minimum and share >= minimum and variance[y, x] > 0):
                 mask[y, x] = True
                 data[y, x] = np.nan
                 variance[y, x] = np.nan
