@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import skyloom as sl
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
+
+import skyloom as sl
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bench_homogenize.py"
 OBJECTS = ("3", "15", "37", "912", "919", "m3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from skyloom.errors import InputError
 
-__all__ = ["atomic_path"]
+__all__ = ["atomic_path", "remove_leftovers"]
 
 
 @contextmanager
@@ -62,3 +63,27 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove_leftovers(folder: str | Path) -> int:
+    """Remove what killed processes of this machine have left unfinished in a folder; return how many files."""
+    removed = 0
+    for path in Path(folder).glob(".*.*.*"):
+        found = _TEMPORARY.search(path.name)
+        if found and not _is_alive(int(found["process"])):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+_TEMPORARY = re.compile(r"\.(?P<process>\d+)\.[0-9a-f]{8}(\.[A-Za-z0-9]+)?$")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -7,11 +7,11 @@ each object by itself with `homogenize_object`, and gathers the photometry, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from skyloom.core.image import Image
 from skyloom.core.noise import add_source_poisson, apply_noise
+from skyloom.core.psf import PSF
 from skyloom.errors import InputError
 from skyloom.imaging.background import subtract_background
 from skyloom.imaging.convolve import match_psf
@@ -141,14 +141,16 @@ def homogenize_object(preparation: Preparation, name: str) -> ObjectProduct:
     natives = {item.band: read_image(config.bands[item.band], item) for item in files.bands}
     grid = target_grid(config, files, natives)
     mask = object_mask(config, files, grid)
+    target = preparation.target_on(grid, natives)
     bands = {
-        item.band: homogenize_band(preparation, item, natives[item.band], grid, mask) for item in files.bands
+        item.band: homogenize_band(preparation, item, natives[item.band], grid, target, mask)
+        for item in files.bands
     }
     return write_product(preparation, files, mask, bands)
 
 
 def homogenize_band(
-    preparation: Preparation, files: BandFiles, raw: Image, grid: Grid, mask: ObjectMask
+    preparation: Preparation, files: BandFiles, raw: Image, grid: Grid, target: PSF, mask: ObjectMask
 ) -> BandProduct:
     """Treat one image: sky, noise, grid, PSF, and only then the mask, so that no light is lost at its rim."""
     config, band = preparation.config, files.band
@@ -160,8 +162,8 @@ def homogenize_band(
         native = add_source_poisson(native, *_gain_and_exposure(config, band, raw))
     native = native.evolve(psf=preparation.psfs[band].psf)
     on_grid = reproject(native, grid, config.target.method)
-    kernel = preparation.kernel(band, on_grid)
-    matched = match_psf(on_grid, preparation.target_psf, kernel=kernel, coverage=config.matching.coverage)
+    kernel = preparation.kernel(band, on_grid, target)
+    matched = match_psf(on_grid, target, kernel=kernel, coverage=config.matching.coverage)
     record = measure_band(files, on_grid, matched, mask, sky, noise, kernel)
     product = apply_object_mask(matched, mask)
     return BandProduct(band, native, matched, product.evolve(meta={**product.meta, "homogenize": record}))

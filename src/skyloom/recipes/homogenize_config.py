@@ -218,7 +218,7 @@ class CheckSettings(Settings):
     noise_scale: tuple[Positive, Positive] = Field(
         (0.3, 3.0), description="bounds of measured over claimed standard deviation of the empty sky"
     )
-    masked_fraction: NotNegative = Field(0.1, description="largest share of unusable pixels in the object")
+    masked_fraction: NotNegative = Field(0.2, description="largest share of unusable pixels in the object")
 
 
 class OutputSettings(Settings):

@@ -17,12 +17,13 @@ from skyloom import io
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement, combine_measurements, measure_correlation
-from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF, SampledPSF
+from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF
 from skyloom.errors import ConfigError, InputError
-from skyloom.imaging.background import Background, measure_background
+from skyloom.imaging.background import Background, empty_sky, measure_background
 from skyloom.imaging.convolve import MatchingKernel, matching_kernel
 from skyloom.imaging.masks import ObjectMask, mask_from_labels
 from skyloom.imaging.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.reproject import reproject
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.execution import collected_notes
 from skyloom.recipes.homogenize_config import (
@@ -73,6 +74,7 @@ class Preparation:
     psfs : dict
         Band -> PSF of its images.
     target_psf : PSF
+        As measured or declared; see `target_on`.
     noise : dict
         Band -> noise on the empty sky of the surveyed objects; empty unless ``noise.correlation`` is ``per_band``.
     survey_failures : dict
@@ -97,7 +99,16 @@ class Preparation:
     config_yaml: str = ""
     notes: tuple[str, ...] = ()
 
-    def kernel(self, band: str, image: Image) -> MatchingKernel:
+    def target_on(self, grid: Grid, natives: dict[str, Image]) -> PSF:
+        """Return the target PSF on a grid: that of a band is broadened as its own images are by the resampling."""
+        band = self.config.target.psf
+        if not isinstance(band, str):
+            return self.target_psf
+        image = natives[band].evolve(psf=self.target_psf)
+        reached = reproject(image, grid, self.config.target.method).psf
+        return self.target_psf if reached is None else reached
+
+    def kernel(self, band: str, image: Image, target: PSF) -> MatchingKernel:
         """Return the kernel that brings ``image`` to the target PSF, made once per band and pixel size."""
         matrix = image.pixel_matrix
         for kernel in self.kernels.setdefault(band, []):
@@ -106,7 +117,7 @@ class Preparation:
         matching = self.config.matching
         assert image.psf is not None  # homogenize_band sets it
         made = matching_kernel(
-            image.psf, self.target_psf, matrix, method=matching.method, regularization=matching.regularization
+            image.psf, target, matrix, method=matching.method, regularization=matching.regularization
         )
         self.kernels[band].append(made)
         return made
@@ -116,11 +127,8 @@ class Preparation:
         settings = self.config.noise
         if settings.correlation == "none":
             return None
-        measured = (
-            self.noise[band]
-            if settings.correlation == "per_band"
-            else measure_correlation(native, ~sky.sky_mask)
-        )
+        per_band = settings.correlation == "per_band"
+        measured = self.noise[band] if per_band else _sky_noise(native, sky)
         return measured if settings.rescale_variance else replace(measured, scale=1.0)
 
     def sky_of(self, files: BandFiles, native: Image) -> Background:
@@ -200,7 +208,7 @@ def measure_band_psf(config: HomogenizeConfig, band: str) -> BandPsf:
     settings = config.bands[band].psf
     file = config.psf_file(band)
     if file is not None:
-        return BandPsf(_read_psf(file))
+        return BandPsf(io.read_psf(file))
     if settings.stars is None:
         return BandPsf(_declared(settings, settings.profile))
     stars = settings.stars
@@ -222,20 +230,13 @@ def _declared(settings: AnalyticPsf, model: str) -> PSF:
     return GaussianPSF(settings.fwhm, settings.axis_ratio, settings.position_angle)
 
 
-def _read_psf(path: Path) -> PSF:
-    image = io.read(path, unit="1")
-    if not isinstance(image, Image):
-        raise InputError(f"holds a {type(image).__name__}, not the image of a PSF", source=path)
-    return SampledPSF(np.where(image.mask, 0.0, image.data), image.pixel_matrix)
-
-
 def target_psf(config: HomogenizeConfig, psfs: dict[str, BandPsf]) -> PSF:
     """Return the PSF that all products share."""
     wanted = config.target.psf
     if isinstance(wanted, str):
         return psfs[wanted].psf
     if wanted.file is not None:
-        return _read_psf(Path(wanted.file))
+        return io.read_psf(Path(wanted.file))
     return _declared(wanted, wanted.model)
 
 
@@ -276,7 +277,7 @@ def survey_noise(config: HomogenizeConfig) -> Survey:
             try:
                 native = read_image(settings, files)
                 sky = measure_sky(settings, files, native)
-                measured[files.band].append(measure_correlation(native, ~sky.sky_mask))
+                measured[files.band].append(_sky_noise(native, sky))
             except InputError as error:
                 # The object itself reports what is wrong with it; here one image of many is missing.
                 survey.failures[f"{name} {files.band}"] = str(error)
@@ -293,6 +294,11 @@ def survey_noise(config: HomogenizeConfig) -> Survey:
             )
         survey.noise[band] = combine_measurements(items)
     return survey
+
+
+def _sky_noise(native: Image, sky: Background) -> NoiseMeasurement:
+    # The wings of sources are taken off first: what they leave on the sky would pass for correlated noise.
+    return measure_correlation(*empty_sky(native, sky))
 
 
 def _files_or_none(config: HomogenizeConfig, name: str, failures: dict[str, str]) -> tuple[BandFiles, ...]:

@@ -26,10 +26,10 @@ from skyloom.core.units import sum_unit
 from skyloom.errors import InputError
 from skyloom.imaging.background import Background
 from skyloom.imaging.lost_flux import estimate_lost_flux
-from skyloom.imaging.matching import MatchingKernel
 from skyloom.imaging.masks import ObjectMask
+from skyloom.imaging.matching import MatchingKernel
 from skyloom.imaging.regions import sum_regions
-from skyloom.io.atomic import atomic_path
+from skyloom.io.atomic import atomic_path, remove_leftovers
 from skyloom.io.fits import read_product
 from skyloom.io.fits import write_product as write_fits
 from skyloom.io.headers import unit_text
@@ -247,6 +247,8 @@ def open_directory(config: HomogenizeConfig) -> Path:
     directory = Path(config.output.directory)
     try:
         (directory / "objects").mkdir(parents=True, exist_ok=True)
+        for folder in (directory, directory / "objects"):
+            remove_leftovers(folder)
         with atomic_path(directory / "config.yaml", overwrite=True) as temporary:
             temporary.write_text(resolved_yaml(config), encoding="utf-8")
     except OSError as error:

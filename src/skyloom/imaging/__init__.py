@@ -1,0 +1,1 @@
+"""Operations on images: pure functions from `Image` to `Image`."""
