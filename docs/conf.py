@@ -49,7 +49,7 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 # `name` in a docstring is a cross-reference where there is a target, and code where there is none.
 default_role = "any"
 suppress_warnings = ["ref.any", "ref.python"]

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``skyloom --help`` answ
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -265,21 +266,22 @@ class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as pr
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        console = _console(stderr=True)
+        # Not console.is_terminal: notebooks and CI make rich believe in terminals that cannot redraw a line.
+        live = sys.stderr.isatty()
         self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=console,
+            console=_console(stderr=True),
             transient=True,
-            disable=not console.is_terminal,
+            disable=not live,
         )
         self.bar.start()
         task = self.bar.add_task("starting", total=None)
 
         def progress(item: str, done: int, total: int) -> None:
-            if console.is_terminal:
+            if live:
                 self.bar.update(task, description=item, completed=done, total=total)
             else:
                 typer.echo(f"{done}/{total} {item}", err=True)
