@@ -129,7 +129,7 @@ def write_hst_mock(
     noise_gradient: float = 0.2,
     n_cosmic_rays: int = 0,
     n_dead: int = 3,
-    psf_angle: float = 0.0,
+    angle: float = 0.0,
 ) -> MockField:
     """Write a mock deep field.
 
@@ -153,7 +153,7 @@ def write_hst_mock(
         Relative change of the background's variance across a stamp.
     n_cosmic_rays, n_dead : int
         Per stamp.
-    psf_angle : float
+    angle : float
         Position angle of the stamps' y axis, degrees; the archive's are north up.
     """
     folder = Path(directory)
@@ -161,7 +161,7 @@ def write_hst_mock(
         (folder / name).mkdir(parents=True, exist_ok=True)
     chosen = tuple(udf_band(name) for name in bands)
     claimed = {band.name: _claimed(band, weight_scale) for band in chosen}
-    writer = _Writer(folder, seed, claimed, noise_gradient, n_cosmic_rays, n_dead, psf_angle)
+    writer = _Writer(folder, seed, claimed, noise_gradient, n_cosmic_rays, n_dead, angle)
     size = 0.06 * max(shape)
     targets = [field_target(number, seed, size=size) for number in range(1, n_objects + 1)]
     objects = tuple(writer.object(target, chosen, shape, fine=fine) for target in targets)

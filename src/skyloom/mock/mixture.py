@@ -124,7 +124,7 @@ def sersic_mixture(
         )
     radius = np.geomspace(0.03, 8.0, 80)
     brightness = np.exp(-gammaincinv(2 * index, 0.5) * radius ** (1 / index))
-    sigma = np.geomspace(0.03, 4.5, n_gaussians)
+    sigma = np.geomspace(max(0.15**index, 0.03), 1.6 + 0.75 * index, n_gaussians)
     design = np.exp(-0.5 * (radius[:, np.newaxis] / sigma) ** 2) / sigma**2
     # Floor the relative weights, so that the faint outskirts do not rule the fit.
     scale = brightness + 1e-4 * brightness.max()
