@@ -102,11 +102,11 @@ def overlap_operator(corner_x, corner_y, source_shape):
             for b, a in ((j, i), (j, i + 1), (j + 1, i + 1), (j + 1, i))
         ]
         x, y = [c[0] for c in corners], [c[1] for c in corners]
-        complete[index] = min(x) >= 0 and min(y) >= 0 and max(x) <= nx and max(y) <= ny
+        complete[index] = min(*x, *y) >= -1e-6 and max(x) <= nx + 1e-6 and max(y) <= ny + 1e-6
         if not complete[index]:
             continue
-        for row in range(math.floor(min(y)), min(math.floor(max(y)) + 1, ny)):
-            for column in range(math.floor(min(x)), min(math.floor(max(x)) + 1, nx)):
+        for row in range(max(math.floor(min(y)), 0), min(math.floor(max(y)) + 1, ny)):
+            for column in range(max(math.floor(min(x)), 0), min(math.floor(max(x)) + 1, nx)):
                 piece = corners
                 for axis, limit, above in (
                     (0, column, True),

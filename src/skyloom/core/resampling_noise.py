@@ -34,9 +34,10 @@ def resample_covariance(method: str, matrix: Float, rho: Float, phases: Float | 
     rho : (k, k) array
         Autocorrelation of the input.
     phases : (n, 2) array or None
-        Positions (x, y) of output pixels in the input grid; only their fractions matter. None: all alike.
-        Areas of output pixels that are not parallel to the input pixels are averaged over all phases in any
-        case.
+        Positions (x, y) of output pixels in the input grid; only their fractions matter, and those of x are
+        taken to occur with all those of y (exact for shifts and rational scales, and for the drift of a small turn).
+        None: all alike. Areas of output pixels that are not parallel to the input pixels are averaged over all
+        phases in any case.
 
     Returns
     -------
@@ -51,7 +52,10 @@ def resample_covariance(method: str, matrix: Float, rho: Float, phases: Float | 
     if method not in SUPPORT:
         raise InputError(f"{method!r} is no interpolation kernel", remedy="use bilinear, lanczos3 or area")
     step = np.ascontiguousarray(matrix, dtype=np.float64)
-    if method == "area" and not _is_parallel(step):
+    parallel = _parallel_part(step) if phases is not None else None
+    if parallel is not None:
+        step = parallel
+    elif method == "area":
         phases = None
     # Nearly equal requests (the same field in another band) share one entry.
     fractions = None if phases is None else np.round(np.mod(phases, 1.0), 6).tobytes()
@@ -71,30 +75,25 @@ def _covariance(method: str, side: int, matrix_key: bytes, rho_key: bytes, phase
             x = matrix[0, 0] * lag_x + matrix[0, 1] * lag_y
             y = matrix[1, 0] * lag_x + matrix[1, 1] * lag_y
             share_x, share_y = _stars(method, x, rho.shape[1]), _stars(method, y, rho.shape[0])
-            covariance = np.einsum("dm,dm->d", share_y @ rho, share_x).reshape(shape)
         else:
-            phases = np.unique(np.frombuffer(phases_key).reshape(-1, 2), axis=0)
-            axis_x, axis_y = np.unique(phases[:, 0]), np.unique(phases[:, 1])
-            if axis_x.size * axis_y.size == len(phases):
-                # Every x occurs with every y (shifts, rational scales): the axes average on their own.
-                share_x = _shares(method, matrix[0], axis_x, lag_x, lag_y, rho.shape[1]).mean(axis=0)
-                share_y = _shares(method, matrix[1], axis_y, lag_x, lag_y, rho.shape[0]).mean(axis=0)
-                covariance = np.einsum("dm,dm->d", share_y @ rho, share_x).reshape(shape)
-            else:
-                share_x = _shares(method, matrix[0], phases[:, 0], lag_x, lag_y, rho.shape[1])
-                share_y = _shares(method, matrix[1], phases[:, 1], lag_x, lag_y, rho.shape[0])
-                covariance = np.einsum("pdm,pdm->d", share_y @ rho, share_x).reshape(shape) / len(phases)
+            phases = np.frombuffer(phases_key).reshape(-1, 2)
+            share_x = _shares(method, matrix[0], phases[:, 0], lag_x, lag_y, rho.shape[1])
+            share_y = _shares(method, matrix[1], phases[:, 1], lag_x, lag_y, rho.shape[0])
+        covariance = np.einsum("dm,dm->d", share_y @ rho, share_x).reshape(shape)
     # Equal lags forth and back differ only by rounding, or by an uneven choice of phases.
     return np.asarray(0.5 * (covariance + covariance[::-1, ::-1]))
 
 
-def _is_parallel(matrix: Float) -> bool:
-    """Tell whether output pixels are parallel to input pixels, flipped or turned by 90 degrees included."""
-    small = 1e-3 * np.abs(matrix).max()
-    return bool(
-        (abs(matrix[0, 1]) < small and abs(matrix[1, 0]) < small)
-        or (abs(matrix[0, 0]) < small and abs(matrix[1, 1]) < small)
-    )
+def _parallel_part(matrix: Float) -> Float | None:
+    """Return the matrix without a turn so small that phases hardly drift over an image; None for a larger one.
+
+    Flips and turns by 90 degrees are parallel as well. On parallel grids a lag in y does not move along x.
+    """
+    small = np.abs(matrix) < 0.02 * np.abs(matrix).max()
+    off_diagonal = np.eye(2) == 0
+    if np.all(small == off_diagonal) or np.all(small == ~off_diagonal):
+        return np.where(small, 0.0, matrix)
+    return None
 
 
 def _lags(method: str, matrix: Float, rho: Float) -> tuple[Float, Float, tuple[int, int]]:
@@ -120,17 +119,21 @@ def _cubic_bspline(x: Float) -> Float:
 
 
 def _lanczos3(x: Float) -> Float:
-    """Lanczos kernel of three lobes, divided by the sum of the six weights of its phase."""
-    window = np.where(np.abs(x) < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0)
-    fraction = (x - np.floor(x))[..., np.newaxis] + np.arange(-3.0, 3.0)
-    return np.asarray(window / np.sum(np.sinc(fraction) * np.sinc(fraction / 3.0), axis=-1))
+    """Lanczos kernel of three lobes, not normalised."""
+    return np.asarray(np.where(np.abs(x) < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0))
+
+
+def _lanczos3_sum(x: Float) -> Float:
+    """Sum of the six weights of the stencil to which an offset x belongs."""
+    return np.asarray(_lanczos3((x - np.floor(x))[..., np.newaxis] + np.arange(-3.0, 3.0)).sum(axis=-1))
 
 
 @lru_cache(maxsize=1)
 def _lanczos3_star() -> tuple[Float, Float]:
-    """Autocorrelation of `_lanczos3` for lags 0 to 6; linear interpolation in it errs by 2e-5."""
+    """Autocorrelation of the normalised kernel for lags 0 to 6; linear interpolation in it errs by 2e-5."""
     steps = 128
-    kernel = _lanczos3(np.arange(-3 * steps, 3 * steps + 1) / steps)
+    x = np.arange(-3 * steps, 3 * steps + 1) / steps
+    kernel = _lanczos3(x) / _lanczos3_sum(x)
     star = np.correlate(kernel, kernel, mode="full") / steps
     half = star[star.size // 2 :]
     return np.arange(half.size) / steps, half
@@ -146,21 +149,20 @@ def _stars(method: str, x: Float, side: int) -> Float:
 
 
 def _shares(method: str, row: Float, phases: Float, lag_x: Float, lag_y: Float, side: int) -> Float:
-    """Return sum_a w_0(a) w_d(a - m) along one axis, for each phase, each lag d and each lag m of the
-    correlation.
+    """Return the mean over phases of sum_a w_0(a) w_d(a - m) along one axis, per lag d and lag m of the correlation.
 
     ``w_0`` are the weights of an output pixel at the phase, ``w_d`` those of the pixel d steps further.
     """
     width = float(np.abs(row).sum())
     reach = side // 2 + 2 * SUPPORT[method] + int(np.ceil(width)) + 1
     axis = np.arange(-reach, reach + 1.0)
-    start = np.mod(phases, 1.0)
-    # On parallel grids a lag in y does not move along x: most lags repeat.
+    start, count = np.unique(phases, return_counts=True)
+    # Most lags repeat on parallel grids.
     lags, place = np.unique(np.round(row[0] * lag_x + row[1] * lag_y, 9), return_inverse=True)
     own = _axis_weights(method, width, start[:, np.newaxis] - axis)
     other = _axis_weights(method, width, (start[:, np.newaxis] + lags)[..., np.newaxis] - axis)
     shifted = np.stack([np.roll(own, -shift, axis=1) for shift in range(-(side // 2), side // 2 + 1)], axis=2)
-    return np.asarray((other @ shifted)[:, place])
+    return np.asarray(np.average(other @ shifted, axis=0, weights=count)[place])
 
 
 def _axis_weights(method: str, width: float, offset: Float) -> Float:
@@ -168,7 +170,7 @@ def _axis_weights(method: str, width: float, offset: Float) -> Float:
     if method == "bilinear":
         return _triangle(offset)
     if method == "lanczos3":
-        return _lanczos3(offset)
+        return _lanczos3(offset) / _lanczos3_sum(offset[..., :1])  # one stencil: the same fraction all along
     shared = np.minimum(offset + width / 2, 0.5) - np.maximum(offset - width / 2, -0.5)
     return np.asarray(np.maximum(shared, 0.0) / width)
 

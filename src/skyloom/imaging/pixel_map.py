@@ -116,8 +116,9 @@ class PixelMap:
             if drift < 0.05:
                 cycle = np.stack(np.meshgrid(np.arange(repeat), np.arange(repeat)), axis=-1).reshape(-1, 2)
                 return np.unique(np.round(np.mod(residual.mean(axis=0) + cycle @ rational.T, 1.0), 6), axis=0)
-            if repeat == 1 and drift < 0.7:
-                return residual
+            if repeat <= 2 and drift < 0.7 / repeat:
+                cycle = np.stack(np.meshgrid(np.arange(repeat), np.arange(repeat)), axis=-1).reshape(-1, 1, 2)
+                return (residual + cycle @ rational.T).reshape(-1, 2)
         return None
 
     def _samples(self, count: int) -> tuple[Float, Float]:
