@@ -24,9 +24,14 @@ __all__ = ["MatchingKernel", "encircled_fractions", "matching_kernel"]
 Float = NDArray[np.float64]
 SAME_WIDTH = 1e-6  # Relative difference of widths below which two PSFs are the same.
 REACH_SIGMAS = 4.6  # A Gaussian keeps all but 4e-6 of its weight within this radius.
-TOLERATED_RESIDUAL = 0.003  # Of the encircled energy; small against the 1-2 % between stars of one image.
+TOLERATED_RESIDUAL = 0.001  # Of the encircled energy; small against the 1-2 % between stars of one image.
+NEARLY_BEST = 1.2  # Where that is out of reach, this times the least residual will do, for less noise.
+UNREACHABLE = (
+    0.05  # A residual of a target with a higher peak beyond which it counts as sharper than the source.
+)
 KEPT_WEIGHT = 0.998  # Share of sum |kernel| inside the compact support of a Wiener kernel.
 PENALTIES = (1e-9, 1e-1)  # Range of the regularisation that is searched.
+LEAST_SIDE = 41
 METHODS = ("auto", "gaussian", "wiener")
 
 
@@ -127,7 +132,7 @@ def matching_kernel(
         "auto": "gaussian" where both are `GaussianPSF`, else "wiener".
     regularization : float, optional
         Weight of the penalty of a Wiener kernel; by default the largest that keeps the residual of the encircled
-        energy below 0.3 %, or the best there is.
+        energy below 0.1 %, or within a fifth of the least there is.
     size : int, optional
         Side of the kernel, odd; by default as small as its accuracy allows.
 
@@ -313,10 +318,11 @@ def _wiener_matching(
     else:
         kernel = filters.kernel(regularization)
     gain = float(np.sum(kernel**2))
-    if second.max() > first.max() * 1.02 and gain > 1.0:
-        raise _sharper(*widths, f"; matching would multiply the noise variance by {gain:.3g}")
     reached = _convolve_small(first, kernel)
     radii, residuals = _residuals(reached, second)
+    residual = float(np.abs(residuals).max())
+    if second.max() > first.max() and (gain > 1.0 or residual > UNREACHABLE):
+        raise _sharper(*widths, f": noise gain {gain:.3g}, encircled energy off by {100 * residual:.1f} %")
     return MatchingKernel(
         Stencil(kernel),
         method="wiener",
@@ -324,7 +330,7 @@ def _wiener_matching(
         target=target,
         psf=SampledPSF(reached, matrix),
         matrix=matrix,
-        residual=float(np.abs(residuals).max()),
+        residual=residual,
         residual_radii=radii,
         residuals=residuals,
         source_fwhm=widths[0],
@@ -343,7 +349,8 @@ def _common_side(source: PSF, target: PSF, matrix: Float) -> int:
     ]
     if known:
         return min(known)
-    return max(psf.render(matrix).shape[0] for psf in (source, target))
+    # A filter rings over more pixels than its PSFs cover; a narrow pair gets room for that.
+    return max(LEAST_SIDE, *(psf.render(matrix).shape[0] for psf in (source, target)))
 
 
 class _WienerFilters:
@@ -381,21 +388,23 @@ class _WienerFilters:
         return float(np.abs(_residuals(_convolve_small(self.source, kernel), self.target)[1]).max())
 
     def search(self) -> tuple[float, Float]:
-        """Return the largest weight (and its kernel) whose residual is tolerated, or the one of least residual."""
-        low, high = np.log10(PENALTIES)
-        best = (np.inf, 10.0**low, self.kernel(10.0**low))
+        """Return the largest weight (and its kernel) whose residual is tolerated.
+
+        The residual grows with the weight but never falls below what the compact support costs.
+        """
+        low, high = (float(np.log10(end)) for end in PENALTIES)
+        kernel = self.kernel(10.0**low)
+        tolerated = max(TOLERATED_RESIDUAL, NEARLY_BEST * self.residual(kernel))
+        best = 10.0**low, kernel
         for _ in range(7):
             middle = 0.5 * (low + high)
             kernel = self.kernel(10.0**middle)
-            residual = self.residual(kernel)
-            if residual <= TOLERATED_RESIDUAL:
+            if self.residual(kernel) <= tolerated:
                 low = middle
-                best = (TOLERATED_RESIDUAL, 10.0**middle, kernel)
+                best = 10.0**middle, kernel
             else:
                 high = middle
-                if residual < best[0]:
-                    best = (residual, 10.0**middle, kernel)
-        return float(best[1]), best[2]
+        return best
 
 
 def _centred_spectrum(array: Float, length: int) -> NDArray[np.complex128]:
@@ -452,8 +461,10 @@ def encircled_fractions(array: Float, radii: Float) -> Float:
 
 
 def _residuals(reached: Float, target: Float) -> tuple[Float, Float]:
+    """Radii, and how far the encircled energies are off; what was carried out of the array counts as lost."""
     radii = _radii(target.shape[0])
-    return radii, encircled_fractions(reached, radii) / encircled_fractions(target, radii) - 1.0
+    inside = encircled_fractions(reached, radii) * reached.sum()
+    return radii, inside / encircled_fractions(target, radii) - 1.0
 
 
 def _convolve_small(array: Float, kernel: Float) -> Float:
