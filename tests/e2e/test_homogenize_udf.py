@@ -40,14 +40,23 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["60mas", "30mas-mixed"])
-def finished(request, data_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("udf")
-    config = folder / "homogenize.yaml"
-    config.write_text(configuration(data_dir.resolve(), request.param), encoding="utf-8")
-    done = run(config, "--out", folder / "out", "--workers", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "out"
+@pytest.fixture(scope="module")
+def runs(data_dir, tmp_path_factory):
+    """Both runs: all files at 60 mas, with pictures; and four bands from the 30 mas files, without."""
+    folders = {}
+    for fine in (False, True):
+        folder = folders[fine] = tmp_path_factory.mktemp("udf")
+        config = folder / "homogenize.yaml"
+        config.write_text(configuration(data_dir.resolve(), fine), encoding="utf-8")
+        plain = ["--set", "output.contact_sheet=false", "--set", "output.report=false"] if fine else []
+        done = run(config, "--out", folder / "out", "--workers", "2", *plain)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folders
+
+
+@pytest.fixture(params=[False, True], ids=["60mas", "30mas-mixed"])
+def finished(request, runs):
+    return runs[request.param] / "out"
 
 
 def test_every_product_is_there_and_valid(finished):
@@ -62,7 +71,9 @@ def test_every_product_is_there_and_valid(finished):
             for band in BANDS:
                 planes = {key: hdus[f"{band}_{key}".upper()] for key in ("SCI", "VAR", "WHT", "MASK", "CORR")}
                 usable = planes["MASK"].data == 0
-                assert usable.sum() > 0.95 * inside.sum()
+                # The merger reaches the rim of its stamp, where kernels are incomplete and pixels masked.
+                least = {"m3": 0.8, "3": 0.9}.get(name, 0.98)
+                assert usable.sum() > least * inside.sum()
                 assert np.all(usable <= inside)
                 assert np.all(planes["VAR"].data[usable] > 0)
                 np.testing.assert_allclose(
@@ -72,7 +83,6 @@ def test_every_product_is_there_and_valid(finished):
                 assert planes["SCI"].header["BUNIT"] == "electron s-1"
                 scale = WCS(planes["SCI"].header).proj_plane_pixel_scales()[0].to_value("arcsec")
                 assert scale == pytest.approx(0.06, rel=1e-4)
-        assert (finished / "objects" / f"{name}_sheet.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_band_reads_back_as_an_image(finished):
@@ -91,7 +101,11 @@ def test_photometry_is_complete(finished):
         assert np.all(np.isfinite(table[column]))
     assert np.all(table["flux_err"] > 0)
     assert np.all(table["flux"] > 5 * table["flux_err"])
-    assert len(QTable.read(finished / "photometry.fits")) == len(table)
+    with fits.open(finished / "photometry.fits", checksum=True) as hdus:
+        rows = hdus["PHOTOMETRY"]
+        assert len(rows.data) == len(table)
+        np.testing.assert_array_equal(rows.data["flux"], table["flux"].value)
+        assert rows.columns["flux"].unit == "electron s-1"
 
 
 def test_the_merger_holds_both_galaxies(finished):
@@ -116,26 +130,25 @@ def test_the_outlier_star_is_named(finished):
     assert rejected, "no star was rejected, though one is an outlier in several bands"
 
 
-def test_mixed_pixel_scales_conserve_flux(data_dir, tmp_path_factory, request):
+def test_contact_sheets_and_report(runs):
+    for name in OBJECTS:
+        assert (runs[False] / "out" / "objects" / f"{name}_sheet.png").read_bytes()[:4] == b"\x89PNG"
+    assert "homogenize: 6 objects in 9 bands" in (runs[False] / "out" / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_mixed_pixel_scales_conserve_flux(runs):
     """Both runs see the same galaxies; only the input pixels differ."""
-    tables = []
-    for fine in (False, True):
-        folder = tmp_path_factory.mktemp("scale")
-        config = folder / "homogenize.yaml"
-        config.write_text(configuration(data_dir.resolve(), fine), encoding="utf-8")
-        done = run(
-            config, "--out", folder, "--set", "objects=[37, 912]", "--set", "output.contact_sheet=false"
-        )
-        assert done.returncode == 0, done.stderr
-        tables.append(QTable.read(folder / "photometry.ecsv"))
-    coarse, fine = tables
+    coarse, fine = (QTable.read(runs[key] / "out" / "photometry.ecsv") for key in (False, True))
     used = np.isin(coarse["band"], ["f606w", "f775w", "f814w", "f850lp"])
-    ratio = (fine["flux"] / coarse["flux"]).value
+    ratio = (fine["flux"] / coarse["flux"]).to_value("")
     assert np.all(np.abs(ratio[used] - 1) < 0.03)
-    assert np.allclose(ratio[~used], 1.0)
+    np.testing.assert_allclose(ratio[~used], 1.0)
 
 
-def test_running_again_resumes_and_changes_nothing(finished, data_dir):
+def test_running_again_resumes_and_changes_nothing(runs):
+    finished = runs[True] / "out"
     config = finished / "config.yaml"
     before = {path: path.stat().st_mtime_ns for path in (finished / "objects").iterdir()}
     done = run(config, "--out", finished)

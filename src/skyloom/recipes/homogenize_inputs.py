@@ -80,7 +80,7 @@ class Preparation:
     survey_failures : dict
         "object band" -> why the sky of that image could not be used for the noise.
     kernels : dict
-        Band -> matching kernels, one per pixel size; filled on the way, so that objects on like grids share them.
+        Band -> matching kernel for pixels like those of the first object, which most objects share.
     skies : dict
         Small image -> its sky as the survey has measured it.
     config_yaml : str
@@ -94,7 +94,7 @@ class Preparation:
     target_psf: PSF
     noise: dict[str, NoiseMeasurement]
     survey_failures: dict[str, str] = field(default_factory=dict)
-    kernels: dict[str, list[MatchingKernel]] = field(default_factory=dict)
+    kernels: dict[str, MatchingKernel] = field(default_factory=dict)
     skies: dict[Path, Background] = field(default_factory=dict)
     config_yaml: str = ""
     notes: tuple[str, ...] = ()
@@ -109,18 +109,11 @@ class Preparation:
         return self.target_psf if reached is None else reached
 
     def kernel(self, band: str, image: Image, target: PSF) -> MatchingKernel:
-        """Return the kernel that brings ``image`` to the target PSF, made once per band and pixel size."""
-        matrix = image.pixel_matrix
-        for kernel in self.kernels.setdefault(band, []):
-            if kernel.fits(matrix):
-                return kernel
-        matching = self.config.matching
-        assert image.psf is not None  # homogenize_band sets it
-        made = matching_kernel(
-            image.psf, target, matrix, method=matching.method, regularization=matching.regularization
-        )
-        self.kernels[band].append(made)
-        return made
+        """Return the kernel that brings ``image`` to the target PSF: the shared one where it fits its pixels."""
+        shared = self.kernels.get(band)
+        if shared is not None and shared.fits(image.pixel_matrix):
+            return shared
+        return _matching_kernel(self.config, image, target)
 
     def noise_of(self, band: str, native: Image, sky: Background) -> NoiseMeasurement | None:
         """Return the noise to apply to an image of a band."""
@@ -149,7 +142,7 @@ def prepare(config: HomogenizeConfig) -> Preparation:
         psfs = {band: measure_band_psf(config, band) for band in config.bands}
         survey = survey_noise(config) if config.noise.correlation == "per_band" else Survey({}, {}, {})
         target = target_psf(config, psfs)
-    return Preparation(
+    preparation = Preparation(
         config,
         psfs,
         target,
@@ -158,6 +151,42 @@ def prepare(config: HomogenizeConfig) -> Preparation:
         skies=survey.skies,
         config_yaml=resolved_yaml(config),
         notes=tuple(notes),
+    )
+    preparation.kernels.update(_shared_kernels(preparation))
+    return preparation
+
+
+def _shared_kernels(preparation: Preparation) -> dict[str, MatchingKernel]:
+    """Make the kernels for the pixels of the first readable object.
+
+    They are made before any object is treated, so that a product never depends on which object came before it.
+    """
+    config, kernels = preparation.config, {}
+    for name in config.object_names()[:SURVEY_OBJECTS]:
+        try:
+            files = config.object_files(name)
+            natives = {item.band: read_image(config.bands[item.band], item) for item in files.bands}
+            grid = target_grid(config, files, natives)
+            target = preparation.target_on(grid, natives)
+            for band, native in natives.items():
+                on_grid = reproject(native.evolve(psf=preparation.psfs[band].psf), grid, config.target.method)
+                kernels[band] = _matching_kernel(config, on_grid, target)
+        except InputError:
+            # What is wrong with the object, or with a match, is said when the object itself is treated.
+            continue
+        break
+    return kernels
+
+
+def _matching_kernel(config: HomogenizeConfig, image: Image, target: PSF) -> MatchingKernel:
+    assert image.psf is not None  # set by whoever resampled the image
+    settings = config.matching
+    return matching_kernel(
+        image.psf,
+        target,
+        image.pixel_matrix,
+        method=settings.method,
+        regularization=settings.regularization,
     )
 
 

@@ -161,8 +161,8 @@ def _psf_section(config: HomogenizeConfig, preparation: Preparation) -> Section:
 
 
 def _reached_curve(preparation: Preparation, band: str, radii: np.ndarray) -> np.ndarray | None:
-    kernels = preparation.kernels.get(band)
-    return kernels[0].psf.encircled_energy(radii, kernels[0].matrix) if kernels else None
+    kernel = preparation.kernels.get(band)
+    return None if kernel is None else kernel.psf.encircled_energy(radii, kernel.matrix)
 
 
 def _noise_section(preparation: Preparation) -> Section:
