@@ -109,7 +109,8 @@ def fit_profiles(
     axis = np.arange(side) - half
     x, y = (grid.ravel().astype(np.float64) for grid in np.meshgrid(axis, axis))
     count = used.reshape(n, -1).astype(np.float64)
-    scale = np.where(used, windows, -np.inf).reshape(n, -1).max(axis=1)
+    scale = np.where(used, windows, 0.0).reshape(n, -1).max(axis=1)
+    scale = np.where(scale > 0, scale, 1.0)
     data = np.where(used, windows / scale[:, np.newaxis, np.newaxis], 0.0).reshape(n, -1)
     state = _start(data, count, x, y, profile)
     jacobian, residual, linear = _model(state, data, count, x, y, profile)
@@ -139,7 +140,7 @@ def fit_profiles(
             break
     noise = np.sqrt(np.where(used, variances, 0.0)).reshape(n, -1) / scale[:, np.newaxis]
     covariance = _covariance(jacobian, noise, side, correlation)
-    return _report(profile, state, linear, scale, covariance, cost / count.sum(axis=1), done)
+    return _report(profile, state, linear, scale, covariance, cost / np.maximum(count.sum(axis=1), 1.0), done)
 
 
 def _start(data: Float, count: Float, x: Float, y: Float, profile: str) -> Float:

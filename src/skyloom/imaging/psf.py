@@ -170,7 +170,7 @@ def measure_psf(
         )
     core_radius = 1.3 * stack.width
     core_used = _trusted_cores(stack, reasons, core_radius)
-    radii, curves, deviation = _reject(stack, reasons, clip, labels)
+    radii, curves, deviation = _reject(stack, reasons, clip, images[0].correlation)
     used = np.array([not reason for reason in reasons])
     for index in np.nonzero(used & ~core_used)[0]:
         reasons[index] = _core_reason(bool(stack.saturated[index]))
@@ -291,8 +291,8 @@ def _signal_to_noise(stack: StarStack) -> Float:
 
 def _trusted_cores(stack: StarStack, reasons: list[str], core_radius: float) -> Bool:
     """Find stars whose cores are saturated or broadened, leave those pixels out and scale all stars anew."""
-    inner = curves_of_growth(stack, np.array([0.5 * stack.width, core_radius]))
-    concentration = inner[:, 0] / inner[:, 1]
+    inner = curves_of_growth(stack, np.array([0.5 * stack.width, core_radius, 1.5 * core_radius]))
+    concentration, outer = inner[:, 0] / inner[:, 1], inner[:, 2]
     usable = np.array([not reason for reason in reasons])
     trusted = usable & ~stack.saturated
     for index in np.argsort(stack.flux):
@@ -302,7 +302,10 @@ def _trusted_cores(stack: StarStack, reasons: list[str], core_radius: float) -> 
         reference = concentration[fainter]
         centre = float(np.median(reference))
         limit = max(BROADENED, 3.0 * float(np.std(reference, ddof=1)) / centre)
-        trusted[index] = concentration[index] > (1.0 - limit) * centre
+        broader = concentration[index] < (1.0 - limit) * centre
+        # Spilled charge stays within the core; light that is missing farther out as well belongs to a galaxy.
+        same_total = abs(outer[index] - float(np.median(outer[fainter]))) < TOLERATED_MANY
+        trusted[index] = not (broader and same_total)
     untrusted = usable & ~trusted
     if untrusted.any() and trusted.any():
         inside = radius_grid(stack.side) <= core_radius
@@ -319,7 +322,7 @@ def _core_reason(saturated: bool) -> str:
 
 
 def _reject(
-    stack: StarStack, reasons: list[str], clip: float, labels: list[str]
+    stack: StarStack, reasons: list[str], clip: float, correlation: Float | None
 ) -> tuple[Float, Float, Float]:
     """Reject outliers one by one; return radii (pixels), curves of growth and the largest deviation of each star.
 
@@ -328,8 +331,9 @@ def _reject(
     """
     radii = _curve_radii(stack)
     curves = curves_of_growth(stack, radii)
+    errors = _curve_errors(stack, radii, curves, correlation)
     shapes = _ellipticities(stack.fits)
-    n = len(labels)
+    n = len(reasons)
     deviation = np.full(n, np.nan)
     while True:
         used = np.array([not reason for reason in reasons])
@@ -341,7 +345,7 @@ def _reject(
             if np.count_nonzero(others) < 2:
                 continue
             scores[index], deviation[index], verdicts[index] = _judge(
-                index, others, radii, curves, shapes, clip
+                index, others, radii, curves, errors, shapes, clip
             )
         candidates = np.where(used, scores, 0.0)
         worst = int(np.argmax(candidates))
@@ -356,7 +360,7 @@ def _reject(
 
 
 def _judge(
-    index: int, others: Bool, radii: Float, curves: Float, shapes: Float, clip: float
+    index: int, others: Bool, radii: Float, curves: Float, errors: Float, shapes: Float, clip: float
 ) -> tuple[float, float, str]:
     """Return score (> 1: outlier), deviation of the curve of growth, and the reason in words."""
     count = int(np.count_nonzero(others))
@@ -364,7 +368,8 @@ def _judge(
     typical = _middle(curves[others])
     scatter = np.sqrt(np.sum((curves[others] - typical) ** 2, axis=0) / (count - 1))
     difference = curves[index] - typical
-    score = np.abs(difference) / np.maximum(enlarge * scatter, TOLERATED.get(count, TOLERATED_MANY))
+    natural = np.maximum(enlarge * scatter, TOLERATED.get(count, TOLERATED_MANY))
+    score = np.abs(difference) / np.hypot(natural, clip * errors[index])
     at = int(np.argmax(score))
     words = f"light within {radii[at]:.2g} px differs by {100 * difference[at]:+.1f} % from that of the other stars"
     middle = _middle(shapes[others])
@@ -389,6 +394,17 @@ def _curve_radii(stack: StarStack) -> Float:
     far = 6.0 * 1.15 ** np.arange(1, 20)
     radii = np.concatenate([near, np.rint(2.0 * far) / 2.0])
     return np.unique(radii[radii < 0.95 * stack.radius_norm])
+
+
+def _curve_errors(stack: StarStack, radii: Float, curves: Float, correlation: Float | None) -> Float:
+    """Errors of the curves of growth from the noise of the pixels and of the sky level."""
+    area, whole = np.pi * radii**2, np.pi * stack.radius_norm**2
+    spread = 1.0 if correlation is None else float(np.maximum(correlation.sum(), 1.0))
+    pixel = (stack.noise / stack.flux)[:, np.newaxis]
+    level = np.nan_to_num(stack.sky_error / stack.flux)[:, np.newaxis]
+    # F(r) / F(R): pixels within r count 1 - c, those between r and R count c.
+    noise = spread * pixel**2 * ((1.0 - curves) ** 2 * area + curves**2 * (whole - area))
+    return np.sqrt(noise + (level * (area - curves * whole)) ** 2)
 
 
 def _ellipticities(fits: ProfileFits) -> Float:
