@@ -206,12 +206,18 @@ def _saturated_pixels(
 
 
 def _largest_side(images: Sequence[Image], x: Float, y: Float, width: float) -> int:
-    """Largest odd side that fits into every cut-out, at least 13 and at most 25 FWHM."""
-    room = min(
-        min(cx, image.shape[1] - 1 - cx, cy, image.shape[0] - 1 - cy)
-        for image, cx, cy in zip(images, x, y, strict=True)
+    """Largest odd side that fits into the cut-outs, at least 13 and at most 25 FWHM.
+
+    A star far off the middle of its cut-out does not decide: it is used as far as it reaches.
+    """
+    room = np.array(
+        [
+            min(cx, image.shape[1] - 1 - cx, cy, image.shape[0] - 1 - cy)
+            for image, cx, cy in zip(images, x, y, strict=True)
+        ]
     )
-    return 2 * int(np.clip(np.floor(room), 6, np.ceil(12.5 * width))) + 1
+    room = room[room >= 0.6 * np.median(room)]
+    return 2 * int(np.clip(np.floor(room.min()), 6, np.ceil(12.5 * width))) + 1
 
 
 # --- sky, centring, scaling ------------------------------------------------------------------------------
