@@ -37,7 +37,12 @@ def axis_weights(method, position):
         return start, np.array([1 - fraction, fraction])
     offsets = [position - (start - 2 + k) for k in range(6)]
     weights = np.array([sinc(u) * sinc(u / 3) if abs(u) < 3 else 0.0 for u in offsets])
-    return start - 2, weights / weights.sum()
+    weights /= weights.sum()
+    # The centre of mass is put right on the outermost pixels.
+    moment = sum(weight * (start - 2 + k) for k, weight in enumerate(weights)) - position
+    weights[0] += moment / 5
+    weights[5] -= moment / 5
+    return start - 2, weights
 
 
 def interpolation_operator(method, x, y, source_shape):

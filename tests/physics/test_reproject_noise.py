@@ -154,9 +154,9 @@ def test_phases_that_repeat_are_taken_as_they_are(rotation, scale, shift, method
     assert np.sqrt((exact / result.variance)[result.valid].mean()) == pytest.approx(1.0, abs=2e-3)
     for size in SIZES:
         pulls = box_pulls(result, matrix, variance, rho, size)
-        assert np.sqrt(np.mean(pulls**2)) == pytest.approx(1.0, abs=0.01)
+        assert np.sqrt(np.mean(pulls**2)) == pytest.approx(1.0, abs=0.02)
         # With two phases in turn, boxes of three pixels hold more of the one or of the other.
-        assert np.abs(pulls - 1.0).max() < (0.08 if scale == 1.5 and size == 3 else 0.02)
+        assert np.abs(pulls - 1.0).max() < (0.02 if scale != 1.5 else 0.08 if size == 3 else 0.03)
 
 
 def convolution_operator(kernel, shape):

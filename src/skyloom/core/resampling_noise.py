@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
+from skyloom.kernels.lanczos import lanczos3
 
 __all__ = ["SUPPORT", "resample_covariance"]
 
@@ -118,25 +119,19 @@ def _cubic_bspline(x: Float) -> Float:
     return np.asarray(np.where(r < 1.0, inner, np.maximum(2.0 - r, 0.0) ** 3 / 6.0))
 
 
-def _lanczos3(x: Float) -> Float:
-    """Lanczos kernel of three lobes, not normalised."""
-    return np.asarray(np.where(np.abs(x) < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0))
-
-
-def _lanczos3_sum(x: Float) -> Float:
-    """Sum of the six weights of the stencil to which an offset x belongs."""
-    return np.asarray(_lanczos3((x - np.floor(x))[..., np.newaxis] + np.arange(-3.0, 3.0)).sum(axis=-1))
-
-
 @lru_cache(maxsize=1)
-def _lanczos3_star() -> tuple[Float, Float]:
-    """Autocorrelation of the normalised kernel for lags 0 to 6; linear interpolation in it errs by 2e-5."""
+def _lanczos3_table() -> tuple[Float, Float, Float]:
+    """Offsets from 0 to 6, the kernel there, and its autocorrelation; linear interpolation errs by 2e-5."""
     steps = 128
-    x = np.arange(-3 * steps, 3 * steps + 1) / steps
-    kernel = _lanczos3(x) / _lanczos3_sum(x)
+    kernel = lanczos3(np.arange(-3 * steps, 3 * steps + 1) / steps)
     star = np.correlate(kernel, kernel, mode="full") / steps
-    half = star[star.size // 2 :]
-    return np.arange(half.size) / steps, half
+    x = np.arange(6 * steps + 1) / steps
+    return x, lanczos3(x), star[star.size // 2 :]
+
+
+def _lanczos3(x: Float) -> Float:
+    table_x, kernel, _ = _lanczos3_table()
+    return np.asarray(np.interp(np.abs(x), table_x, kernel, right=0.0))
 
 
 def _stars(method: str, x: Float, side: int) -> Float:
@@ -144,8 +139,8 @@ def _stars(method: str, x: Float, side: int) -> Float:
     offset = x[:, np.newaxis] - (np.arange(side) - side // 2)
     if method == "bilinear":
         return _cubic_bspline(offset)
-    table_x, table = _lanczos3_star()
-    return np.asarray(np.interp(np.abs(offset), table_x, table, right=0.0))
+    table_x, _, star = _lanczos3_table()
+    return np.asarray(np.interp(np.abs(offset), table_x, star, right=0.0))
 
 
 def _shares(method: str, row: Float, phases: Float, lag_x: Float, lag_y: Float, side: int) -> Float:
@@ -170,7 +165,7 @@ def _axis_weights(method: str, width: float, offset: Float) -> Float:
     if method == "bilinear":
         return _triangle(offset)
     if method == "lanczos3":
-        return _lanczos3(offset) / _lanczos3_sum(offset[..., :1])  # one stencil: the same fraction all along
+        return _lanczos3(offset)
     shared = np.minimum(offset + width / 2, 0.5) - np.maximum(offset - width / 2, -0.5)
     return np.asarray(np.maximum(shared, 0.0) / width)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.psf import PSF, ChromaticPSF, GaussianPSF, SampledPSF
-from skyloom.kernels.resample import lanczos
+from skyloom.kernels.lanczos import lanczos3
 
 __all__ = ["resampled_psf"]
 
@@ -69,9 +69,7 @@ def _kernel(method: str) -> tuple[Float, Float]:
     """Interpolation kernel along one axis: offsets and values that sum to 1."""
     offset = (np.arange(6 * FINE) + 0.5) / FINE - 3.0
     if method == "lanczos3":
-        values = lanczos(offset)
-        for phase in range(FINE):
-            values[phase::FINE] /= values[phase::FINE].sum()
+        values = lanczos3(offset)
     elif method == "bilinear":
         values = np.maximum(0.0, 1.0 - np.abs(offset))
     else:  # the source pixel as a tile; the target's pixel is integrated over by the caller
@@ -89,7 +87,7 @@ def _blur(method: str) -> Float:
     """Interpolation kernel as a convolution of samples: blurred with the kernel that reads between samples."""
     offset, values = _kernel(method)
     lag = np.arange(-6, 7)
-    return np.asarray(lanczos(lag[:, np.newaxis] - offset) @ values)
+    return np.asarray(lanczos3(lag[:, np.newaxis] - offset) @ values)
 
 
 def _sampled(psf: PSF, source: Float, target: Float, method: str) -> SampledPSF:

@@ -31,6 +31,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from skyloom.kernels.lanczos import lanczos3
+
 __all__ = [
     "LOW_COVERAGE",
     "TABLE_STEPS",
@@ -38,7 +40,6 @@ __all__ = [
     "fill_weights",
     "interpolate",
     "kernel_table",
-    "lanczos",
     "sum_stencil",
 ]
 
@@ -52,12 +53,6 @@ BLOCK = 256
 known."""
 EDGE = 1e-6
 """Overhang, in pixels or in weight, that counts as rounding and not as leaving the image."""
-
-
-def lanczos(offset: Any, order: int = 3) -> Any:
-    """Return the Lanczos window sinc(x) sinc(x / order), 0 beyond ``order``."""
-    distance = np.abs(np.asarray(offset, dtype=np.float64))
-    return np.where(distance < order, np.sinc(distance) * np.sinc(distance / order), 0.0)
 
 
 @lru_cache(maxsize=4)
@@ -78,8 +73,7 @@ def kernel_table(taps: int) -> Float:
     phase = np.arange(TABLE_STEPS + 2) / TABLE_STEPS
     node = np.arange(taps) - (taps // 2 - 1)
     offset = phase[:, np.newaxis] - node
-    weights = np.maximum(0.0, 1.0 - np.abs(offset)) if taps == 2 else lanczos(offset, taps // 2)
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights = np.maximum(0.0, 1.0 - np.abs(offset)) if taps == 2 else lanczos3(offset)
     return np.ascontiguousarray(np.stack([weights[:-1], np.diff(weights, axis=0)], axis=1))
 
 
