@@ -1,1 +1,37 @@
-"""Operations on images: pure functions from `Image` to `Image`."""
+"""Operations on images: pure functions from `Image` to `Image`, carrying variance, correlation, mask, PSF and history."""
+
+# Imported at once, not when first used: three functions (convolve, register, reproject) share the name of their
+# module, and only an import here makes the function win, whatever is imported first elsewhere.
+from skyloom.imaging.background import Background, measure_background, subtract_background
+from skyloom.imaging.convolve import convolve, match_psf
+from skyloom.imaging.lost_flux import estimate_lost_flux
+from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels
+from skyloom.imaging.matching import MatchingKernel, matching_kernel
+from skyloom.imaging.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.register import Registration, register, shift_wcs
+from skyloom.imaging.reproject import pixel_variance, reproject
+from skyloom.imaging.sources import detect_sources
+
+__all__ = [
+    "Background",
+    "MatchingKernel",
+    "ObjectMask",
+    "PsfMeasurement",
+    "Registration",
+    "apply_object_mask",
+    "convolve",
+    "detect_sources",
+    "estimate_lost_flux",
+    "mask_from_labels",
+    "match_psf",
+    "matching_kernel",
+    "measure_background",
+    "measure_psf",
+    "pixel_variance",
+    "register",
+    "reproject",
+    "shift_wcs",
+    "subtract_background",
+    "sum_regions",
+]
