@@ -13,7 +13,7 @@ from skyloom.errors import InputError, ShapeError
 from skyloom.imaging import stencil as stencil_module
 from skyloom.imaging.convolve import convolve, match_psf, matching_kernel
 from skyloom.imaging.stencil import Stencil
-from skyloom.kernels.convolve import convolve_separable, normalise_convolution
+from skyloom.kernels.convolve import convolve_separable, normalise_convolution, subtract_footprints
 from tests import oracles_convolve as oracles
 
 SCALE = 0.06
@@ -108,6 +108,41 @@ def test_separable_passes_with_and_without_the_compiler(rng, compiled):
             if 0 <= target[0] < 9 and 0 <= target[1] < 13:
                 naive[target] += tap * value
     np.testing.assert_allclose(out, naive, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "interpreted"])
+def test_footprints_of_masked_pixels_with_and_without_the_compiler(rng, compiled):
+    mask = rng.random((12, 15)) < 0.1
+    kernel = rng.random((5, 7))
+    shares = np.zeros(mask.shape)
+    run = subtract_footprints if compiled else subtract_footprints.py_func
+    run(shares, mask, kernel)
+    expected = np.zeros((16, 21))
+    for y, x in np.argwhere(mask):
+        expected[y : y + 5, x : x + 7] -= kernel
+    np.testing.assert_allclose(shares, expected[2:-2, 3:-3], atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["separable", "negative lobes", "three ranks"])
+def test_shares_are_the_same_however_they_are_found(rng, monkeypatch, name):
+    mask = rng.random((30, 40)) < 0.05
+    plane = np.zeros(mask.shape)
+    one_by_one = Stencil(KERNELS[name]).shares(plane, mask)
+    monkeypatch.setattr(stencil_module, "SPARSE", 0.0)
+    together = Stencil(KERNELS[name]).shares(plane, mask)
+    np.testing.assert_allclose(one_by_one.signed, together.signed, atol=1e-12)
+    np.testing.assert_allclose(one_by_one.coverage, together.coverage, atol=1e-12)
+    np.testing.assert_array_equal(one_by_one.plane(one_by_one.signed), one_by_one.signed)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (5, 40), (7, 6), (9, 9)])
+def test_shares_along_borders_are_found_from_few_distinct_places(shape):
+    kernel = np.outer([1.0, 2.0, 3.0, 2.0, 1.0], [1.0, 4.0, 9.0, 4.0, -1.0, 0.0, 0.5])
+    stencil = Stencil(kernel)
+    mask = np.zeros(shape, bool)
+    shares = stencil.shares(np.zeros(shape), mask)
+    whole = stencil.convolve(np.ones(shape), mask) / kernel.sum()
+    np.testing.assert_allclose(shares.plane(shares.signed), whole, atol=1e-12)
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "interpreted"])

@@ -72,6 +72,17 @@ def test_pixel_integrated_gaussians_come_out_as_pixel_integrated_gaussians(befor
     assert kernel.residual < 4e-3
 
 
+@pytest.mark.parametrize("width", [0.3, 0.8, 3.0, 8.5])
+@pytest.mark.parametrize("tilt", [1e-6, 1e-3, 0.4])
+def test_tilted_gaussians_are_as_good_as_aligned_ones_at_any_width(width, tilt):
+    covariance = SCALE**2 * width**2 * np.array([[1.0, tilt], [tilt, 1.0]])
+    source = gaussian(1.2)
+    kernel = matching_kernel(source, GaussianPSF.from_covariance(source.covariance + covariance), PIXELS)
+    assert kernel.residual < 5e-3
+    if tilt < 1e-4:
+        assert len(kernel.stencil._factors[0]) == 1
+
+
 def test_a_needle_shaped_difference_is_rendered():
     source, target = (
         gaussian(1.0),

@@ -176,6 +176,6 @@ def _convolved_mode(
         return mode._replace(map=float(mode.map) * stencil.total)
     plane = np.ascontiguousarray(mode.map, dtype=shares.signed.dtype)
     smooth = stencil.convolve(plane, used)
-    np.divide(smooth, shares.signed_plane(), out=smooth, where=~mask)
+    np.divide(smooth, shares.plane(shares.signed), out=smooth, where=~mask)
     smooth[mask] = 0.0
     return mode._replace(map=smooth)

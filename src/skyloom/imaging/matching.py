@@ -32,6 +32,7 @@ UNREACHABLE = (
 KEPT_WEIGHT = 0.998  # Share of sum |kernel| inside the compact support of a Wiener kernel.
 PENALTIES = (1e-9, 1e-1)  # Range of the regularisation that is searched.
 LEAST_SIDE = 41
+ALIGNED = 1e-4  # Covariance of x and y, relative to their variances, that counts as none.
 METHODS = ("auto", "gaussian", "wiener")
 
 
@@ -239,26 +240,28 @@ def _gaussian_kernel(covariance: Float, size: int | None) -> Float:
     radius_x, radius_y = (max(1, int(np.ceil(REACH_SIGMAS * width))) for width in reach)
     if size is not None:
         radius_x = radius_y = size // 2
-    if abs(covariance[0, 1]) <= 1e-9 * np.trace(covariance):
+    if abs(covariance[0, 1]) <= 0.5 * ALIGNED * np.trace(covariance):
         along_x = _gaussian_line(float(covariance[0, 0]), radius_x)
         along_y = _gaussian_line(float(covariance[1, 1]), radius_y)
         return np.outer(along_y, along_x)
     values, vectors = np.linalg.eigh(covariance)
-    inner = (vectors * np.maximum(values - 1.0 / 12.0, 0.0)) @ vectors.T
     radius = max(radius_x, radius_y)
     kernel = _delta(radius)
-    if np.linalg.eigvalsh(inner)[1] > 1e-4:
-        # A needle cannot be rendered: the narrow axis is given a width that is invisible to the pixels.
-        rendered = GaussianPSF.from_covariance(inner + 2.5e-3 * np.eye(2))
-        kernel = np.ascontiguousarray(rendered.render(np.eye(2), 2 * radius + 1))
+    if values[1] > 1.0 / 12.0 + 1e-4:
+        # A needle cannot be rendered: its narrow axis is given a width that is invisible to the pixels.
+        inner = (vectors * np.maximum(values - 1.0 / 12.0, 2.5e-3)) @ vectors.T
+        kernel = np.ascontiguousarray(GaussianPSF.from_covariance(inner).render(np.eye(2), 2 * radius + 1))
     axis = np.arange(-radius, radius + 1)
-    lacking = covariance - np.array(
-        [
-            [np.sum(kernel * axis**2), np.sum(kernel * np.outer(axis, axis))],
-            [0.0, np.sum(kernel * axis[:, np.newaxis] ** 2)],
-        ]
+    found_xx, found_yy = np.sum(kernel * axis**2), np.sum(kernel * axis[:, np.newaxis] ** 2)
+    found_xy = np.sum(kernel * np.outer(axis, axis))
+    if values[0] > 1.0:
+        return np.asarray(kernel / kernel.sum())  # What lacks is only the tail that was cut.
+    return _add_moments(
+        kernel,
+        float(covariance[0, 0] - found_xx),
+        float(covariance[1, 1] - found_yy),
+        float(covariance[0, 1] - found_xy),
     )
-    return _add_moments(kernel, lacking[0, 0], lacking[1, 1], lacking[0, 1])
 
 
 def _gaussian_line(variance: float, radius: int) -> Float:

@@ -15,7 +15,7 @@ from scipy import fft
 
 from skyloom.core.noise import convolve_correlation
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.convolve import convolve_separable
+from skyloom.kernels.convolve import convolve_separable, subtract_footprints
 
 __all__ = ["Shares", "Stencil"]
 
@@ -25,6 +25,7 @@ MAX_TAPS = 400  # Separable passes with more multiplications per pixel than this
 TILE = 1024  # Side of the transforms of a large image.
 EXACT = 1e-9  # Share of sum |kernel| that a factorisation may miss.
 VARIANCE_EXACT = 1e-6  # The same for variances, whose model is good to 1e-2.
+SPARSE = 20.0  # Masked pixels times kernel pixels per image pixel, up to which they are taken off one by one.
 KEPT = 8  # Prepared correlations and transforms that one stencil remembers.
 
 
@@ -40,9 +41,9 @@ class Shares(NamedTuple):
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
 
-    def signed_plane(self) -> Array:
-        """Return ``signed`` for every pixel."""
-        return np.asarray(self.signed[np.ix_(self.rows, self.columns)])
+    def plane(self, shares: Array) -> Array:
+        """Return ``signed`` or ``coverage`` for every pixel."""
+        return np.asarray(shares[:, self.columns][self.rows])
 
 
 class Stencil:
@@ -130,16 +131,29 @@ class Stencil:
             Gives the type of the result only.
         mask : (ny, nx) bool array
         """
-        if not mask.any():
-            return self._border_shares((mask.shape[0], mask.shape[1]), plane.dtype)
+        n_masked = int(np.count_nonzero(mask))
+        shape, kind = (mask.shape[0], mask.shape[1]), plane.dtype
+        borders = self._border_shares(shape, kind)
+        if n_masked == 0:
+            return borders
+        rows, columns = np.arange(shape[0]), np.arange(shape[1])
+        if n_masked * self.kernel.size <= SPARSE * mask.size:
+            signed = borders.plane(borders.signed)
+            subtract_footprints(signed, mask, (self.kernel / self.total).astype(kind))
+            coverage = signed
+            if not self.positive:
+                coverage = borders.plane(borders.coverage)
+                magnitude = np.abs(self.kernel)
+                subtract_footprints(coverage, mask, (magnitude / magnitude.sum()).astype(kind))
+            return Shares(signed, coverage, rows, columns)
         signed = self.convolve(plane, mask, ones=True)
-        signed /= plane.dtype.type(self.total)
+        signed /= kind.type(self.total)
         coverage = signed
         if not self.positive:
             if self._magnitude is None:
                 self._magnitude = Stencil(np.abs(self.kernel))
             coverage = self._magnitude.shares(plane, mask).signed
-        return Shares(signed, coverage, np.arange(mask.shape[0]), np.arange(mask.shape[1]))
+        return Shares(signed, coverage, rows, columns)
 
     def noise(self, correlation: Float | None) -> tuple[Float, Stencil]:
         """Return the correlation after this convolution and the stencil that variances follow; remembered.
@@ -152,7 +166,7 @@ class Stencil:
         key = None if correlation is None else np.ascontiguousarray(correlation).tobytes()
         if key not in self._noise:
             after, variance_kernel = convolve_correlation(self.kernel, correlation)
-            self._noise[key] = after, Stencil(variance_kernel, tolerance=VARIANCE_EXACT)
+            self._noise[key] = after, Stencil(_trimmed(variance_kernel), tolerance=VARIANCE_EXACT)
             _forget(self._noise)
         return self._noise[key]
 
@@ -200,6 +214,19 @@ class Stencil:
 def _forget(memory: OrderedDict[Any, Any]) -> None:
     while len(memory) > KEPT:
         memory.popitem(last=False)
+
+
+def _trimmed(kernel: Float) -> Float:
+    """Cut the rim of a positive kernel as far as that takes away no more than ``VARIANCE_EXACT`` of its sum."""
+    total = kernel.sum()
+    cut = []
+    for axis in (0, 1):
+        line = kernel.sum(axis=1 - axis)
+        rim = np.cumsum(line + line[::-1])[: line.size // 2]
+        cut.append(int(np.searchsorted(rim, 0.5 * VARIANCE_EXACT * total)))
+    rows, columns = kernel.shape
+    inner = kernel[cut[0] : rows - cut[0], cut[1] : columns - cut[1]]
+    return np.asarray(inner * (total / inner.sum()))
 
 
 def _factorise(kernel: Float, tolerance: float) -> tuple[Float, Float] | None:

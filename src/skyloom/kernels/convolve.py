@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["convolve_separable", "normalise_convolution"]
+__all__ = ["convolve_separable", "normalise_convolution", "subtract_footprints"]
 
 Array = NDArray[Any]
 TILE = 512  # Columns filtered together: a ring of 80 float32 lines of this width stays in a 512 kB cache.
@@ -77,9 +77,14 @@ def _read_line(
     nx = plane.shape[1]
     line[:] = 0
     low, high = max(0, start), min(nx, start + line.size)
-    for x in range(low, high):
-        if not mask[y, x]:
-            line[x - start] = 1 if ones else plane[y, x]
+    values, hidden = plane[y], mask[y]
+    # A choice between two values, not a branch, so that the loop runs on whole vectors.
+    if ones:
+        for x in range(low, high):
+            line[x - start] = 0 if hidden[x] else 1
+    else:
+        for x in range(low, high):
+            line[x - start] = 0 if hidden[x] else values[x]
 
 
 @njit(cache=True, nogil=True)
@@ -139,6 +144,30 @@ def convolve_separable(
                     else:
                         for x in range(width):
                             target[start + x] += filtered[x]
+
+
+@njit(cache=True, nogil=True)
+def subtract_footprints(shares: Array, mask: Array, kernel: Array) -> None:  # pragma: no cover - compiled
+    """Take away, around each masked pixel, what the kernel would have had from it; in place.
+
+    Parameters
+    ----------
+    shares : (ny, nx) array
+        Share of the kernel that lies inside the image.
+    mask : (ny, nx) bool array
+    kernel : (ky, kx) array
+        Normalised to sum 1, of the type of ``shares``.
+    """
+    ny, nx = mask.shape
+    half_y, half_x = kernel.shape[0] // 2, kernel.shape[1] // 2
+    for y in range(ny):
+        for x in range(nx):
+            if mask[y, x]:
+                low, high = max(0, x - half_x), min(nx, x + half_x + 1)
+                for row in range(max(0, y - half_y), min(ny, y + half_y + 1)):
+                    taps, target = kernel[row - y + half_y], shares[row]
+                    for column in range(low, high):
+                        target[column] -= taps[column - x + half_x]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
