@@ -1,4 +1,4 @@
-"""Operations on images: pure functions from `Image` to `Image`, carrying variance, correlation, mask, PSF and history."""
+"""Operations on images: pure, carrying variance, correlation, mask, PSF and history from `Image` to `Image`."""
 
 # Imported at once, not when first used: three functions (convolve, register, reproject) share the name of their
 # module, and only an import here makes the function win, whatever is imported first elsewhere.

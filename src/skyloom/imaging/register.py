@@ -82,7 +82,7 @@ def register(
     ----------
     image : Image
     reference : Image
-        Of the same PSF, as nearly as the shift is to be trusted; brought to the grid of ``image`` if it lies on another.
+        Of the same PSF, as nearly as the shift is to be trusted; brought to the grid of ``image`` if need be.
     max_shift_arcsec : float
         Larger shifts are not searched.
     rotation : bool
