@@ -61,9 +61,7 @@ class InputError(SkyloomError, ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors travel back from worker processes, so keyword-only arguments must survive pickling.
-        rebuild = functools.partial(
-            type(self), source=self.source, field=self.field, remedy=self.remedy
-        )
+        rebuild = functools.partial(type(self), source=self.source, field=self.field, remedy=self.remedy)
         return rebuild, (self.message,)
 
     def located(self, source: str | Path) -> InputError:

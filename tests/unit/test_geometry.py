@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS, Sip
 from astropy.wcs.utils import proj_plane_pixel_area
+
 from skyloom.core import geometry
 from skyloom.core.apertures import circle_overlap
 from skyloom.core.labels import LabelMap
@@ -34,9 +35,7 @@ def test_pixel_area_does_not_shrink_with_rotation():
 
 
 def test_matrix_points_east_and_north():
-    np.testing.assert_allclose(
-        geometry.pixel_matrix(tan(), (50, 60)), [[-0.06, 0.0], [0.0, 0.06]], atol=1e-9
-    )
+    np.testing.assert_allclose(geometry.pixel_matrix(tan(), (50, 60)), [[-0.06, 0.0], [0.0, 0.06]], atol=1e-9)
 
 
 def test_area_map_follows_distortion():

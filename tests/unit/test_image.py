@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+
 from skyloom import Image, Mode
 from skyloom.core.provenance import step
 from skyloom.errors import InputError, ShapeError, UnitError
@@ -23,7 +24,9 @@ def make(**changes):
 
 
 def test_shapes_that_differ_are_named():
-    with pytest.raises(ShapeError, match=r"variance has shape \(3, 3\); expected \(3, 4\), the shape of data"):
+    with pytest.raises(
+        ShapeError, match=r"variance has shape \(3, 3\); expected \(3, 4\), the shape of data"
+    ):
         make(variance=np.ones((3, 3)))
 
 
@@ -72,7 +75,8 @@ def test_impossible_correlations_are_refused(correlation, message):
 
 def test_big_endian_data_keep_their_precision():
     image = make(data=np.ones((3, 4), ">f4"), variance=np.ones((3, 4), ">f8"))
-    assert image.data.dtype == np.float32 and image.data.dtype.isnative
+    assert image.data.dtype == np.float32
+    assert image.data.dtype.isnative
     assert image.variance.dtype == np.float64
 
 

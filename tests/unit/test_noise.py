@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from skyloom.core import noise
 from skyloom.core.image import Image
 from skyloom.errors import InputError, ShapeError
-
 from tests.oracles_noise import convolution_matrix, noise_covariance, pair_variance
 
 
@@ -57,7 +57,9 @@ def test_convolution_gives_the_covariance_of_the_operator(white, correlated):
     before = None if white else correlated
     after, variance_kernel = noise.convolve_correlation(kernel, before)
     operator = convolution_matrix(kernel, shape)
-    covariance = operator @ noise_covariance(np.ones(shape), np.ones((1, 1)) if white else correlated) @ operator.T
+    covariance = (
+        operator @ noise_covariance(np.ones(shape), np.ones((1, 1)) if white else correlated) @ operator.T
+    )
     centre = (shape[0] // 2) * shape[1] + shape[1] // 2
     assert variance_kernel.sum() == pytest.approx(covariance[centre, centre], rel=1e-10)
     radius = after.shape[0] // 2

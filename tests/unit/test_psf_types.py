@@ -5,6 +5,7 @@ from __future__ import annotations
 import astropy.units as u
 import numpy as np
 import pytest
+
 from skyloom.core.psf import (
     ChromaticPSF,
     GaussianPSF,
@@ -36,7 +37,9 @@ def test_gaussian_is_integrated_over_pixels(matrix, sigma):
     inverse = np.linalg.inv(psf.covariance)
 
     def profile(east, north):
-        return np.exp(-0.5 * (inverse[0, 0] * east**2 + 2 * inverse[0, 1] * east * north + inverse[1, 1] * north**2))
+        return np.exp(
+            -0.5 * (inverse[0, 0] * east**2 + 2 * inverse[0, 1] * east * north + inverse[1, 1] * north**2)
+        )
 
     np.testing.assert_allclose(psf.render(matrix, 15), brute(profile, matrix, 15), atol=2e-5)
 

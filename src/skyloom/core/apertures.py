@@ -52,4 +52,6 @@ def _corner_area(x: Float, y: Float, radius: float) -> Float:
 
 def _segment(u: Float, radius: float) -> Float:
     """Integral of sqrt(radius^2 - t^2) from 0 to u."""
-    return np.asarray(0.5 * (u * np.sqrt(np.maximum(radius**2 - u**2, 0.0)) + radius**2 * np.arcsin(u / radius)))
+    return np.asarray(
+        0.5 * (u * np.sqrt(np.maximum(radius**2 - u**2, 0.0)) + radius**2 * np.arcsin(u / radius))
+    )

@@ -35,12 +35,16 @@ def celestial(wcs: WCS | None, what: str = "this operation") -> WCS:
         When there is no WCS, or it has no celestial axes.
     """
     if wcs is None:
-        raise InputError(f"{what} needs a WCS, and the image has none", field="wcs", remedy="give the image a WCS")
+        raise InputError(
+            f"{what} needs a WCS, and the image has none", field="wcs", remedy="give the image a WCS"
+        )
     if wcs.naxis == 2 and wcs.has_celestial:
         return wcs
     if not wcs.has_celestial:
         raise InputError(
-            f"the WCS has axes {list(wcs.wcs.ctype)}, none of them celestial", field="wcs", remedy="check CTYPE1, CTYPE2"
+            f"the WCS has axes {list(wcs.wcs.ctype)}, none of them celestial",
+            field="wcs",
+            remedy="check CTYPE1, CTYPE2",
         )
     return wcs.celestial
 
@@ -95,7 +99,8 @@ def pixel_area_map(wcs: WCS | None, shape: tuple[int, int]) -> Float:
     x, y = np.meshgrid(np.arange(nx + 1) - 0.5, np.arange(ny + 1) - 0.5)
     longitude, latitude = (np.radians(axis) for axis in sky.all_pix2world(x.ravel(), y.ravel(), 0))
     vectors = np.stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=-1
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)],
+        axis=-1,
     ).reshape(ny + 1, nx + 1, 3)
     diagonal = vectors[1:, 1:] - vectors[:-1, :-1]
     antidiagonal = vectors[1:, :-1] - vectors[:-1, 1:]
@@ -110,7 +115,9 @@ def same_grid(
     if tuple(shape_a) != tuple(shape_b):
         return False
     ny, nx = shape_a
-    x, y = (axis.ravel() for axis in np.meshgrid([0.0, (nx - 1) / 2, nx - 1.0], [0.0, (ny - 1) / 2, ny - 1.0]))
+    x, y = (
+        axis.ravel() for axis in np.meshgrid([0.0, (nx - 1) / 2, nx - 1.0], [0.0, (ny - 1) / 2, ny - 1.0])
+    )
     first, second = celestial(wcs_a), celestial(wcs_b)
     longitude_a, latitude_a = first.all_pix2world(x, y, 0)
     longitude_b, latitude_b = second.all_pix2world(x, y, 0)

@@ -40,7 +40,9 @@ __all__ = [
 
 Float = NDArray[np.float64]
 DIRECT_RADIUS = 10  # Beyond this kernel radius the FFT of a region's box costs less than its pairs.
-LOST_CORRELATION = 0.01  # Share of sum |rho| that truncation may lose; it costs half of that in a sum's error.
+LOST_CORRELATION = (
+    0.01  # Share of sum |rho| that truncation may lose; it costs half of that in a sum's error.
+)
 
 
 def autocorrelate(kernel: ArrayLike) -> Float:
@@ -109,7 +111,9 @@ def convolve_correlation(kernel: ArrayLike, correlation: ArrayLike | None = None
     variance_kernel = weights * smeared
     gain = float(variance_kernel.sum())
     if not gain > 0:
-        raise InputError(f"the convolution leaves a noise variance of {gain} times the input", field="correlation")
+        raise InputError(
+            f"the convolution leaves a noise variance of {gain} times the input", field="correlation"
+        )
     positive = np.maximum(variance_kernel, 0.0)
     return truncate_correlation(spectrum / gain), positive * (gain / positive.sum())
 
@@ -149,7 +153,9 @@ def resample_correlation(
     covariance = resample_covariance(method, np.asarray(matrix, dtype=np.float64), rho, positions)
     gain = float(covariance[covariance.shape[0] // 2, covariance.shape[1] // 2])
     if not gain > 0:
-        raise InputError(f"the resampling leaves a noise variance of {gain} times the input", field="correlation")
+        raise InputError(
+            f"the resampling leaves a noise variance of {gain} times the input", field="correlation"
+        )
     return truncate_correlation(covariance / gain), gain
 
 
@@ -219,7 +225,9 @@ def region_variances(
     regions = as_labels(labels)
     plane = np.asarray(variance)
     if plane.shape != regions.shape:
-        raise ShapeError(f"labels have shape {regions.shape}; expected {plane.shape}, that of the image", field="labels")
+        raise ShapeError(
+            f"labels have shape {regions.shape}; expected {plane.shape}, that of the image", field="labels"
+        )
     spread = np.zeros(plane.shape)
     inside = regions >= 0
     spread[inside] = np.sqrt(plane[inside], dtype=np.float64)
@@ -382,11 +390,14 @@ def combine_measurements(measurements: list[NoiseMeasurement]) -> NoiseMeasureme
     weights = np.array([item.n_pixels for item in measurements], dtype=np.float64)
     radius = max(item.correlation.shape[0] // 2 for item in measurements)
     covariances = [
-        item.scale * np.pad(item.correlation, radius - item.correlation.shape[0] // 2) for item in measurements
+        item.scale * np.pad(item.correlation, radius - item.correlation.shape[0] // 2)
+        for item in measurements
     ]
     covariance = np.average(covariances, axis=0, weights=weights)
     scale = float(covariance[radius, radius])
-    error = float(np.sqrt(np.sum((weights * [item.scale_error for item in measurements]) ** 2)) / weights.sum())
+    error = float(
+        np.sqrt(np.sum((weights * [item.scale_error for item in measurements]) ** 2)) / weights.sum()
+    )
     return NoiseMeasurement(scale, covariance / scale, int(weights.sum()), error)
 
 

@@ -89,7 +89,7 @@ class PSF(ABC):
     def describe(self) -> dict[str, Any]:
         """Return plain values from which `psf_from_dict` makes the same PSF."""
 
-    def at(self, wavelength: float) -> PSF:
+    def at(self, wavelength: float) -> PSF:  # noqa: ARG002  needed by the PSFs that are chromatic
         """Return the PSF at a wavelength (in A); the same one for all, unless the PSF is chromatic."""
         return self
 
@@ -99,7 +99,10 @@ class PSF(ABC):
         scale = np.sqrt(abs(np.linalg.det(np.asarray(matrix, float))))
         centre = image.shape[0] // 2
         return np.array(
-            [np.sum(image * circle_overlap(image.shape, centre, centre, radius / scale)) for radius in np.atleast_1d(radii)]
+            [
+                np.sum(image * circle_overlap(image.shape, centre, centre, radius / scale))
+                for radius in np.atleast_1d(radii)
+            ]
         )
 
 
@@ -125,6 +128,7 @@ class _EllipticalPSF(PSF):
     def render(
         self, matrix: ArrayLike, size: int | None = None, offset: tuple[float, float] = (0.0, 0.0)
     ) -> Float:
+        """Return the PSF integrated over pixels; see `PSF.render`."""
         pixel = np.asarray(matrix, dtype=np.float64)
         scale = np.sqrt(abs(np.linalg.det(pixel)))
         side = _odd_size(size, self._reach() / scale)
@@ -193,7 +197,9 @@ class GaussianPSF(_EllipticalPSF):
         return self.sigma**2 * _shape_matrix(self.axis_ratio, self.position_angle)
 
     @classmethod
-    def from_sigma(cls, sigma: float | u.Quantity, axis_ratio: float = 1.0, position_angle: float = 0.0) -> GaussianPSF:
+    def from_sigma(
+        cls, sigma: float | u.Quantity, axis_ratio: float = 1.0, position_angle: float = 0.0
+    ) -> GaussianPSF:
         """Make a Gaussian from its standard deviation in arcsec."""
         return cls(FWHM_PER_SIGMA * _arcsec(sigma, "sigma"), axis_ratio, position_angle)
 
@@ -203,7 +209,9 @@ class GaussianPSF(_EllipticalPSF):
         matrix = np.asarray(covariance, dtype=np.float64)
         values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
         if values[0] <= 0:
-            raise InputError(f"covariance has eigenvalues {values} arcsec2; expected both > 0", field="covariance")
+            raise InputError(
+                f"covariance has eigenvalues {values} arcsec2; expected both > 0", field="covariance"
+            )
         east, north = vectors[:, 1]
         sigma = float((values[0] * values[1]) ** 0.25)
         angle = float(np.degrees(np.arctan2(east, north)) % 180.0)
@@ -212,6 +220,7 @@ class GaussianPSF(_EllipticalPSF):
     def render(
         self, matrix: ArrayLike, size: int | None = None, offset: tuple[float, float] = (0.0, 0.0)
     ) -> Float:
+        """Return the PSF integrated over pixels; see `PSF.render`."""
         pixel = np.asarray(matrix, dtype=np.float64)
         inverse = np.linalg.inv(pixel)
         covariance = inverse @ self.covariance @ inverse.T
@@ -232,6 +241,7 @@ class GaussianPSF(_EllipticalPSF):
         return self.sigma
 
     def describe(self) -> dict[str, Any]:
+        """Return plain values from which `psf_from_dict` makes the same PSF."""
         return {
             "type": "gaussian",
             "fwhm": self.fwhm,
@@ -270,7 +280,9 @@ class MoffatPSF(_EllipticalPSF):
     def __post_init__(self) -> None:
         object.__setattr__(self, "fwhm", _arcsec(self.fwhm, "fwhm"))
         if not self.beta > 1.0:
-            raise InputError(f"beta is {self.beta}; expected > 1, or the total light is infinite", field="beta")
+            raise InputError(
+                f"beta is {self.beta}; expected > 1, or the total light is infinite", field="beta"
+            )
         _shape_matrix(self.axis_ratio, self.position_angle)
 
     @property
@@ -290,6 +302,7 @@ class MoffatPSF(_EllipticalPSF):
         return self.fwhm / FWHM_PER_SIGMA
 
     def describe(self) -> dict[str, Any]:
+        """Return plain values from which `psf_from_dict` makes the same PSF."""
         return {
             "type": "moffat",
             "fwhm": self.fwhm,
@@ -379,10 +392,13 @@ class SampledPSF(PSF):
             for dx, weight_x in zip(nodes * width, weights, strict=True):
                 y, x = np.meshgrid(axis + dy - offset[1], axis + dx - offset[0], indexing="ij")
                 where = np.tensordot(to_native, np.stack([x, y]), axes=1) + centre
-                image += weight_x * weight_y * map_coordinates(self.array, where[::-1], order=3, mode="constant")
+                image += (
+                    weight_x * weight_y * map_coordinates(self.array, where[::-1], order=3, mode="constant")
+                )
         return np.asarray(image / image.sum())
 
     def describe(self) -> dict[str, Any]:
+        """Return plain values from which `psf_from_dict` makes the same PSF."""
         return {"type": "sampled", "array": self.array.tolist(), "matrix": self.matrix.tolist()}
 
 
@@ -414,7 +430,9 @@ class ChromaticPSF(PSF):
     def __post_init__(self) -> None:
         wave = np.atleast_1d(np.asarray(self.wave, dtype=np.float64))
         if wave.ndim != 1 or wave.size != len(self.psfs) or np.any(np.diff(wave) <= 0):
-            raise ShapeError(f"{wave.size} ascending wavelengths do not fit {len(self.psfs)} PSFs", field="psf")
+            raise ShapeError(
+                f"{wave.size} ascending wavelengths do not fit {len(self.psfs)} PSFs", field="psf"
+            )
         kinds = {type(psf) for psf in self.psfs}
         if len(kinds) != 1 or not kinds <= {GaussianPSF, MoffatPSF}:
             raise InputError("a chromatic PSF is made of Gaussians or of Moffats, not a mixture", field="psf")
@@ -431,16 +449,24 @@ class ChromaticPSF(PSF):
         values: dict[str, Any] = {}
         for key in self.psfs[0].describe():
             if key != "type":
-                values[key] = float(np.interp(wavelength, self.wave, [psf.describe()[key] for psf in self.psfs]))
+                values[key] = float(
+                    np.interp(wavelength, self.wave, [psf.describe()[key] for psf in self.psfs])
+                )
         return type(self.psfs[0])(**values)
 
     def render(
         self, matrix: ArrayLike, size: int | None = None, offset: tuple[float, float] = (0.0, 0.0)
     ) -> Float:
+        """Return the PSF integrated over pixels; see `PSF.render`."""
         return self.at(0.5 * (self.wave[0] + self.wave[-1])).render(matrix, size, offset)
 
     def describe(self) -> dict[str, Any]:
-        return {"type": "chromatic", "wave": self.wave.tolist(), "psfs": [psf.describe() for psf in self.psfs]}
+        """Return plain values from which `psf_from_dict` makes the same PSF."""
+        return {
+            "type": "chromatic",
+            "wave": self.wave.tolist(),
+            "psfs": [psf.describe() for psf in self.psfs],
+        }
 
 
 def psf_from_dict(values: dict[str, Any]) -> PSF:
@@ -461,4 +487,6 @@ def psf_from_dict(values: dict[str, Any]) -> PSF:
         return SampledPSF(np.array(fields["array"]), np.array(fields["matrix"]))
     if kind == "chromatic":
         return ChromaticPSF(np.array(fields["wave"]), tuple(psf_from_dict(psf) for psf in fields["psfs"]))
-    raise InputError(f"{kind!r} is no kind of PSF", field="psf", remedy="use gaussian, moffat, sampled or chromatic")
+    raise InputError(
+        f"{kind!r} is no kind of PSF", field="psf", remedy="use gaussian, moffat, sampled or chromatic"
+    )

@@ -103,6 +103,7 @@ def _check_lags(correlation: object, n_wave: int) -> NDArray[np.float64]:
         return check_correlation(lags, ndim=1)
     if lags.ndim != 2 or lags.shape[0] != n_wave or lags.shape[1] % 2 == 0:
         raise ShapeError(
-            f"correlation has shape {lags.shape}; expected (k,) or ({n_wave}, k) with k odd", field="correlation"
+            f"correlation has shape {lags.shape}; expected (k,) or ({n_wave}, k) with k odd",
+            field="correlation",
         )
     return lags

@@ -30,7 +30,7 @@ def parse_unit(unit: u.UnitBase | str) -> u.UnitBase:
 
 
 def area_unit(unit: u.UnitBase) -> u.UnitBase | None:
-    """Return the solid angle that a surface brightness is given per (arcsec2, sr, ...), or None for a flux per pixel."""
+    """Return the solid angle a surface brightness is given per (arcsec2, sr, ...), or None for a flux per pixel."""
     for base, power in zip(unit.bases, unit.powers, strict=True):
         if power < 0 and (base**-power).is_equivalent(u.sr):
             return base**-power
