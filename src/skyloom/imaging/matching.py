@@ -218,7 +218,10 @@ def _gaussian_matching(
     kernel = _gaussian_kernel(inverse @ difference @ inverse.T, size)
     side = _odd(max(target.render(matrix).shape[0], 13) + kernel.shape[0])
     reached = _convolve_small(source.render(matrix, side), kernel)
-    radii, residuals = _residuals(reached, target.render(matrix, side))
+    radii = _radii(side)
+    residuals = (
+        encircled_fractions(reached, radii) / encircled_fractions(target.render(matrix, side), radii) - 1.0
+    )
     return MatchingKernel(
         Stencil(kernel),
         method="gaussian",
@@ -321,8 +324,8 @@ def _wiener_matching(
     else:
         kernel = filters.kernel(regularization)
     gain = float(np.sum(kernel**2))
-    reached = _convolve_small(first, kernel)
-    radii, residuals = _residuals(reached, second)
+    reached = filters.reached(kernel)
+    residuals = filters.residuals(reached)
     residual = float(np.abs(residuals).max())
     if second.max() > first.max() and (gain > 1.0 or residual > UNREACHABLE):
         raise _sharper(*widths, f": noise gain {gain:.3g}, encircled energy off by {100 * residual:.1f} %")
@@ -334,7 +337,7 @@ def _wiener_matching(
         psf=SampledPSF(reached, matrix),
         matrix=matrix,
         residual=residual,
-        residual_radii=radii,
+        residual_radii=filters.radii,
         residuals=residuals,
         source_fwhm=widths[0],
         target_fwhm=widths[1],
@@ -360,15 +363,16 @@ class _WienerFilters:
     """The filters between two PSFs for any weight of the penalty."""
 
     def __init__(self, source: Float, target: Float, size: int | None) -> None:
-        self.target = target
-        self.source = source
         self.size = size
         side = source.shape[0]
+        self.radii = _radii(side)
+        self.wanted = encircled_fractions(target, self.radii)
         self.half = side // 2
         self.length = fft.next_fast_len(2 * side - 1, real=True)
-        spectrum_source = _centred_spectrum(source, self.length)
-        self.cross = np.conj(spectrum_source) * _centred_spectrum(target, self.length)
-        self.power = np.abs(spectrum_source) ** 2
+        self.lags = np.arange(-self.half, self.half + 1)
+        self.spectrum = _centred_spectrum(source, self.length)
+        self.cross = np.conj(self.spectrum) * _centred_spectrum(target, self.length)
+        self.power = np.abs(self.spectrum) ** 2
         wave_y = np.cos(2.0 * np.pi * fft.fftfreq(self.length))[:, np.newaxis]
         wave_x = np.cos(2.0 * np.pi * fft.rfftfreq(self.length))
         self.penalty = (4.0 - 2.0 * wave_x - 2.0 * wave_y) ** 2
@@ -377,8 +381,7 @@ class _WienerFilters:
         """Return the compact kernel for one weight of the penalty."""
         spectrum = self.cross / (self.power + regularization * self.penalty)
         full = fft.irfft2(spectrum, (self.length, self.length))
-        lags = np.arange(-self.half, self.half + 1)
-        kernel = full[np.ix_(lags, lags)]
+        kernel = full[np.ix_(self.lags, self.lags)]
         radius = self.half if self.size is None else min(self.half, self.size // 2)
         if self.size is None:
             radius = _compact_radius(kernel)
@@ -386,9 +389,19 @@ class _WienerFilters:
         cut = cut * _soft_edge(radius)
         return np.asarray(cut / cut.sum())
 
+    def reached(self, kernel: Float) -> Float:
+        """Return the source convolved with a kernel, on the array of the source."""
+        spectrum = self.spectrum * _centred_spectrum(kernel, self.length)
+        full = fft.irfft2(spectrum, (self.length, self.length))
+        return np.asarray(full[np.ix_(self.lags, self.lags)])
+
+    def residuals(self, reached: Float) -> Float:
+        """Return how far the encircled energies are off; light carried out of the array counts as lost."""
+        return encircled_fractions(reached, self.radii) * reached.sum() / self.wanted - 1.0
+
     def residual(self, kernel: Float) -> float:
         """Return the residual of the encircled energy that a kernel leaves."""
-        return float(np.abs(_residuals(_convolve_small(self.source, kernel), self.target)[1]).max())
+        return float(np.abs(self.residuals(self.reached(kernel))).max())
 
     def search(self) -> tuple[float, Float]:
         """Return the largest weight (and its kernel) whose residual is tolerated.
@@ -461,13 +474,6 @@ def encircled_fractions(array: Float, radii: Float) -> Float:
     """Return the fraction of the sum of a centred odd square within circles of ``radii`` (pixels)."""
     masks = _apertures(array.shape[0], tuple(float(radius) for radius in radii))
     return np.asarray(masks @ array.ravel() / array.sum())
-
-
-def _residuals(reached: Float, target: Float) -> tuple[Float, Float]:
-    """Radii, and how far the encircled energies are off; what was carried out of the array counts as lost."""
-    radii = _radii(target.shape[0])
-    inside = encircled_fractions(reached, radii) * reached.sum()
-    return radii, inside / encircled_fractions(target, radii) - 1.0
 
 
 def _convolve_small(array: Float, kernel: Float) -> Float:
