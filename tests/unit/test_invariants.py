@@ -22,6 +22,7 @@ from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.background import subtract_background
 from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.masks import apply_object_mask, mask_from_labels
+from skyloom.imaging.register import register, shift_wcs
 from skyloom.imaging.reproject import reproject
 from tests.invariants import check_invariants
 
@@ -117,6 +118,9 @@ OPERATIONS = {
             ("value", {"method": "value", "value": 2.0, "value_error": 0.1}),
         )
     },
+    "shift_wcs": Operation(
+        lambda image: shift_wcs(image, register(image, make_image(np.float64))), shift_wcs, ("wcs",)
+    ),
     "apply_object_mask": Operation(
         lambda image: apply_object_mask(image, object_mask(image)), apply_object_mask
     ),
