@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skyloom.core.geometry import celestial
 from skyloom.errors import InputError
 
-__all__ = ["PixelMap", "pixel_map", "source_positions"]
+__all__ = ["PixelMap", "affine_map", "pixel_map", "source_positions"]
 
 Float = NDArray[np.float64]
 FIRST_NODES = 9
@@ -117,8 +117,8 @@ class PixelMap:
                 cycle = np.stack(np.meshgrid(np.arange(repeat), np.arange(repeat)), axis=-1).reshape(-1, 2)
                 return np.unique(np.round(np.mod(residual.mean(axis=0) + cycle @ rational.T, 1.0), 6), axis=0)
             if repeat <= 2 and drift < 0.7 / repeat:
-                cycle = np.stack(np.meshgrid(np.arange(repeat), np.arange(repeat)), axis=-1).reshape(-1, 1, 2)
-                return (residual + cycle @ rational.T).reshape(-1, 2)
+                turns = np.stack(np.meshgrid(np.arange(repeat), np.arange(repeat)), axis=-1).reshape(-1, 1, 2)
+                return np.asarray((residual + turns @ rational.T).reshape(-1, 2))
         return None
 
     def _samples(self, count: int) -> tuple[Float, Float]:
@@ -255,6 +255,26 @@ def _prediction(nodes: int) -> Float:
     matrix[::2] = np.eye(few)
     matrix[1::2] = middle
     return matrix
+
+
+def affine_map(matrix: Float, offset: Float, shape: tuple[int, int]) -> PixelMap:
+    """Return the map ``matrix @ (x, y) + offset`` for all pixels of a target of ``shape``.
+
+    Parameters
+    ----------
+    matrix : (2, 2) array
+    offset : (2,) array
+        Source position (x, y) of the target's first pixel.
+    shape : (ny, nx)
+    """
+    coefficients = np.zeros((3, 1, 1, 4, 4))
+    coefficients[:2, 0, 0, 0, 0] = offset
+    coefficients[:2, 0, 0, 0, 1] = matrix[:, 0]
+    coefficients[:2, 0, 0, 1, 0] = matrix[:, 1]
+    coefficients[2, 0, 0, 0, 0] = abs(np.linalg.det(matrix))
+    window = np.array([0, shape[0], 0, shape[1]], dtype=np.int64)
+    grid = np.array([0.0, 1.0, 0.0, 1.0])
+    return PixelMap(coefficients, grid, np.empty((3, 0, 0)), window, np.asarray(matrix, dtype=np.float64), 0.0)
 
 
 def pixel_map(

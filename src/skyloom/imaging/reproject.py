@@ -32,7 +32,7 @@ from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.pixel_map import PixelMap, pixel_map
 from skyloom.imaging.resampled_psf import resampled_psf
 
-__all__ = ["COARSER", "MASKED_SHARE", "METHODS", "pixel_variance", "reproject"]
+__all__ = ["COARSER", "MASKED_SHARE", "METHODS", "Planes", "pixel_variance", "reproject", "resample_planes"]
 
 Array = NDArray[Any]
 METHODS = ("auto", "lanczos3", "area", "bilinear")
@@ -47,7 +47,9 @@ TAPS = {"lanczos3": 6, "bilinear": 2}
 Target = Image | tuple[WCS, tuple[int, int]]
 
 
-class _Planes(NamedTuple):
+class Planes(NamedTuple):
+    """What one pass of a kernel makes."""
+
     data: Array
     variance: Array
     mask: NDArray[np.bool_]
@@ -100,7 +102,7 @@ def reproject(image: Image, target: Target, method: str = "auto") -> Image:
         return _copied(image, wcs, shape, shift)
     correlation, gain = resample_correlation(method, chart.matrix, image.correlation, chart.phases())
     per_pixel = not is_per_area(image.unit)
-    result = _resampled(image, chart, shape, method, gain, per_pixel)
+    result = resample_planes(image, chart, shape, method, gain, per_pixel)
     masked = int(np.count_nonzero(result.mask))
     if masked == result.mask.size:
         raise InputError(
@@ -242,10 +244,24 @@ def _plain(array: Array, dtype: Any = None) -> Array:
     return np.require(array, dtype=dtype, requirements=["C", "W"])
 
 
-def _resampled(
+def resample_planes(
     image: Image, chart: PixelMap, shape: tuple[int, int], method: str, gain: float, per_pixel: bool
-) -> _Planes:
-    """Run the kernel over all planes of the image."""
+) -> Planes:
+    """Run the kernel over data, variance, mask and flags.
+
+    Parameters
+    ----------
+    image : Image
+    chart : PixelMap
+        Where the pixels of the result lie in the image.
+    shape : (ny, nx)
+        Of the result.
+    method : {"lanczos3", "bilinear", "area"}
+    gain : float
+        Factor on the variance.
+    per_pixel : bool
+        Whether to multiply by the ratio of the pixel areas.
+    """
     kind = image.data.dtype
     has_masked = bool(image.mask.any())
     carries_flags = image.flags is not None or has_masked
@@ -276,7 +292,7 @@ def _run(
     method: str,
     limits: NDArray[np.float64],
     out_flags: NDArray[np.uint16],
-) -> _Planes:
+) -> Planes:
     # Numba is loaded when pixels are really resampled, not when the package is imported.
     from skyloom.kernels.overlap import overlap
     from skyloom.kernels.resample import interpolate, kernel_table
@@ -294,7 +310,7 @@ def _run(
         taps = TAPS[method]
         touched = _touched(mask, taps) if mask.any() else mask
         interpolate(data, variance, mask, touched, flags, kernel_table(taps), *places, *outputs)
-    return _Planes(out_data, out_variance, out_mask, None)
+    return Planes(out_data, out_variance, out_mask, None)
 
 
 def _touched(mask: NDArray[np.bool_], taps: int) -> NDArray[np.bool_]:
