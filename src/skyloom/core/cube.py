@@ -35,7 +35,7 @@ class Cube:
     Parameters
     ----------
     data : (n_wave, ny, nx) float array, in ``unit``
-    variance : (n_wave, ny, nx) float array, in ``unit``**2
+    variance : (n_wave, ny, nx) float array, in ``unit**2``
     mask : (n_wave, ny, nx) bool array
         True = unusable.
     unit : astropy unit or str

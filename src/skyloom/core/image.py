@@ -52,7 +52,7 @@ class Image:
     ----------
     data : (ny, nx) float array, in ``unit``
         Values. What lies under the mask is unspecified (NaN is allowed there).
-    variance : (ny, nx) float array, in ``unit``**2
+    variance : (ny, nx) float array, in ``unit**2``
         Variance of each pixel, positive and finite wherever the mask is False; averaged over sub-pixel phases
         when the image was resampled.
     mask : (ny, nx) bool array

@@ -27,7 +27,7 @@ class Spectra:
     Parameters
     ----------
     data : (n, n_wave) float array, in ``unit``
-    variance : (n, n_wave) float array, in ``unit``**2
+    variance : (n, n_wave) float array, in ``unit**2``
     mask : (n, n_wave) bool array
         True = unusable.
     unit : astropy unit or str

@@ -1,16 +1,15 @@
 """Put an image on another pixel grid, with its variance, noise correlation, mask, flags, shared errors and
 PSF.
 
-================  ==============================================================
-============================== method            value of a target pixel
-   default for
-================  ==============================================================
-============================== ``"lanczos3"``    6 x 6 pixels around its centre, windowed sinc, weights sum
-to 1  grids of like scale, or finer ``"area"``        mean over the exact overlap with the source pixels
-         pixels more than 1.2 x coarser ``"bilinear"``    2 x 2 pixels around its centre
-                      (on request)
-================  ==============================================================
-==============================
+================  ====================================  ====================================
+method            value of a target pixel               default for
+================  ====================================  ====================================
+``"lanczos3"``    6 x 6 pixels around its centre,       grids of like scale, or finer
+                  windowed sinc, weights sum to 1
+``"area"``        mean over the exact overlap with      pixels more than 1.2 x coarser
+                  the source pixels
+``"bilinear"``    2 x 2 pixels around its centre        (on request)
+================  ====================================  ====================================
 
 Identical grids and shifts by whole pixels are copies. ``docs/design/resampling.md`` argues the choices.
 """
