@@ -274,7 +274,9 @@ def affine_map(matrix: Float, offset: Float, shape: tuple[int, int]) -> PixelMap
     coefficients[2, 0, 0, 0, 0] = abs(np.linalg.det(matrix))
     window = np.array([0, shape[0], 0, shape[1]], dtype=np.int64)
     grid = np.array([0.0, 1.0, 0.0, 1.0])
-    return PixelMap(coefficients, grid, np.empty((3, 0, 0)), window, np.asarray(matrix, dtype=np.float64), 0.0)
+    return PixelMap(
+        coefficients, grid, np.empty((3, 0, 0)), window, np.asarray(matrix, dtype=np.float64), 0.0
+    )
 
 
 def pixel_map(
