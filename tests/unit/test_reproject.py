@@ -6,8 +6,7 @@ import pytest
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.noise import autocorrelate, region_variances
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging import reproject as module
-from skyloom.imaging.reproject import MASKED_SHARE, pixel_variance, reproject
+from skyloom.imaging.reproject import MASKED_SHARE, _touched, pixel_variance, reproject
 from skyloom.kernels.resample import kernel_table
 from tests.grids import noisy_image, tangent_wcs
 from tests.oracles_resample import (
@@ -294,7 +293,7 @@ def test_stencils_that_meet_masked_pixels_are_found(rng):
     for shape in ((9, 13), (30, 20), (6, 6)):
         mask = rng.random(shape) < 0.05
         for taps in (2, 6):
-            touched = module._touched(mask, taps)
+            touched = _touched(mask, taps)
             for y in range(shape[0] - taps + 1):
                 for x in range(shape[1] - taps + 1):
                     assert touched[y, x] == mask[y : y + taps, x : x + taps].any()
