@@ -354,10 +354,14 @@ class SampledPSF(PSF):
         """
         from scipy.ndimage import map_coordinates
 
-        centre, half = self.array.shape[0] // 2, min(self.array.shape[0] // 2, 8)
-        fine = np.arange(-10 * half, 10 * half + 1) / 10.0 + centre
+        centre = self.array.shape[0] // 2
+        coarse = np.count_nonzero(self.array > 0.5 * self.array.max())
+        # Only the core is looked at: its extent, counted in whole pixels, with a margin for the spline.
+        half = min(centre, 4 + int(np.ceil(1.5 * np.sqrt(coarse))))
+        core = self.array[centre - half : centre + half + 1, centre - half : centre + half + 1]
+        fine = np.arange(10 * (2 * half - 2) + 1) / 10.0 + 1.0
         y, x = np.meshgrid(fine, fine, indexing="ij")
-        values = map_coordinates(self.array, [y, x], order=3, mode="nearest")
+        values = map_coordinates(core, [y, x], order=3, mode="nearest")
         area = np.count_nonzero(values > 0.5 * values.max()) / 100.0
         return float(2.0 * np.sqrt(area / np.pi) * self.pixel_scale)
 

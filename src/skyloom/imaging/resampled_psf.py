@@ -92,12 +92,22 @@ def _blur(method: str) -> Float:
 
 def _sampled(psf: PSF, source: Float, target: Float, method: str) -> SampledPSF:
     """Blur the PSF on the source's pixels and read it at the target's."""
-    from scipy.ndimage import convolve1d, map_coordinates
+    # The images of a survey share their pixels to 1e-6: rounded, they share the result.
+    array = np.ascontiguousarray(psf.render(source))
+    step = np.round(np.linalg.inv(source) @ target, 6) + 0.0
+    return SampledPSF(_blurred(array.tobytes(), array.shape[0], step.tobytes(), method), target)
 
-    array = np.pad(psf.render(source), 6)
+
+@lru_cache(maxsize=64)
+def _blurred(array_key: bytes, side: int, step_key: bytes, method: str) -> Float:
+    """Return a PSF at output pixels that lie ``step`` input pixels apart."""
+    from scipy.ndimage import convolve1d, map_coordinates, spline_filter
+
+    array = np.pad(np.frombuffer(array_key).reshape(side, side), 6)
+    matrix = np.frombuffer(step_key).reshape(2, 2)
     kernel = _blur(method)
     blurred = convolve1d(convolve1d(array, kernel, axis=0, mode="constant"), kernel, axis=1, mode="constant")
-    matrix = np.linalg.inv(source) @ target
+    spline = spline_filter(blurred, order=3)
     half = int(np.ceil((array.shape[0] // 2 - 6) / np.sqrt(abs(np.linalg.det(matrix)))))
     axis = np.arange(-half, half + 1.0)
     nodes, weights = np.zeros(1), np.ones(1)
@@ -110,5 +120,7 @@ def _sampled(psf: PSF, source: Float, target: Float, method: str) -> SampledPSF:
         for dx, weight_x in zip(nodes, weights, strict=True):
             x, y = np.meshgrid(axis + dx, axis + dy)
             where = np.tensordot(matrix, np.stack([x, y]), axes=1) + array.shape[0] // 2
-            result += weight_x * weight_y * map_coordinates(blurred, where[::-1], order=3, mode="constant")
-    return SampledPSF(result, target)
+            values = map_coordinates(spline, where[::-1], order=3, mode="constant", prefilter=False)
+            result += weight_x * weight_y * values
+    result.flags.writeable = False  # Shared by all who ask for it.
+    return result
