@@ -121,7 +121,8 @@ def hst_meta(primary: Header, header: Header) -> dict[str, Any]:
     if band:
         meta["band"] = band
     numbers = {
-        "exposure": ("EXPTIME", "TEXPTIME"),
+        # Mosaics of rates carry EXPTIME = 1, and the true sum of their exposures as TEXPTIME.
+        "exposure": ("TEXPTIME", "EXPTIME"),
         "photflam": ("PHOTFLAM",),
         "photplam": ("PHOTPLAM",),
         "mjd": ("EXPSTART", "MJD-OBS"),
