@@ -184,6 +184,7 @@ class SkySettings(Settings):
 
     method: Literal["constant", "mesh", "value", "file", "none"] = "constant"
     pattern: FilePattern | None = Field(None, description="text file: the level, and its error where known")
+    compare: FilePattern | None = Field(None, description="the same, only shown beside the measured level")
     value: float | None = Field(None, description="in the unit of the image")
     value_error: NotNegative | None = None
     grow_arcsec: NotNegative | None = Field(
@@ -429,6 +430,7 @@ class BandFiles:
     image: Path
     weight: Path | None
     sky: Path | None
+    compared_sky: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +457,7 @@ def _band_files(name: str, band: BandSettings, fields: Mapping[str, str]) -> Ban
         image=find_file(images.pattern, fields),
         weight=None if images.weight is None else find_file(images.weight, fields),
         sky=find_file(str(sky.pattern), fields) if use_sky else None,
+        compared_sky=None if sky.compare is None else find_file(sky.compare, fields),
     )
 
 

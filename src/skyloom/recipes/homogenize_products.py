@@ -36,7 +36,7 @@ from skyloom.io.headers import unit_text
 from skyloom.io.tables import write_ecsv, write_fits_table
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.homogenize_config import BandFiles, HomogenizeConfig, ObjectFiles
-from skyloom.recipes.homogenize_inputs import Preparation, survey_names
+from skyloom.recipes.homogenize_inputs import Preparation, read_sky_file, survey_names
 
 __all__ = [
     "BandProduct",
@@ -133,6 +133,8 @@ def measure_band(
         "sky_unit": unit_text(sky.unit),
         "sky_edges": None if sky.histogram is None else sky.histogram.edges.tolist(),
         "sky_counts": None if sky.histogram is None else sky.histogram.counts.tolist(),
+        "sky_light_counts": None if sky.histogram is None else sky.histogram.light_counts.tolist(),
+        "sky_given": _compared_sky(files),
         "noise_scale": math.nan if noise is None else math.sqrt(noise.scale),
         "correlation_sum": 1.0 if noise is None else float(noise.correlation.sum()),
         "kernel": kernel.method,
@@ -142,6 +144,10 @@ def measure_band(
         "fwhm_native": kernel.source_fwhm,
         "fwhm": kernel.target_fwhm,
     }
+
+
+def _compared_sky(files: BandFiles) -> float | None:
+    return None if files.compared_sky is None else read_sky_file(files.compared_sky)[0]
 
 
 # --- one object ----------------------------------------------------------------------------------------------------
@@ -228,7 +234,7 @@ def _digest(config: HomogenizeConfig, files: ObjectFiles) -> str:
     settings = config.model_dump(mode="json", exclude={"objects", "output", "workers", "checks"})
     named = [
         files.segmentation,
-        *(path for band in files.bands for path in (band.image, band.weight, band.sky)),
+        *(path for band in files.bands for path in (band.image, band.weight, band.sky, band.compared_sky)),
     ]
     stamps = [_stamp(path) for path in named if path is not None]
     own = [files.name, [str(label) for label in files.labels], files.centre, survey_names(config)]

@@ -200,8 +200,9 @@ def _sky_section(done: list[ObjectProduct]) -> Section:
                 record["sky_err"],
                 record["sky_scatter"],
                 record["sky_unit"],
-                other=record["sky_light"],
-                other_name="without masking faint light",
+                light_counts=np.array(record["sky_light_counts"]),
+                light_level=record["sky_light"],
+                other=record["sky_given"],
             )
             for band, record in product.records.items()
             if record["sky_edges"] is not None
