@@ -109,8 +109,10 @@ def test_a_killed_run_leaves_no_half_file_and_resumes(field, tmp_path):
 
 def test_another_configuration_does_not_overwrite_unasked(field, tmp_path):
     assert run(field.config, "--out", tmp_path).returncode == 0
+    before = (tmp_path / "config.yaml").read_text(encoding="utf-8")
     done = run(field.config, "--out", tmp_path, "--set", "sky.method=none")
     assert done.returncode == 2
+    assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == before
     assert "--overwrite" in done.stderr
     assert run(field.config, "--out", tmp_path, "--set", "sky.method=none", "--overwrite").returncode == 0
 

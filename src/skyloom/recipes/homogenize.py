@@ -35,6 +35,7 @@ from skyloom.recipes.homogenize_products import (
     open_directory,
     photometry_table,
     psf_table,
+    write_config,
     write_product,
     write_table,
 )
@@ -79,9 +80,11 @@ def homogenize(
     names = config.object_names()
     finished = {} if overwrite else _finished(config, directory, names)
     remaining = [name for name in names if name not in finished]
+    write_config(config, directory)
     report = directory / "report.html"
     clock = time.process_time()
-    preparation = prepare(config) if remaining or not report.exists() else None
+    wanting = config.output.report and not report.exists()
+    preparation = prepare(config) if remaining or wanting else None
     timings = {"PSFs and noise of all bands": time.process_time() - clock}
     outcomes = list(finished.values())
     clock = time.process_time()

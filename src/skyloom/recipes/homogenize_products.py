@@ -46,6 +46,7 @@ __all__ = [
     "open_directory",
     "photometry_table",
     "psf_table",
+    "write_config",
     "write_product",
     "write_table",
 ]
@@ -249,19 +250,28 @@ def _stamp(path: Path) -> list[Any]:
 
 
 def open_directory(config: HomogenizeConfig) -> Path:
-    """Make the folder of the products, and write the resolved configuration into it."""
+    """Make the folder of the products, and clear it of what killed runs have left unfinished."""
     directory = Path(config.output.directory)
     try:
         (directory / "objects").mkdir(parents=True, exist_ok=True)
         for folder in (directory, directory / "objects"):
             remove_leftovers(folder)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    return directory
+
+
+def write_config(config: HomogenizeConfig, directory: Path) -> None:
+    """Write the resolved configuration beside the products."""
+    try:
         with atomic_path(directory / "config.yaml", overwrite=True) as temporary:
             temporary.write_text(resolved_yaml(config), encoding="utf-8")
     except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}", source=directory, field="output.directory"
-        ) from error
-    return directory
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(directory: Path, error: OSError) -> InputError:
+    return InputError(f"cannot be written: {error.strerror}", source=directory, field="output.directory")
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
