@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyloom._version import __version__
+from skyloom.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from skyloom.report.model import Cell, RunReport
@@ -77,9 +78,8 @@ def write_report(report: RunReport, path: Path, created: datetime | None = None)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     page = render_report(report, path.parent, created)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    with atomic_path(path, overwrite=True) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
     return path
 
 
