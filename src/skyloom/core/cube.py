@@ -16,7 +16,7 @@ from skyloom.core.psf import PSF
 from skyloom.core.units import parse_unit
 from skyloom.errors import InputError, ShapeError
 
-__all__ = ["Cube", "CubeCorrelation", "check_wave"]
+__all__ = ["Cube", "CubeCorrelation", "check_lags", "check_wave"]
 
 Array = NDArray[Any]
 
@@ -50,7 +50,7 @@ class Cube:
     psf, flags, modes, meta, history
         As for `skyloom.Image`.
     correlation : CubeCorrelation, optional
-        Spatial (2-D) and spectral (1-D) autocorrelation of the noise.
+        Autocorrelation of the noise: spatial, a 2-D kernel, and spectral, (k,) lags or an (n_wave, k) band of lags.
 
     Raises
     ------
@@ -87,7 +87,8 @@ class Cube:
         check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
         object.__setattr__(self, "wave", check_wave(self.wave, self.data.shape[0], self.medium))
         if self.correlation is not None:
-            object.__setattr__(self, "correlation", _check_separable(CubeCorrelation(*self.correlation)))
+            separable = _check_separable(CubeCorrelation(*self.correlation), self.data.shape[0])
+            object.__setattr__(self, "correlation", separable)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -108,12 +109,25 @@ class Cube:
         return changed
 
 
-def _check_separable(correlation: CubeCorrelation) -> CubeCorrelation:
+def _check_separable(correlation: CubeCorrelation, n_wave: int) -> CubeCorrelation:
     spatial, spectral = correlation
     return CubeCorrelation(
         None if spatial is None else check_correlation(spatial, ndim=2),
-        None if spectral is None else check_correlation(spectral, ndim=1),
+        None if spectral is None else check_lags(spectral, n_wave),
     )
+
+
+def check_lags(correlation: object, n_wave: int) -> NDArray[np.float64]:
+    """Return a noise autocorrelation along wavelength, (k,) or (n_wave, k), as float64 after checking its shape."""
+    lags = np.asarray(correlation, dtype=np.float64)
+    if lags.ndim == 1:
+        return check_correlation(lags, ndim=1)
+    if lags.ndim != 2 or lags.shape[0] != n_wave or lags.shape[1] % 2 == 0:
+        raise ShapeError(
+            f"correlation has shape {lags.shape}; expected (k,) or ({n_wave}, k) with k odd",
+            field="correlation",
+        )
+    return lags
 
 
 def check_wave(wave: object, n_wave: int, medium: str) -> NDArray[np.float64]:

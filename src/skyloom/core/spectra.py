@@ -9,8 +9,8 @@ import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.core.cube import check_wave
-from skyloom.core.image import Mode, as_float, check_correlation, check_planes
+from skyloom.core.cube import check_lags, check_wave
+from skyloom.core.image import Mode, as_float, check_planes
 from skyloom.core.provenance import Step
 from skyloom.core.units import parse_unit
 from skyloom.errors import ShapeError
@@ -76,7 +76,7 @@ class Spectra:
         check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
         object.__setattr__(self, "wave", check_wave(self.wave, self.data.shape[1], self.medium))
         if self.correlation is not None:
-            object.__setattr__(self, "correlation", _check_lags(self.correlation, self.data.shape[1]))
+            object.__setattr__(self, "correlation", check_lags(self.correlation, self.data.shape[1]))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,15 +95,3 @@ class Spectra:
             changes["history"] = (*changes.get("history", self.history), step)
         changed: Spectra = replace(self, **changes)
         return changed
-
-
-def _check_lags(correlation: object, n_wave: int) -> NDArray[np.float64]:
-    lags = np.asarray(correlation, dtype=np.float64)
-    if lags.ndim == 1:
-        return check_correlation(lags, ndim=1)
-    if lags.ndim != 2 or lags.shape[0] != n_wave or lags.shape[1] % 2 == 0:
-        raise ShapeError(
-            f"correlation has shape {lags.shape}; expected (k,) or ({n_wave}, k) with k odd",
-            field="correlation",
-        )
-    return lags
