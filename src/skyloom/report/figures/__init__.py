@@ -1,0 +1,28 @@
+"""Every figure of Skyloom; the only package that imports matplotlib.
+
+Functions take plain data or core types and return the bytes of a PNG. Figures are drawn on the Agg canvas without
+pyplot, so nothing is shared between calls and worker processes need no display.
+"""
+
+from __future__ import annotations
+
+from skyloom.report.figures.ifs import bin_maps, bin_spectra, cube_noise, line_maps, velocity_map
+from skyloom.report.figures.noise import correlation_maps
+from skyloom.report.figures.psf import GrowthCurve, growth_curves
+from skyloom.report.figures.sheet import BandRow, contact_sheet
+from skyloom.report.figures.sky import SkyHistogram, sky_histograms
+
+__all__ = [
+    "BandRow",
+    "GrowthCurve",
+    "SkyHistogram",
+    "bin_maps",
+    "bin_spectra",
+    "contact_sheet",
+    "correlation_maps",
+    "cube_noise",
+    "growth_curves",
+    "line_maps",
+    "sky_histograms",
+    "velocity_map",
+]
