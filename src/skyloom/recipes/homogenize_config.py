@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from skyloom.errors import ConfigError, InputError
 from skyloom.recipes.config import FilePath, FilePattern, Settings, merge, nearest
-
-
-def _to_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+from skyloom.recipes.patterns import (
+    Name,
+    NotNegative,
+    Positive,
+    SkyPosition,
+    find_file,
+    find_names,
+    to_mapping,
+    to_pair,
+)
 
 
 def _to_labels(value: Any) -> Any:
@@ -29,28 +34,6 @@ def _to_labels(value: Any) -> Any:
     return labels
 
 
-def _to_pair(value: Any) -> Any:
-    return (value, value) if isinstance(value, str | int | float) else value
-
-
-def _to_mapping(value: Any) -> Any:
-    """Accept a name, or a list of names, for a mapping whose blocks are all empty."""
-    value = [value] if isinstance(value, str | int) else value
-    if isinstance(value, list | tuple):
-        names = [_to_text(item) for item in value]
-        double = sorted({str(name) for name in names if names.count(name) > 1})
-        if double:
-            raise ValueError(f"named twice: {', '.join(double)}")
-        return {name: {} for name in names}
-    if isinstance(value, Mapping):
-        return {_to_text(key): {} if item is None else item for key, item in value.items()}
-    return value
-
-
-Name = Annotated[str, BeforeValidator(_to_text), Field(min_length=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-SkyPosition = tuple[float, Annotated[float, Field(ge=-90, le=90)]]
 Labels = Annotated[tuple[int | str, ...], BeforeValidator(_to_labels)]
 WeightKind = Literal["inverse_variance", "variance", "rms", "exposure"]
 PsfModel = Literal["sampled", "gaussian", "moffat"]
@@ -135,7 +118,7 @@ class TargetGrid(Settings):
     """A target grid of square pixels, north up."""
 
     pixel_scale: Positive = Field(description="arcsec per pixel")
-    size_arcsec: Annotated[tuple[Positive, Positive], BeforeValidator(_to_pair)] | None = Field(
+    size_arcsec: Annotated[tuple[Positive, Positive], BeforeValidator(to_pair)] | None = Field(
         None, description="side, or [height, width]; default: what the reference image covers"
     )
     centre: SkyPosition | None = Field(
@@ -262,7 +245,7 @@ class HomogenizeConfig(Settings):
     recipe: Literal["homogenize"] = "homogenize"
     objects: Annotated[
         Annotated[Literal["all"], Tag("[all]")]
-        | Annotated[dict[Name, ObjectSettings], BeforeValidator(_to_mapping), Tag("[objects]")],
+        | Annotated[dict[Name, ObjectSettings], BeforeValidator(to_mapping), Tag("[objects]")],
         Discriminator(lambda value: "[all]" if value == "all" else "[objects]"),
     ]
     bands: Annotated[dict[Name, BandSettings], Field(min_length=1)]
@@ -283,7 +266,7 @@ class HomogenizeConfig(Settings):
             return values
         common = {name: values[name] or {} for name in COMMON_BLOCKS if name in values}
         rest = {key: value for key, value in values.items() if key not in COMMON_BLOCKS}
-        bands = _to_mapping(rest.get("bands"))
+        bands = to_mapping(rest.get("bands"))
         if isinstance(bands, Mapping):
             rest["bands"] = {name: _band_values(common, own) for name, own in bands.items()}
         return rest
@@ -304,7 +287,7 @@ class HomogenizeConfig(Settings):
         """Point to the common block when a band does not say itself what is wrong."""
         if len(location) < 3 or location[0] != "bands" or location[2] not in COMMON_BLOCKS:
             return location
-        bands = _to_mapping(values["bands"])
+        bands = to_mapping(values["bands"])
         own = next((block for name, block in bands.items() if str(name) == location[1]), None)
         for part in location[2:]:
             own = own.get(part) if isinstance(own, Mapping) else None
@@ -329,17 +312,7 @@ class HomogenizeConfig(Settings):
         if self.objects != "all":
             return tuple(self.objects)
         band = self.bands[self.reference_band]
-        pattern = fill_pattern(
-            band.images.pattern, _band_fields(self.reference_band, band) | {"object": "\0"}
-        )
-        expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-        expression = expression.replace("\0", "(?P<object>[^/]+)", 1).replace("\0", "(?P=object)")
-        paths = _glob(pattern.replace("\0", "*"))
-        matches = (re.fullmatch(expression, str(path)) for path in paths)
-        names = {match["object"] for match in matches if match and "object" in match.groupdict()}
-        if not names:
-            raise ConfigError(f"no file matches {band.images.pattern}", field="objects: all")
-        return tuple(sorted(names, key=_natural_order))
+        return find_names(band.images.pattern, _band_fields(self.reference_band, band))
 
     def object_files(self, name: str) -> ObjectFiles:
         """Find the files of one object.
@@ -459,59 +432,3 @@ def _band_files(name: str, band: BandSettings, fields: Mapping[str, str]) -> Ban
         sky=find_file(str(sky.pattern), fields) if use_sky else None,
         compared_sky=None if sky.compare is None else find_file(sky.compare, fields),
     )
-
-
-def fill_pattern(pattern: str, fields: Mapping[str, str]) -> str:
-    """Put the values of the fields into a pattern.
-
-    Raises
-    ------
-    ConfigError
-        If the pattern names a field that is not known, or its braces do not match.
-    """
-    try:
-        return pattern.format_map(fields)
-    except KeyError as error:
-        match = nearest(str(error.args[0]), fields)
-        hint = f"did you mean {{{match}}}?" if match else f"known are {', '.join(fields)}"
-        raise ConfigError(f"unknown field {{{error.args[0]}}}; {hint}", field=pattern) from error
-    except (ValueError, IndexError, AttributeError) as error:
-        raise ConfigError(f"not a pattern: {error}", field=pattern) from error
-
-
-def find_file(pattern: str, fields: Mapping[str, str]) -> Path:
-    """Fill a pattern and look up its wildcards, which must find exactly one file.
-
-    Raises
-    ------
-    InputError
-        If the pattern names an unknown field, or its wildcards find no file or several.
-    """
-    filled = fill_pattern(pattern, fields)
-    if not _WILDCARD.search(filled):
-        return Path(filled)
-    found = list(_glob(filled))
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(path.name for path in found[:4]) + (", ..." if len(found) > 4 else "")
-    raise InputError(
-        f"finds {len(found)} files ({names})" if found else "finds no file",
-        source=filled,
-        remedy="a pattern must find exactly one",
-    )
-
-
-_WILDCARD = re.compile(r"[*?]")
-
-
-def _glob(pattern: str) -> Iterator[Path]:
-    parts = Path(pattern).parts
-    fixed = next((index for index, part in enumerate(parts) if _WILDCARD.search(part)), len(parts) - 1)
-    yield from sorted(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))
-
-
-def _natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sort 3, 15, 912 as numbers and words as words."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part
-    ]
