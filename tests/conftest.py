@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.register_assert_rewrite("tests.invariants")
+pytest.register_assert_rewrite("tests.invariants", "tests.spectral_invariants")
 
 ROOT = Path(__file__).resolve().parent.parent
 
