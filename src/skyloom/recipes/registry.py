@@ -52,6 +52,12 @@ RECIPES = {
             config="skyloom.recipes.homogenize_config:HomogenizeConfig",
             function="skyloom.recipes.homogenize:homogenize",
         ),
+        Recipe(
+            name="ifs",
+            summary="integral-field cubes: noise, maps of lines, bins of equal S/N, their spectra",
+            config="skyloom.recipes.ifs_config:IfsConfig",
+            function="skyloom.recipes.ifs:ifs",
+        ),
     )
 }
 
