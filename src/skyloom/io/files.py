@@ -15,7 +15,7 @@ import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -196,9 +196,78 @@ class Hdu:
                 f"extension {label} cannot be read ({error})", source=self.file.path
             ) from error
 
+    def section(self, *slices: slice) -> NDArray[Any]:
+        """Return a part of the array as `array` gives it, reading only its bytes from a plain file.
+
+        It works after the file has been closed too. Compressed files are in memory anyway; compressed images are
+        decompressed whole.
+
+        Parameters
+        ----------
+        *slices : slice
+            Of the slowest axes first, at most two; contiguous (no step).
+
+        Raises
+        ------
+        FileFormatError
+            As `array`.
+        """
+        if self._is_compressed:
+            return np.ascontiguousarray(self._unpacked()[slices])
+        ranges = [part.indices(size)[:2] for part, size in zip(slices, self.shape, strict=False)]
+        shape = (*(max(0, stop - start) for start, stop in ranges), *self.shape[len(ranges) :])
+        kind = np.dtype(_PIXEL_TYPES[self.integer("BITPIX")])
+        values = np.empty(shape, kind)
+        if values.size:
+            self._fill(values, ranges)
+        native = values if kind.isnative else values.byteswap(inplace=True).view(kind.newbyteorder("="))
+        return self._scaled(native)
+
+    def _fill(self, values: NDArray[Any], ranges: list[tuple[int, int]]) -> None:
+        """Read the stored bytes of a range of the two slowest axes: one stretch where the second one is whole."""
+        row = values.itemsize * int(np.prod(self.shape[2:]))
+        plane = row * self.shape[1] if len(self.shape) > 1 else values.itemsize
+        first = ranges[0][0] if ranges else 0
+        whole = len(ranges) < 2 or ranges[1] == (0, self.shape[1])
+        stretches = [values] if whole else list(values)
+        start = self.start + first * plane + (0 if whole else ranges[1][0] * row)
+        targets = [stretch.reshape(-1).view(np.uint8) for stretch in stretches]
+        if self.file.content is not self.file.raw:
+            for number, target in enumerate(targets):
+                offset = start + number * plane
+                target[:] = np.frombuffer(self.file.content, np.uint8, count=target.size, offset=offset)
+            return
+        with open(self.file.path, "rb", buffering=0) as stream:
+            for number, target in enumerate(targets):
+                stream.seek(start + number * plane)
+                self._read_exactly(stream, target)
+
+    def _unpacked(self) -> NDArray[Any]:
+        """Return the whole of a compressed image, decompressed once."""
+        if self.header_start not in self.file.unpacked:
+            with open_fits(self.file.path) as file:
+                whole = next(hdu for hdu in file if hdu.header_start == self.header_start)
+                self.file.unpacked[self.header_start] = whole.array()
+        return self.file.unpacked[self.header_start]
+
+    def _read_exactly(self, stream: io.FileIO, target: NDArray[np.uint8]) -> None:
+        view, done = memoryview(target), 0
+        while done < len(view):
+            count = stream.readinto(view[done:])
+            if not count:
+                raise FileFormatError(
+                    f"the file ends within {self.name or 'PRIMARY'}: {len(view) - done} bytes are missing",
+                    source=self.file.path,
+                    remedy="fetch or write it again",
+                )
+            done += count
+
     def _pixels(self) -> NDArray[Any]:
+        return self._scaled(self._stored(np.dtype(_PIXEL_TYPES[self.integer("BITPIX")])).reshape(self.shape))
+
+    def _scaled(self, native: NDArray[Any]) -> NDArray[Any]:
+        """Return stored numbers with BSCALE, BZERO and BLANK applied."""
         bits = self.integer("BITPIX")
-        native = self._stored(np.dtype(_PIXEL_TYPES[bits])).reshape(self.shape)
         scale, zero = (header_number(self.header, key) for key in ("BSCALE", "BZERO"))
         scale, zero = 1.0 if scale is None else scale, zero or 0.0
         if scale == 1.0 and zero == 0.0 and (bits < 0 or "BLANK" not in self.header):
@@ -261,11 +330,14 @@ class FitsFile:
         Of the whole file, decompressed.
     raw : bytes-like
         As it is on the disk.
+    unpacked : dict
+        Compressed images of which sections were read.
     """
 
     path: Path
     raw: Any
     content: Any
+    unpacked: dict[int, NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,15 @@ from skyloom.errors import FileFormatError, InputError
 if TYPE_CHECKING:
     from skyloom.io.files import FitsFile
 
-__all__ = ["known_instruments", "read", "reader_of", "register_reader"]
+__all__ = [
+    "check_options",
+    "known_instruments",
+    "layout_function",
+    "read",
+    "reader_of",
+    "register_reader",
+    "sniff_instrument",
+]
 
 DEFAULT_WEIGHT_KIND = "inverse_variance"
 
@@ -27,6 +35,7 @@ class _Reader(NamedTuple):
 # nothing heavy is imported before a file is read.
 _BUILT_IN: dict[str, tuple[str, str, str]] = {
     "skyloom": ("skyloom.io.fits", "sniff", "read_skyloom"),
+    "cube": ("skyloom.io.generic_cube", "sniff", "read_cube"),
     "hst": ("skyloom.io.hst", "sniff", "read_hst"),
     "segmentation": ("skyloom.io.segmentation", "sniff", "read_segmentation"),
     "image": ("skyloom.io.images", "sniff", "read_image"),
@@ -72,7 +81,7 @@ def read(
     weight_kind: str = DEFAULT_WEIGHT_KIND,
     **options: Any,
 ) -> Any:
-    """Read a file into an `Image`, `Cube`, `Spectra` or `LabelMap`.
+    """Read a file into an `Image`, `Cube`, `Spectra` or `LabelMap` (or several images, by name).
 
     Parameters
     ----------
@@ -82,8 +91,8 @@ def read(
         Name of the reader; by default it is found from the headers.
     weight : str or path, optional
         File that holds the errors, where they are not in the same file.
-    weight_kind : {"inverse_variance", "rms", "exposure"}
-        What that file (or the WHT extension) holds.
+    weight_kind : {"inverse_variance", "rms", "exposure", "variance"}
+        What that file (or the WHT extension) holds; images know the first three, cubes all but ``exposure``.
     **options
         Further options of the reader, e.g. ``unit="electron/s"`` for images whose header has none.
 
@@ -99,8 +108,22 @@ def read(
     arguments = dict(options)
     if weight is not None or weight_kind != DEFAULT_WEIGHT_KIND:
         arguments |= {"weight": weight, "weight_kind": weight_kind}
-    accepted = [key for key in inspect.signature(function).parameters if key != "path"]
-    for key in arguments:
+    check_options(function, arguments, name, path)
+    return function(path, **arguments)
+
+
+def check_options(
+    function: Callable[..., Any], options: Mapping[str, Any], name: str, path: str | Path
+) -> None:
+    """Raise unless a reader's function takes every option; its first parameter is the file.
+
+    Raises
+    ------
+    InputError
+        When an option is unknown; the message lists the known ones.
+    """
+    accepted = list(inspect.signature(function).parameters)[1:]
+    for key in options:
         if key not in accepted:
             raise InputError(
                 f"files of kind {name!r} take no {key}",
@@ -108,7 +131,6 @@ def read(
                 field=key,
                 remedy=f"known: {', '.join(accepted) or 'no options'}",
             )
-    return function(path, **arguments)
 
 
 def sniff_instrument(path: str | Path) -> str:
@@ -139,6 +161,21 @@ def reader_of(file: FitsFile) -> str | None:
         if _reader(name, file.path).sniff(file):
             return name
     return None
+
+
+def layout_function(name: str, path: str | Path) -> Callable[..., Any] | None:
+    """Return the function of a reader that finds the layout of a cube, None where it reads files whole.
+
+    Raises
+    ------
+    InputError
+        When no reader has that name.
+    """
+    _reader(name, path)
+    if name in _REGISTERED:
+        return None
+    function: Callable[..., Any] | None = getattr(import_module(_BUILT_IN[name][0]), "layout", None)
+    return function
 
 
 def _reader(name: str, path: str | Path) -> _Reader:

@@ -1,0 +1,448 @@
+"""Any cube with a wavelength axis: what its headers say, and what the user says where they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from skyloom.core.cube import Cube
+from skyloom.core.psf import FWHM_PER_SIGMA, PSF, GaussianPSF
+from skyloom.core.units import parse_unit
+from skyloom.errors import FileFormatError, InputError, UnitError
+from skyloom.io.cube_layout import CubeLayout, GenericLayout
+from skyloom.io.cubes import missing_errors, read_whole
+from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits
+from skyloom.io.headers import parse_bunit, wcs_from_header
+from skyloom.io.wavelengths import (
+    WaveAxis,
+    check_medium,
+    header_wave,
+    is_spectral,
+    sampled_wave,
+    table_wave,
+)
+
+__all__ = [
+    "celestial_wcs",
+    "error_extension",
+    "error_kind_of",
+    "layout",
+    "observation_meta",
+    "read_cube",
+    "science_extension",
+    "sniff",
+    "unit_of",
+]
+
+Float = NDArray[np.float64]
+
+_SCIENCE_NAMES = ("SCI", "DATA", "FLUX", "")
+_MASK_NAMES = ("DQ", "MASK", "BADPIX", "QUALITY", "FLAGS")
+_WEIGHT_KINDS = {"rms": "sigma", **{kind: kind for kind in ("variance", "sigma", "inverse_variance")}}
+# What an extension of each name promises to hold.
+_ERROR_KINDS = {
+    **dict.fromkeys(("VAR", "STAT", "VARIANCE"), "variance"),
+    **dict.fromkeys(("ERR", "ERROR", "RMS", "SIGMA", "UNCERT", "UNC", "NOISE"), "sigma"),
+    **dict.fromkeys(("IVAR", "WHT", "IVM", "WEIGHT"), "inverse_variance"),
+}
+
+
+def error_kind_of(name: str) -> str:
+    """Return what the name of an extension promises (F814W_VAR: variance), empty when it names no errors."""
+    return _ERROR_KINDS.get(name.upper().rpartition("_")[2], "")
+
+
+def sniff(file: FitsFile) -> bool:
+    """Tell whether a file has a cube with a wavelength axis."""
+    return any(hdu.is_image and len(hdu.shape) == 3 and is_spectral(hdu.header, 3) for hdu in file)
+
+
+def layout(
+    file: FitsFile,
+    *,
+    layout: GenericLayout | None = None,
+    weight: str | Path | None = None,
+    weight_kind: str = "inverse_variance",
+    unit: u.UnitBase | str | None = None,
+    medium: str | None = None,
+) -> CubeLayout:
+    """Find out from headers where everything of a cube stands.
+
+    Parameters
+    ----------
+    file : FitsFile
+    layout : GenericLayout, optional
+        What the user says.
+    weight : str or path, optional
+        File that holds the errors.
+    weight_kind : {"inverse_variance", "variance", "rms", "sigma"}
+        What that file holds.
+    unit : unit or str, optional
+        Of the data, instead of BUNIT.
+    medium : {"air", "vacuum"}, optional
+
+    Raises
+    ------
+    FileFormatError, UnitError, InputError
+        As `skyloom.io.cubes.open_cube`.
+    """
+    said = layout if layout is not None else GenericLayout()
+    data = science_extension(file, said.data)
+    axis = _wave(file, file[data], said, medium or said.medium)
+    chosen, factor, unit_notes = _unit(file, data, unit if unit is not None else said.unit)
+    errors = error_extension(file, data, said.error, said.error_kind, weight, weight_kind)
+    wcs, wcs_notes = celestial_wcs(file[data])
+    meta = observation_meta(file[0].header, file[data].header, said.name)
+    meta |= {
+        key: value
+        for key in ("milky_way_corrected", "ebv", "redshift")
+        if (value := getattr(said, key)) is not None
+    }
+    lsf, lsf_scale = _lsf(file, said, axis.wave)
+    return CubeLayout(
+        data=data,
+        error=errors[0],
+        error_kind=errors[1],
+        error_path=errors[2],
+        wave=axis.wave,
+        medium=axis.medium,
+        unit=chosen,
+        factor=factor,
+        mask=_mask(file, data, said),
+        bad_bits=said.bad_bits,
+        good_value=0.0 if said.good_value is None else said.good_value,
+        wcs=wcs,
+        lsf=lsf,
+        lsf_scale=lsf_scale,
+        psf=None if said.psf_fwhm is None else _psf(said.psf_fwhm),
+        meta=meta,
+        notes=(*axis.notes, *unit_notes, *wcs_notes),
+        error_floor=said.error_floor,
+    )
+
+
+def read_cube(
+    path: str | Path,
+    *,
+    layout: GenericLayout | None = None,
+    weight: str | Path | None = None,
+    weight_kind: str = "inverse_variance",
+    unit: u.UnitBase | str | None = None,
+    medium: str | None = None,
+) -> Cube:
+    """Read any cube with a wavelength axis whole; see `layout` for the options.
+
+    Returns
+    -------
+    Cube
+
+    Raises
+    ------
+    FileFormatError, ShapeError, UnitError, InputError
+        As `skyloom.io.cubes.open_cube`, and when no voxel is usable.
+    """
+    options: dict[str, Any] = {"weight": weight, "weight_kind": weight_kind, "unit": unit, "medium": medium}
+    if layout is None:
+        return read_whole(path, instrument="cube", **options)
+    return read_whole(path, layout=layout, **options)
+
+
+# ---------------------------------------------------------------------------------------------- extensions
+
+
+def find_extension(file: FitsFile, key: str | int, role: str) -> int:
+    """Return the number of an extension given by name or number.
+
+    Raises
+    ------
+    FileFormatError
+        When there is none; it lists those that are.
+    """
+    for number, hdu in enumerate(file):
+        if number == key or (isinstance(key, str) and hdu.name == key.strip().upper()):
+            return number
+    known = ", ".join(f"{number} {hdu.name or 'PRIMARY'}" for number, hdu in enumerate(file))
+    raise FileFormatError(
+        f"there is no extension {key!r}", source=file.path, field=role, remedy=f"known: {known}"
+    )
+
+
+def science_extension(file: FitsFile, key: str | int | None = None) -> int:
+    """Return the number of the extension with the data of a cube.
+
+    Raises
+    ------
+    FileFormatError
+        When there is no three-dimensional array, or the one that was named has other dimensions.
+    """
+    if key is not None:
+        number = find_extension(file, key, "data")
+        if len(file[number].shape) != 3:
+            raise FileFormatError(
+                f"extension {key!r} has {len(file[number].shape)} dimensions; a cube has 3",
+                source=file.path,
+                field="data",
+            )
+        return number
+    cubes = [number for number, hdu in enumerate(file) if hdu.is_image and len(hdu.shape) == 3]
+    candidates = [number for number in cubes if not error_kind_of(file[number].name)]
+    if not candidates:
+        found = ", ".join(f"{hdu.name or 'PRIMARY'} {len(hdu.shape)}-d" for hdu in file)
+        raise FileFormatError(
+            f"there is no three-dimensional array of data in this file (extensions: {found})",
+            source=file.path,
+            field="data",
+        )
+    for name in _SCIENCE_NAMES:
+        for number in candidates:
+            if file[number].name == name:
+                return number
+    return candidates[0]
+
+
+def error_extension(
+    file: FitsFile,
+    data: int,
+    key: str | int | None = None,
+    kind: str | None = None,
+    weight: str | Path | None = None,
+    weight_kind: str = "inverse_variance",
+) -> tuple[int, str, Path | None]:
+    """Return number and kind of the errors, and their file where it is another one.
+
+    Parameters
+    ----------
+    file : FitsFile
+    data : int
+        Number of the extension with the data.
+    key, kind : str or int, str, optional
+        What the user says of the errors in this file.
+    weight, weight_kind : path, str
+        What the user says of the errors in another file.
+
+    Raises
+    ------
+    FileFormatError
+        When there are none.
+    InputError
+        When their kind is unknown.
+    """
+    if weight is not None:
+        if weight_kind not in _WEIGHT_KINDS:
+            raise InputError(
+                f"weight_kind is {weight_kind!r}",
+                field="weight_kind",
+                remedy=f"use one of {', '.join(_WEIGHT_KINDS)}",
+            )
+        with open_fits(weight) as other:
+            number = _errors_in(other, file[data].shape, key)
+        if number is None:
+            raise missing_errors(Path(weight))
+        return number, _WEIGHT_KINDS[weight_kind], Path(weight)
+    if key is not None:
+        found: int | None = find_extension(file, key, "error")
+    else:
+        claimed = [n for n, hdu in enumerate(file) if hdu.is_image and error_kind_of(hdu.name) and n != data]
+        same = [n for n in claimed if file[n].shape == file[data].shape]
+        found = next(iter(same or [n for n in claimed if len(file[n].shape) == 3]), None)
+    if found is None:
+        raise missing_errors(file.path)
+    kind = kind or error_kind_of(file[found].name)
+    if not kind:
+        raise InputError(
+            f"the name of the extension {file[found].name!r} does not say what kind of errors it holds",
+            source=file.path,
+            field="error_kind",
+            remedy="say error_kind: variance, sigma or inverse_variance",
+        )
+    return found, kind, None
+
+
+def _errors_in(file: FitsFile, shape: tuple[int, ...], key: str | int | None) -> int | None:
+    """Return which extension of a file of errors to take: the one asked for, of a good name, or of the right shape."""
+    if key is not None:
+        return find_extension(file, key, "error")
+    cubes = [number for number, hdu in enumerate(file) if hdu.is_image and len(hdu.shape) == 3]
+    named = [number for number in cubes if error_kind_of(file[number].name)]
+    fitting = [number for number in cubes if file[number].shape == shape]
+    return next(iter(named or fitting or cubes), None)
+
+
+def _mask(file: FitsFile, data: int, said: GenericLayout) -> int | None:
+    if said.mask is not None:
+        return find_extension(file, said.mask, "mask")
+    shape = file[data].shape
+    for name in _MASK_NAMES:
+        for number, hdu in enumerate(file):
+            if hdu.name == name and hdu.is_image and hdu.shape in (shape, shape[1:]):
+                return number
+    return None
+
+
+# ---------------------------------------------------------------------------------------- what they mean
+
+
+def _wave(file: FitsFile, hdu: Hdu, said: GenericLayout, medium: str | None) -> WaveAxis:
+    size = hdu.shape[0]
+    if said.wave is None and said.wave_start is None:
+        if medium is not None:
+            check_medium(medium)
+        return header_wave(hdu, 3, size, medium=medium, unit=said.wave_unit)
+    if said.wave_start is not None and said.wave_step is not None:
+        unit = u.AA if said.wave_unit is None else said.wave_unit
+        wave = sampled_wave(said.wave_start, said.wave_step, size, sampling=said.wave_sampling, unit=unit)
+    else:
+        wave = table_wave(file, said.wave or 0, size, sampling=said.wave_sampling, unit=said.wave_unit)
+    if medium is None:
+        raise InputError(
+            "the medium of the wavelengths is not known",
+            field="medium",
+            remedy='say medium: "air" or "vacuum"',
+        )
+    check_medium(medium)
+    return WaveAxis(wave, medium, ())
+
+
+def unit_of(hdu: Hdu, primary: Header, unit: u.UnitBase | str | None) -> tuple[u.UnitBase, tuple[str, ...]]:
+    """Return the unit of an array, as asked or as its header says, and a note where the two differ.
+
+    Raises
+    ------
+    UnitError
+        When there is none, or it cannot be read.
+    """
+    written = str(hdu.header.get("BUNIT") or primary.get("BUNIT") or "").strip()
+    if unit is not None:
+        chosen = parse_unit(unit)
+        try:
+            same = not written or parse_bunit(written) == chosen
+        except UnitError:
+            same = False
+        return chosen, () if same else (f"BUNIT says {written!r}; taken as {chosen}, as asked",)
+    if not written:
+        raise UnitError(
+            "the header says no unit",
+            source=hdu.file.path,
+            field="BUNIT",
+            remedy='pass unit="1e-20 erg/(s cm2 AA)", or what it is',
+        )
+    return parse_bunit(written), ()
+
+
+def _unit(
+    file: FitsFile, data: int, unit: u.UnitBase | str | None
+) -> tuple[u.UnitBase, float, tuple[str, ...]]:
+    """Return the unit, the factor that brings the array to it, and notes.
+
+    The square of a flux density in plain cgs units is near the smallest number that float32 knows; a power of ten
+    moves from the numbers into the unit.
+    """
+    chosen, notes = unit_of(file[data], file[0].header, unit)
+    middle = file[data].section(slice(file[data].shape[0] // 2, file[data].shape[0] // 2 + 1))
+    sizes = np.abs(middle[np.isfinite(middle) & (middle != 0)]).astype(np.float64)
+    if not sizes.size or 1e-12 < (typical := float(np.median(sizes))) < 1e12:
+        return chosen, 1.0, notes
+    power = int(np.floor(np.log10(typical)))
+    return u.Unit(10.0**power * chosen), 10.0**-power, notes
+
+
+def celestial_wcs(hdu: Hdu) -> tuple[WCS | None, tuple[str, ...]]:
+    """Return the two-dimensional WCS of a cube, and what is to be said about it.
+
+    Raises
+    ------
+    FileFormatError
+        When its keywords contradict each other.
+    """
+    wcs, notes = wcs_from_header(_without_third_axis(hdu.header), hdu.shape[1:])
+    if wcs is None:
+        kinds = "/".join(str(hdu.header.get(f"CTYPE{axis}") or "-").strip() for axis in (1, 2))
+        return None, (f"the header does not place the spaxels on the sky (CTYPE {kinds})",)
+    return wcs, tuple(note for note in notes if not note.startswith("RADECSYS"))
+
+
+def _without_third_axis(header: Header) -> Header:
+    """Return the keywords of the first two axes: the wavelengths have been read, and cannot spoil the sky any more."""
+    flat = {
+        key: value
+        for key, value in header.items()
+        if not (key[-1:] == "3" or "3_" in key) or key.startswith(("A_", "B_", "AP_", "BP_"))
+    }
+    if "WCSAXES" in flat:
+        flat["WCSAXES"] = 2
+    return flat
+
+
+def observation_meta(primary: Header, header: Header, instrument: str = "") -> dict[str, Any]:
+    """Return what headers in general say about an observation.
+
+    Parameters
+    ----------
+    primary, header : dict
+        Of the primary HDU and of the data.
+    instrument : str
+        Overrules INSTRUME.
+
+    Returns
+    -------
+    dict
+        Only what is known: telescope, instrument, object, exposure (s), mjd, date, frame (SPECSYS).
+    """
+    meta: dict[str, Any] = {}
+    texts = {
+        "telescope": "TELESCOP",
+        "instrument": "INSTRUME",
+        "object": "OBJECT",
+        "time": "DATE-OBS",
+        "frame": "SPECSYS",
+    }
+    for name, keyword in texts.items():
+        value = next((v for h in (primary, header) if (v := str(h.get(keyword) or "").strip())), "")
+        if value:
+            meta[name] = value
+    if instrument:
+        meta["instrument"] = instrument
+    for name, keyword in (("exposure", "EXPTIME"), ("mjd", "MJD-OBS")):
+        numbers = [header_number(h, keyword) for h in (primary, header)]
+        meta |= {name: number for number in numbers[::-1] if number is not None}
+    return meta
+
+
+def _lsf(file: FitsFile, said: GenericLayout, wave: Float) -> tuple[float | Float | int | None, float]:
+    """Return the line-spread function as `CubeLayout` has it, and its scale."""
+    if said.lsf is None:
+        return None, 1.0
+    if not isinstance(said.lsf, str):
+        return _sigma(np.full(wave.size, float(said.lsf)), said.lsf_kind, wave), 1.0
+    number = find_extension(file, said.lsf, "lsf")
+    if len(file[number].shape) == 1:
+        widths = np.asarray(file[number].array(), dtype=np.float64)
+        if widths.size != wave.size:
+            raise FileFormatError(
+                f"the extension {said.lsf!r} has {widths.size} values; the cube has {wave.size} channels",
+                field="lsf",
+            )
+        return _sigma(widths, said.lsf_kind, wave), 1.0
+    if said.lsf_kind == "resolution":
+        raise InputError(
+            "a resolving power per voxel is not read",
+            field="lsf_kind",
+            remedy="give the width in A (fwhm or sigma)",
+        )
+    return number, 1.0 if said.lsf_kind == "sigma" else 1.0 / FWHM_PER_SIGMA
+
+
+def _sigma(widths: Float, kind: str, wave: Float) -> Float:
+    if not np.all(widths > 0):
+        raise InputError(f"the line-spread function has the width {np.min(widths):g}", field="lsf")
+    scale = {"sigma": 1.0, "fwhm": 1.0 / FWHM_PER_SIGMA, "resolution": 1.0 / FWHM_PER_SIGMA}[kind]
+    return np.asarray(scale * (wave / widths if kind == "resolution" else widths))
+
+
+def _psf(fwhm: float) -> PSF:
+    return GaussianPSF(fwhm)
