@@ -10,7 +10,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from skyloom.core.image import Mode, as_float, check_correlation, check_planes
+from skyloom.core.image import Mode, as_float, check_correlation, check_planes, check_shapes, copy_with
 from skyloom.core.provenance import Step
 from skyloom.core.psf import PSF
 from skyloom.core.units import parse_unit
@@ -74,6 +74,11 @@ class Cube:
     history: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
+        self._settle()
+        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+
+    def _settle(self) -> None:
+        """Bring every field to its type and check all that costs no pass over the voxels."""
         object.__setattr__(self, "unit", parse_unit(self.unit))
         object.__setattr__(self, "data", as_float(self.data, "data"))
         object.__setattr__(self, "variance", as_float(self.variance, "variance"))
@@ -84,7 +89,7 @@ class Cube:
         object.__setattr__(self, "modes", tuple(Mode(*mode) for mode in self.modes))
         if self.data.ndim != 3:
             raise ShapeError(f"data has {self.data.ndim} dimensions; a Cube has 3 (wave, y, x)", field="data")
-        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+        check_shapes(self.data, self.variance, self.mask, self.flags, self.modes)
         object.__setattr__(self, "wave", check_wave(self.wave, self.data.shape[0], self.medium))
         if self.correlation is not None:
             separable = _check_separable(CubeCorrelation(*self.correlation), self.data.shape[0])
@@ -106,6 +111,19 @@ class Cube:
         if step is not None:
             changes["history"] = (*changes.get("history", self.history), step)
         changed: Cube = replace(self, **changes)
+        return changed
+
+    def evolve_checked(self, step: Step | None = None, **changes: Any) -> Cube:
+        """Do what `evolve` does, for changes that leave the usable voxels usable.
+
+        The caller vouches for the voxels: no plane is changed, or the kernel that wrote them has tested in its own pass
+        that each one without a mask has a finite value and a positive, finite variance. Shapes, units, the axis and
+        the correlation are checked as always; what is left out is another pass over the whole object.
+        """
+        if step is not None:
+            changes["history"] = (*changes.get("history", self.history), step)
+        changed: Cube = copy_with(self, changes)
+        changed._settle()
         return changed
 
 

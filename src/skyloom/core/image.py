@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
 from typing import Any, NamedTuple
 
@@ -17,9 +17,10 @@ from skyloom.core.psf import PSF
 from skyloom.core.units import parse_unit
 from skyloom.errors import InputError, ShapeError
 
-__all__ = ["Flag", "Image", "Mode", "check_correlation", "check_planes"]
+__all__ = ["Flag", "Image", "Mode", "check_correlation", "check_planes", "check_shapes", "copy_with"]
 
 Array = NDArray[Any]
+CHECKED_TOGETHER = 1 << 17  # Voxels whose planes and tests stay in the cache.
 
 
 class Flag(IntFlag):
@@ -150,6 +151,17 @@ class Image:
         return changed
 
 
+def copy_with(instance: Any, changes: dict[str, Any]) -> Any:
+    """Return a copy of a frozen dataclass with other fields, none of them validated: that is left to the caller."""
+    unknown = changes.keys() - {item.name for item in fields(instance)}
+    if unknown:
+        raise TypeError(f"{type(instance).__name__} has no field {sorted(unknown)}")
+    copy = object.__new__(type(instance))
+    for item in fields(instance):
+        object.__setattr__(copy, item.name, changes.get(item.name, getattr(instance, item.name)))
+    return copy
+
+
 def as_float(array: object, name: str) -> Array:
     """Return ``array`` as native-endian float32 or float64, keeping which of the two it is."""
     values = np.asarray(array)
@@ -169,13 +181,9 @@ def check_planes(
     modes: tuple[Mode, ...],
 ) -> None:
     """Raise unless all planes have the shape of ``data`` and the usable voxels have a value and an error."""
-    planes: list[tuple[str, Array | None]] = [("variance", variance), ("mask", mask), ("flags", flags)]
-    planes += [(f"modes[{mode.name!r}]", np.asarray(mode.map)) for mode in modes if np.ndim(mode.map)]
-    for name, plane in planes:
-        if plane is not None and plane.shape != data.shape:
-            raise ShapeError(
-                f"{name} has shape {plane.shape}; expected {data.shape}, the shape of data", field=name
-            )
+    check_shapes(data, variance, mask, flags, modes)
+    if _are_usable(data, variance, mask):
+        return
     for name, bad in (("data", ~np.isfinite(data)), ("variance", ~((variance > 0) & (variance < np.inf)))):
         bad &= ~mask
         if bad.any():
@@ -186,6 +194,38 @@ def check_planes(
                 field=name,
                 remedy="mask these pixels, or give them a value" + (" > 0" if name == "variance" else ""),
             )
+
+
+def check_shapes(
+    data: Array,
+    variance: Array,
+    mask: Array,
+    flags: Array | None,
+    modes: tuple[Mode, ...],
+) -> None:
+    """Raise unless all planes have the shape of ``data``."""
+    planes: list[tuple[str, Array | None]] = [("variance", variance), ("mask", mask), ("flags", flags)]
+    planes += [(f"modes[{mode.name!r}]", np.asarray(mode.map)) for mode in modes if np.ndim(mode.map)]
+    for name, plane in planes:
+        if plane is not None and plane.shape != data.shape:
+            raise ShapeError(
+                f"{name} has shape {plane.shape}; expected {data.shape}, the shape of data", field=name
+            )
+
+
+def _are_usable(data: Array, variance: Array, mask: Array) -> bool:
+    """Tell whether every voxel has a value and an error, or a mask; block by block, so that a cube costs one pass."""
+    rows = max(1, CHECKED_TOGETHER // max(1, data[:1].size))
+    for start in range(0, data.shape[0], rows):
+        block = slice(start, start + rows)
+        errors = variance[block]
+        usable = np.isfinite(data[block])
+        usable &= errors > 0
+        usable &= errors < np.inf
+        usable |= mask[block]
+        if not usable.all():
+            return False
+    return True
 
 
 def check_correlation(correlation: object, ndim: int) -> NDArray[np.float64]:

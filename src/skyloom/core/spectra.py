@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.cube import check_lags, check_wave
-from skyloom.core.image import Mode, as_float, check_planes
+from skyloom.core.image import Mode, as_float, check_planes, check_shapes, copy_with
 from skyloom.core.provenance import Step
 from skyloom.core.units import parse_unit
 from skyloom.errors import ShapeError
@@ -63,6 +63,11 @@ class Spectra:
     history: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
+        self._settle()
+        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+
+    def _settle(self) -> None:
+        """Bring every field to its type and check all that costs no pass over the voxels."""
         object.__setattr__(self, "unit", parse_unit(self.unit))
         object.__setattr__(self, "data", as_float(self.data, "data"))
         object.__setattr__(self, "variance", as_float(self.variance, "variance"))
@@ -73,7 +78,7 @@ class Spectra:
         object.__setattr__(self, "modes", tuple(Mode(*mode) for mode in self.modes))
         if self.data.ndim != 2:
             raise ShapeError(f"data has {self.data.ndim} dimensions; Spectra have 2 (n, wave)", field="data")
-        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+        check_shapes(self.data, self.variance, self.mask, self.flags, self.modes)
         object.__setattr__(self, "wave", check_wave(self.wave, self.data.shape[1], self.medium))
         if self.correlation is not None:
             object.__setattr__(self, "correlation", check_lags(self.correlation, self.data.shape[1]))
@@ -94,4 +99,17 @@ class Spectra:
         if step is not None:
             changes["history"] = (*changes.get("history", self.history), step)
         changed: Spectra = replace(self, **changes)
+        return changed
+
+    def evolve_checked(self, step: Step | None = None, **changes: Any) -> Spectra:
+        """Do what `evolve` does, for changes that leave the usable voxels usable.
+
+        The caller vouches for the voxels: no plane is changed, or the kernel that wrote them has tested in its own pass
+        that each one without a mask has a finite value and a positive, finite variance. Shapes, units, the axis and
+        the correlation are checked as always; what is left out is another pass over the whole object.
+        """
+        if step is not None:
+            changes["history"] = (*changes.get("history", self.history), step)
+        changed: Spectra = copy_with(self, changes)
+        changed._settle()
         return changed
