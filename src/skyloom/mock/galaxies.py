@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from skyloom.core.bandpass import AB_ZERO, SPEED_OF_LIGHT
 from skyloom.core.linelist import default_lines
+from skyloom.errors import InputError
 from skyloom.mock.mixture import Mixture, exponential_tiles, sersic_mixture
-from skyloom.mock.scene import MAGNITUDE, Component, attenuation_curve
+from skyloom.mock.scene import MAGNITUDE, Component, Scene, attenuation_curve
 from skyloom.mock.templates import REFERENCE_WAVE, populations
 
-__all__ = ["Spiral", "neighbour", "spiral_galaxy", "star"]
+__all__ = ["Spiral", "neighbour", "rotating_disc", "spiral_galaxy", "star"]
 
 Float = NDArray[np.float64]
 CASE_B = 2.86  # Halpha / Hbeta at 1e4 K (Osterbrock & Ferland 2006)
@@ -125,6 +126,51 @@ def spiral_galaxy(
         light = 0.07 * galaxy.arms * total * knots.fraction
         parts.append(_part("nebulae", galaxy, knots, light, 0.5 * gas * knots.fraction, 25.0))
     return [_moved(part, offset) for part in parts]
+
+
+def rotating_disc(
+    v_max: float = 200.0,
+    *,
+    scale_length: float = 2.0,
+    redshift: float = 0.01,
+    surface_brightness: float = 20.0,
+    axis_ratio: float = 0.6,
+    position_angle: float = 40.0,
+    n_nebulae: int = 60,
+    halpha_width: float = 40.0,
+    centre: tuple[float, float] = (150.0, 2.0),
+    seed: int = 1,
+) -> Scene:
+    """Return a scene of one disc galaxy: stars with absorption lines, diffuse gas, and HII regions in its arms.
+
+    Parameters
+    ----------
+    v_max : float
+        Velocity of the gas along the line of sight at three scale lengths on the receding side, km/s; the other
+        side has the negative.
+    scale_length : float
+        arcsec; the disc reaches to four of them.
+    redshift : float
+    surface_brightness : float
+        Of the galaxy's light if all of it were in the exponential disc: in its centre, AB mag arcsec-2 at the
+        redshifted 5500 A.
+    axis_ratio, position_angle, n_nebulae, halpha_width
+        As for `Spiral`.
+    centre : (float, float)
+        Right ascension and declination, degrees.
+    seed : int
+        Places of nebulae and knots.
+    """
+    inclination = np.sqrt(1 - axis_ratio**2)
+    if not 0 < inclination <= 1:
+        raise InputError(f"a disc of axis ratio {axis_ratio} shows no rotation", field="axis_ratio")
+    rotation = v_max / (inclination * 0.97 * 2 / np.pi * np.arctan(3 / 0.5))
+    area = 2 * np.pi * scale_length**2 * axis_ratio
+    galaxy = Spiral(
+        1, surface_brightness - 2.5 * np.log10(area), redshift, scale_length, axis_ratio, position_angle,
+        n_nebulae=n_nebulae, halpha_width=halpha_width, rotation=float(rotation),
+    )  # fmt: skip
+    return Scene("rotating disc", centre, tuple(spiral_galaxy(galaxy, np.random.default_rng(seed))))
 
 
 def _moved(component: Component, offset: tuple[float, float]) -> Component:

@@ -23,7 +23,7 @@ from skyloom.core.psf import PSF, SampledPSF
 from skyloom.errors import InputError
 from skyloom.mock.mixture import psf_mixture
 
-__all__ = ["paint", "sky_to_pixel", "sky_to_plane"]
+__all__ = ["paint", "paint_each", "sky_to_pixel", "sky_to_plane"]
 
 Float = NDArray[np.float64]
 Response = Callable[[int, int, Float, Float], Float]
@@ -128,6 +128,38 @@ def paint(
         total = derivative @ (covariance + blur) @ derivative.transpose(0, 2, 1)
         _add_aligned(image, *_align(position, total, fraction * amplitudes), _pixel_integrals)
     return image
+
+
+def paint_each(
+    offsets: Float,
+    covariance: Float,
+    centre: tuple[float, float],
+    wcs: WCS,
+    shape: tuple[int, int],
+    psf: PSF | None = None,
+) -> NDArray[np.float32]:
+    """Return one image of unit light per Gaussian; the parameters are those of `paint`.
+
+    Returns
+    -------
+    (n, ny, nx) float32 array
+        Share of each Gaussian's light in every pixel. A matrix product with the Gaussians' spectra makes a cube.
+    """
+    position, derivative = sky_to_pixel(offsets, centre, wcs)
+    mixture = psf_mixture(psf)
+    ny, nx = shape
+    images = np.zeros((position.shape[0], ny, nx), dtype=np.float32)
+    for index, image in enumerate(images):
+        matrix = derivative[index]
+        total = matrix @ (covariance[index] + mixture.covariance) @ matrix.T
+        places = np.broadcast_to(position[index], (len(mixture), 2))
+        place, sigma, share = _align(places, total, mixture.fraction[np.newaxis])
+        near = np.all(place > -REACH * sigma - 2.5, axis=1)
+        near &= np.all(place < np.array([nx, ny]) + REACH * sigma + 2.5, axis=1)
+        along_x = _pixel_integrals(0, nx, place[near, 0], sigma[near, 0])
+        along_y = _pixel_integrals(0, ny, place[near, 1], sigma[near, 1])
+        image[...] = (along_y * share[0, near, np.newaxis]).T @ along_x
+    return images
 
 
 def _paint_sampled(
