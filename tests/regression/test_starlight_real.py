@@ -58,6 +58,10 @@ def test_every_output_is_complete(folder):
         assert 100 * np.mean(np.abs(deviation / output.observed[used])) == pytest.approx(
             output.values["adev"], rel=2e-4
         )
+        crashed = next(text for tag, text in output.tags.items() if "RC-Crash" in tag).split()[1] == "1"
+        if crashed:
+            # STARLIGHT says that its running counts went wrong in this fit; its chi2 is then approximate.
+            continue
         scaled = deviation / output.values["flux_norm"] * output.weight[used]
         # The weights are printed with three decimals.
         tolerance = 2 * 0.0005 / np.median(output.weight[used]) + 1e-3
