@@ -21,7 +21,7 @@ from skyloom.recipes.result import ExitCode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skyloom.recipes.result import Progress, RunResult
+    from skyloom.recipes.result import Progress, RunResult, StageProgress
 
 
 def _complain(error: InputError) -> None:
@@ -260,7 +260,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as progress
-    """A bar on a terminal, one line per item elsewhere (both on stderr)."""
+    """Bars on a terminal, one line per item and stage elsewhere (both on stderr)."""
 
     def __enter__(self) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -279,12 +279,20 @@ class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as pr
         )
         self.bar.start()
         task = self.bar.add_task("starting", total=None)
+        inner = self.bar.add_task("", total=None, visible=False)
 
-        def progress(item: str, done: int, total: int) -> None:
+        def progress(item: str, done: int, total: int, *, stage: StageProgress | None = None) -> None:
             if live:
                 self.bar.update(task, description=item, completed=done, total=total)
-            else:
+                self.bar.update(inner, visible=stage is not None)
+                if stage is not None:
+                    self.bar.update(
+                        inner, description=f"  {stage.name}", completed=stage.done, total=stage.total
+                    )
+            elif stage is None:
                 typer.echo(f"{done}/{total} {item}", err=True)
+            elif stage.done == 0:
+                typer.echo(f"{done}/{total} {item}: {stage.name}", err=True)
 
         return progress
 

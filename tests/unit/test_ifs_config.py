@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import astropy.units as u
 import pytest
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.recipes.config import load_config, parse_yaml, resolved_yaml, validate
-from skyloom.recipes.ifs_config import IfsConfig, width
+from skyloom.recipes.ifs_config import IfsConfig
 from skyloom.recipes.registry import RECIPES, recipe_of
 
 TEXT = """\
@@ -19,7 +18,8 @@ objects:
 fields: {version: v1}
 cube:
   pattern: cubes/{object}_{version}.fits
-  errors: cubes/{object}_var.fits
+  weight: cubes/{object}_var.fits
+  weight_kind: variance
   instrument: muse
 snr: {line: [SII6716, SII6730], half_width: 300 km/s, continuum: [12 A, 40 px]}
 """
@@ -38,7 +38,7 @@ def test_every_object_is_complete_and_keeps_what_is_its_own(load, tmp_path):
     assert objects["a"].fields == {"version": "v1"}
     assert objects["b"].cube.pattern == str(tmp_path / "own/{object}_x.fits")
     assert objects["b"].cube.instrument == "muse"
-    assert objects["b"].cube.errors == str(tmp_path / "cubes/{object}_var.fits")
+    assert objects["b"].cube.weight == str(tmp_path / "cubes/{object}_var.fits")
     assert objects["c"].cube.instrument.error_kind == "sigma"
     assert objects["c"].cube.instrument.layout().data == "SCI"
     assert objects["c"].fields == {"version": "v2"}
@@ -47,7 +47,7 @@ def test_every_object_is_complete_and_keeps_what_is_its_own(load, tmp_path):
 def test_files_of_an_object(load, tmp_path):
     files = load().object_files("a")
     assert files.cube == tmp_path / "cubes/a_v1.fits"
-    assert files.errors == tmp_path / "cubes/a_var.fits"
+    assert files.weight == tmp_path / "cubes/a_var.fits"
     assert files.segmentation is None
     assert files.velocity is None
     assert load().object_files("b").cube == tmp_path / "own/bb_x.fits"
@@ -85,10 +85,10 @@ def test_short_forms(load):
     assert load("snr.line=6562.8").snr.line == (6562.8,)
 
 
-def test_widths_have_units():
-    assert width("300 km/s") == 300 * u.km / u.s
-    assert width("5 px") == 5 * u.pix
-    assert width("12.5 A") == 12.5 * u.AA
+def test_continuum_is_two_distances_or_windows(load):
+    assert load().snr.continuum == ("12 A", "40 px")
+    windows = load("snr.continuum=[[6500, 6520], [6600, 6620]]").snr.continuum
+    assert windows == ((6500.0, 6520.0), (6600.0, 6620.0))
 
 
 def test_velocities_come_from_a_first_pass_where_they_are_needed(load):
@@ -120,11 +120,12 @@ def test_memory_is_half_of_the_machine_by_default(load):
         (["cube.instrument={datta: 1}", "objects=[a]"], r"did you mean 'data'\?"),
         (["cube.instrument={error_kind: rms}", "objects=[a]"], r"'rms' is none of 'variance', 'sigma'"),
         (["cube.instrument={wave_start: 4000}", "objects=[a]"], "wave_start and wave_step belong together"),
+        (["cube.weight_kind=null", "objects=[a]"], "weight needs weight_kind: variance, rms"),
         (["snr.line=Halfa"], r"snr\.line .*'Halfa' is not in the line list; did you mean 'Halpha'\?"),
         (["snr.line=[]"], "the list of lines is empty"),
         (["snr.line=-3"], "is no wavelength"),
         (["snr.half_width=3 m"], "'3 m' is no width; give A, px or km/s"),
-        (["snr.half_width=-3 A"], "is no positive width"),
+        (["snr.half_width=0 A"], "is no positive width"),
         (["snr.method=windo"], r"'windo' is none of .*did you mean 'window'\?"),
         (["snr.method=continuum"], "method: continuum needs continuum_window"),
         (["snr.method=matched", "snr.velocity=none"], "method: matched needs a velocity"),

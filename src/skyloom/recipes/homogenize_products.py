@@ -29,12 +29,12 @@ from skyloom.imaging.lost_flux import estimate_lost_flux
 from skyloom.imaging.masks import ObjectMask
 from skyloom.imaging.matching import MatchingKernel
 from skyloom.imaging.regions import sum_regions
-from skyloom.io.atomic import atomic_path, remove_leftovers
+from skyloom.io.atomic import atomic_path
 from skyloom.io.fits import read_product
 from skyloom.io.fits import write_product as write_fits
 from skyloom.io.headers import unit_text
 from skyloom.io.tables import write_ecsv, write_fits_table
-from skyloom.recipes.config import resolved_yaml
+from skyloom.recipes.folder import file_stamp, open_folder, write_config
 from skyloom.recipes.homogenize_config import BandFiles, HomogenizeConfig, ObjectFiles
 from skyloom.recipes.homogenize_inputs import Preparation, read_sky_file, survey_names
 
@@ -237,41 +237,15 @@ def _digest(config: HomogenizeConfig, files: ObjectFiles) -> str:
         files.segmentation,
         *(path for band in files.bands for path in (band.image, band.weight, band.sky, band.compared_sky)),
     ]
-    stamps = [_stamp(path) for path in named if path is not None]
+    stamps = [file_stamp(path) for path in named if path is not None]
     own = [files.name, [str(label) for label in files.labels], files.centre, survey_names(config)]
     text = json.dumps([__version__, settings, stamps, own], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _stamp(path: Path) -> list[Any]:
-    # Size and time of change, not content: hashing terabytes would make a resumed run as long as the first.
-    status = path.stat() if path.exists() else None
-    return [str(path), status and status.st_size, status and status.st_mtime_ns]
-
-
 def open_directory(config: HomogenizeConfig) -> Path:
     """Make the folder of the products, and clear it of what killed runs have left unfinished."""
-    directory = Path(config.output.directory)
-    try:
-        (directory / "objects").mkdir(parents=True, exist_ok=True)
-        for folder in (directory, directory / "objects"):
-            remove_leftovers(folder)
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-    return directory
-
-
-def write_config(config: HomogenizeConfig, directory: Path) -> None:
-    """Write the resolved configuration beside the products."""
-    try:
-        with atomic_path(directory / "config.yaml", overwrite=True) as temporary:
-            temporary.write_text(resolved_yaml(config), encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-
-
-def _unwritable(directory: Path, error: OSError) -> InputError:
-    return InputError(f"cannot be written: {error.strerror}", source=directory, field="output.directory")
+    return open_folder(Path(config.output.directory), inner=("objects",))
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

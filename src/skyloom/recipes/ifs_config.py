@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import astropy.units as u
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from skyloom.core.linelist import default_lines
@@ -61,28 +60,16 @@ def _to_lines(value: Any) -> Any:
     return tuple(_check_line(line) for line in lines)
 
 
-_WIDTH = re.compile(r"\s*(?P<number>[0-9.eE+-]+)\s*(?P<unit>A|AA|Angstrom|px|km/s)\s*")
-_UNITS = {"A": u.AA, "AA": u.AA, "Angstrom": u.AA, "px": u.pix, "km/s": u.km / u.s}
-
-
-def width(text: str) -> u.Quantity:
-    """Return a width of the configuration, such as ``"12 A"``, ``"5 px"`` or ``"300 km/s"``, as a quantity."""
-    match = _WIDTH.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no width; give A, px or km/s, such as 300 km/s")
-    return float(match["number"]) * _UNITS[match["unit"]]
+_WIDTH = re.compile(r"\s*(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?)\s*(?:A|AA|Angstrom|px|km/s)\s*")
 
 
 def _check_width(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = f"{value:g} A"
-    if not isinstance(value, str):
+    match = _WIDTH.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise ValueError(f"{value!r} is no width; give A, px or km/s, such as 300 km/s")
-    try:
-        positive = width(value).value > 0
-    except ValueError as error:
-        raise ValueError(f"{value!r} is no width; give A, px or km/s, such as 300 km/s") from error
-    if not positive:
+    if not float(match["number"]) > 0:
         raise ValueError(f"{value!r} is no positive width")
     return value
 
@@ -112,6 +99,11 @@ def _name_or_block(value: Any) -> str:
     return "[block]" if isinstance(value, Mapping | Settings) else "[name]"
 
 
+def _pair_or_windows(value: Any) -> str:
+    inner = value[0] if isinstance(value, list | tuple) and value else None
+    return "[windows]" if isinstance(inner, list | tuple) else "[pair]"
+
+
 Line = str | float
 Lines = Annotated[tuple[Line, ...], BeforeValidator(_to_lines)]
 Width = Annotated[str, BeforeValidator(_check_width)]
@@ -119,6 +111,7 @@ Range = tuple[float, float]
 Ranges = Annotated[tuple[Range, ...], BeforeValidator(_check_ranges)]
 Redshift = Annotated[float, Field(gt=-0.1, lt=20.0)]
 ErrorKind = Literal["variance", "sigma", "inverse_variance"]
+WeightKind = Literal["variance", "rms", "inverse_variance"]
 
 
 class LayoutSettings(Settings):
@@ -157,8 +150,8 @@ class CubeSettings(Settings):
     """Where the cubes are, and what their headers do not say."""
 
     pattern: FilePattern
-    errors: FilePattern | None = Field(None, description="file of the errors, where they are not in the same")
-    errors_kind: ErrorKind = "variance"
+    weight: FilePattern | None = Field(None, description="file of the errors, where they are not in the same")
+    weight_kind: WeightKind | None = Field(None, description="what it holds")
     instrument: Annotated[
         Annotated[Name, Tag("[name]")] | Annotated[LayoutSettings, Tag("[block]")],
         Discriminator(_name_or_block),
@@ -166,6 +159,12 @@ class CubeSettings(Settings):
     milky_way_corrected: bool | None = Field(
         None, description="whether extinction has been taken off already"
     )
+
+    @model_validator(mode="after")
+    def _kind_is_said(self) -> Self:
+        if self.weight is not None and self.weight_kind is None:
+            raise ValueError("weight needs weight_kind: variance, rms or inverse_variance")
+        return self
 
 
 class NoiseBlur(Settings):
@@ -196,7 +195,13 @@ class SnrSettings(Settings):
     also: Lines | None = Field(None, description="lines that get maps too")
     method: Literal["window", "matched", "peak", "continuum"] = "window"
     half_width: Width | None = None
-    continuum: tuple[Width, Width] | None = Field(None, description="from and to, either side of the line")
+    continuum: (
+        Annotated[
+            Annotated[tuple[Width, Width], Tag("[pair]")] | Annotated[Ranges, Tag("[windows]")],
+            Discriminator(_pair_or_windows),
+        ]
+        | None
+    ) = Field(None, description="from and to, either side of the line, or windows in rest A")
     continuum_window: Range | None = Field(None, description="rest A; a map of the S/N per channel in it")
     velocity: Literal["first_pass", "none"] | FilePattern | None = Field(
         None, description="first_pass, or a map in km/s; default: first_pass for matched"
@@ -293,16 +298,18 @@ class ResampledSettings(Settings):
 
 
 class StarlightSettings(Settings):
-    """A folder with all that STARLIGHT needs to fit the bins."""
+    """A folder with all that STARLIGHT needs to fit the bins; see `skyloom.io.starlight.write_starlight_set`."""
 
     step: Positive = Field(1.0, description="A, in the rest frame")
-    config: str = Field("StCv04.C11.config", description="STARLIGHT's own configuration file")
-    base: str = Field("Base.BC03.N", description="list of the base")
-    masks: FilePath | None = Field(None, description="mask file; default: the lines of the list")
-    red_law: str = "CCM"
-    n_grids: Annotated[int, Field(ge=1)] = Field(1, description="files that runs are spread over")
-    range: Range | None = Field(None, description="rest A that is written; default: all")
-    normalisation: Range = Field((5620.0, 5640.0), description="rest A, where S/N is measured")
+    config: str = Field("StCv04.C11.config", description="STARLIGHT's own configuration, a file or its name")
+    base: str = Field("Base.BC03.N", description="master list of the base, a file or its name")
+    base_dir: str = Field("./", description="where the base spectra are, as STARLIGHT will see it")
+    masks: FilePath | None = Field(None, description="mask file; default: the emission lines of the list")
+    reddening_law: str = "CCM"
+    dispersion: Positive = Field(150.0, description="first guess, km/s")
+    fit_range: Range | None = Field(None, description="rest A; default: all but 50 A at both ends")
+    signal_to_noise_window: Range = Field((4730.0, 4780.0), description="rest A")
+    n_grids: Annotated[int, Field(ge=1)] = Field(1, description="files that the fits are spread over")
 
 
 class CheckSettings(Settings):
@@ -444,7 +451,7 @@ class IfsConfig(Settings):
         return ObjectFiles(
             name=name,
             cube=find_file(own.cube.pattern, fields),
-            errors=None if own.cube.errors is None else find_file(own.cube.errors, fields),
+            weight=None if own.cube.weight is None else find_file(own.cube.weight, fields),
             segmentation=None
             if labels is None or self.binning.method != "segmentation"
             else find_file(labels, fields),
@@ -462,7 +469,7 @@ class ObjectFiles:
 
     name: str
     cube: Path
-    errors: Path | None
+    weight: Path | None
     segmentation: Path | None
     velocity: Path | None
 
@@ -470,7 +477,7 @@ class ObjectFiles:
     def given(self) -> tuple[Path, ...]:
         """The files that are there to be read."""
         return tuple(
-            path for path in (self.cube, self.errors, self.segmentation, self.velocity) if path is not None
+            path for path in (self.cube, self.weight, self.segmentation, self.velocity) if path is not None
         )
 
 

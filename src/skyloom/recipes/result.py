@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,19 @@ class ExitCode(IntEnum):
     ITEMS_FAILED = 4
 
 
-class Progress(Protocol):
-    """Called by a recipe each time an item is finished."""
+class StageProgress(NamedTuple):
+    """How far a stage of an item is: ``done`` of ``total`` parts."""
 
-    def __call__(self, item: str, done: int, total: int) -> None:
-        """Item ``item`` is finished: the ``done``-th of ``total``."""
+    name: str
+    done: int
+    total: int
+
+
+class Progress(Protocol):
+    """Called by a recipe each time an item is finished, and where a recipe can tell, within an item."""
+
+    def __call__(self, item: str, done: int, total: int, *, stage: StageProgress | None = None) -> None:
+        """Tell that ``done`` of ``total`` items are finished, ``item`` the last; with a stage: ``item`` is at it."""
 
 
 @dataclass(frozen=True, slots=True)
