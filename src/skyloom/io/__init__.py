@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skyloom.io.cube_layout import GenericLayout
+    from skyloom.io.cubes import CubeFile, open_cube
     from skyloom.io.fits import read_product, write, write_product
     from skyloom.io.hst import read_hst
     from skyloom.io.psf import read_psf
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from skyloom.io.segmentation import read_segmentation
 
 _HOMES = {
+    "CubeFile": "skyloom.io.cubes",
+    "GenericLayout": "skyloom.io.cube_layout",
+    "open_cube": "skyloom.io.cubes",
     "read": "skyloom.io.registry",
     "register_reader": "skyloom.io.registry",
     "write": "skyloom.io.fits",
@@ -24,6 +29,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "CubeFile",
+    "GenericLayout",
+    "open_cube",
     "read",
     "read_hst",
     "read_product",

@@ -16,12 +16,23 @@ from skyloom.core.cube import CubeCorrelation
 from skyloom.core.psf import PSF
 from skyloom.errors import InputError
 
-__all__ = ["ERROR_KINDS", "LSF_KINDS", "CubeLayout", "GenericLayout"]
+__all__ = ["ERROR_KINDS", "LSF_KINDS", "CubeLayout", "GenericLayout", "error_kind_of"]
 
 Float = NDArray[np.float64]
 
 ERROR_KINDS = ("variance", "sigma", "inverse_variance")
 LSF_KINDS = ("sigma", "fwhm", "resolution")
+# What an extension of each name promises to hold.
+_ERROR_NAMES = {
+    **dict.fromkeys(("VAR", "STAT", "VARIANCE"), "variance"),
+    **dict.fromkeys(("ERR", "ERROR", "RMS", "SIGMA", "UNCERT", "UNC", "NOISE"), "sigma"),
+    **dict.fromkeys(("WHT", "IVAR", "IVM", "WEIGHT"), "inverse_variance"),
+}
+
+
+def error_kind_of(name: str) -> str:
+    """Return what the name of an extension promises (F814W_VAR: variance), empty when it names no errors."""
+    return _ERROR_NAMES.get(name.upper().rpartition("_")[2], "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

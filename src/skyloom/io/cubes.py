@@ -26,7 +26,7 @@ from skyloom.errors import (
     RepairWarning,
     ShapeError,
 )
-from skyloom.io.cube_layout import CubeLayout, GenericLayout
+from skyloom.io.cube_layout import CubeLayout, GenericLayout, error_kind_of
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.registry import check_options, layout_function, read, sniff_instrument
 from skyloom.kernels.voxels import KINDS, finish_voxels
@@ -92,6 +92,17 @@ class CubeFile:
             return file[layout.error]
         with open_fits(layout.error_path) as other:
             return other[layout.error]
+
+    @property
+    def error_notes(self) -> tuple[str, ...]:
+        """What the name of the errors' extension says against what they are read as."""
+        claimed, kind = error_kind_of(self._error.name), self.layout.error_kind
+        if claimed in ("", kind):
+            return ()
+        shown = [text.replace("_", " ") for text in (claimed, kind)]
+        return (
+            f"the extension {_label(self._error)} has the name of a {shown[0]}; read as {shown[1]}, as asked",
+        )
 
     def _check_shapes(self) -> None:
         planes = [("errors", self._error), ("mask", self._mask), ("line-spread function", self._lsf)]
@@ -219,9 +230,9 @@ class CubeFile:
         else:
             mask[:] = self._bad(self._mask.section(*source[len(source) - len(self._mask.shape) + 1 :]))
         floor = np.inf if layout.error_floor is None else layout.error_floor * layout.factor
-        flat = (plane.reshape(-1) for plane in (data, variance, mask))
-        negative, valued, known = finish_voxels(*flat, KINDS.index(layout.error_kind), float(floor))
-        return int(negative), int(valued), int(known)
+        kind = KINDS.index(layout.error_kind)
+        counts = finish_voxels(data.reshape(-1), variance.reshape(-1), mask.reshape(-1), kind, float(floor))
+        return int(counts[0]), int(counts[1]), int(counts[2])
 
     def _bad(self, codes: Array) -> NDArray[np.bool_]:
         if self.layout.bad_bits is None:
@@ -239,12 +250,13 @@ class CubeFile:
             When every value is NaN, no error is positive, or everything is masked; it says which.
         """
         n_wave, ny, nx = self.shape
-        planes = [np.empty((1, ny, nx), kind) for kind in (np.float32, np.float32, np.bool_)]
+        data, variance = np.empty((1, ny, nx), np.float32), np.empty((1, ny, nx), np.float32)
+        mask = np.empty((1, ny, nx), bool)
         valued = known = 0
         # From the middle outwards: the ends of an axis are often empty.
         for channel in sorted(range(n_wave), key=lambda number: abs(number - n_wave // 2)):
-            counts = self._fill((slice(channel, channel + 1), ALL), *planes)
-            if not planes[2].all():
+            counts = self._fill((slice(channel, channel + 1), ALL), data, variance, mask)
+            if not mask.all():
                 return
             valued, known = valued + counts[1], known + counts[2]
         if not valued:
@@ -271,7 +283,7 @@ class LoadedCube(CubeFile):
         self.shape = cube.shape
         self.wave, self.medium, self.unit, self.wcs = cube.wave, cube.medium, cube.unit, cube.wcs
         self.psf, self.correlation, self.meta = cube.psf, cube.correlation, cube.meta
-        self.lsf = None if np.ndim(cube.lsf) == 3 else cube.lsf
+        self.lsf = None if isinstance(cube.lsf, np.ndarray) and cube.lsf.ndim == 3 else cube.lsf
         self._lsf = None
 
     def read(self, channels: slice = ALL, rows: slice = ALL) -> Cube:
@@ -282,17 +294,20 @@ class LoadedCube(CubeFile):
         cube = self._whole
         if (first, bottom) == (0, 0) and (last, top) == self.shape[:2]:
             return cube
-        lsf = cube.lsf if cube.lsf is None or np.ndim(cube.lsf) == 0 else np.asarray(cube.lsf)[part]
+        lsf = cube.lsf
+        if isinstance(lsf, np.ndarray) and lsf.ndim:
+            lsf = lsf[part, lines] if lsf.ndim == 3 else lsf[part]
         return cube.evolve(
             data=cube.data[part, lines],
             variance=cube.variance[part, lines],
             mask=cube.mask[part, lines],
             flags=None if cube.flags is None else cube.flags[part, lines],
             modes=tuple(
-                mode._replace(map=mode.map[part, lines]) if np.ndim(mode.map) else mode for mode in cube.modes
+                mode._replace(map=mode.map[part, lines]) if isinstance(mode.map, np.ndarray) else mode
+                for mode in cube.modes
             ),
             wave=cube.wave[part],
-            lsf=lsf[:, lines] if np.ndim(lsf) == 3 else lsf,
+            lsf=lsf,
             wcs=_moved(cube.wcs, bottom),
             correlation=_correlation_part(cube.correlation, part),
         )
@@ -343,7 +358,7 @@ def open_cube(
             cube = CubeFile(file, function(file, **options))
         except InputError as error:
             raise error.located(place) from None
-    for note in cube.layout.notes:
+    for note in (*cube.layout.notes, *cube.error_notes):
         warnings.warn(f"{path}: {note}", AssumptionWarning, stacklevel=2)
     return cube
 

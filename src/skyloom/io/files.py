@@ -251,7 +251,7 @@ class Hdu:
         return self.file.unpacked[self.header_start]
 
     def _read_exactly(self, stream: io.FileIO, target: NDArray[np.uint8]) -> None:
-        view, done = memoryview(target), 0
+        view, done = target.data, 0
         while done < len(view):
             count = stream.readinto(view[done:])
             if not count:

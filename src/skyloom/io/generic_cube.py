@@ -14,7 +14,7 @@ from skyloom.core.cube import Cube
 from skyloom.core.psf import FWHM_PER_SIGMA, PSF, GaussianPSF
 from skyloom.core.units import parse_unit
 from skyloom.errors import FileFormatError, InputError, UnitError
-from skyloom.io.cube_layout import CubeLayout, GenericLayout
+from skyloom.io.cube_layout import CubeLayout, GenericLayout, error_kind_of
 from skyloom.io.cubes import missing_errors, read_whole
 from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits
 from skyloom.io.headers import parse_bunit, wcs_from_header
@@ -30,7 +30,6 @@ from skyloom.io.wavelengths import (
 __all__ = [
     "celestial_wcs",
     "error_extension",
-    "error_kind_of",
     "layout",
     "observation_meta",
     "read_cube",
@@ -44,17 +43,6 @@ Float = NDArray[np.float64]
 _SCIENCE_NAMES = ("SCI", "DATA", "FLUX", "")
 _MASK_NAMES = ("DQ", "MASK", "BADPIX", "QUALITY", "FLAGS")
 _WEIGHT_KINDS = {"rms": "sigma", **{kind: kind for kind in ("variance", "sigma", "inverse_variance")}}
-# What an extension of each name promises to hold.
-_ERROR_KINDS = {
-    **dict.fromkeys(("VAR", "STAT", "VARIANCE"), "variance"),
-    **dict.fromkeys(("ERR", "ERROR", "RMS", "SIGMA", "UNCERT", "UNC", "NOISE"), "sigma"),
-    **dict.fromkeys(("IVAR", "WHT", "IVM", "WEIGHT"), "inverse_variance"),
-}
-
-
-def error_kind_of(name: str) -> str:
-    """Return what the name of an extension promises (F814W_VAR: variance), empty when it names no errors."""
-    return _ERROR_KINDS.get(name.upper().rpartition("_")[2], "")
 
 
 def sniff(file: FitsFile) -> bool:
@@ -409,7 +397,9 @@ def observation_meta(primary: Header, header: Header, instrument: str = "") -> d
         meta["instrument"] = instrument
     for name, keyword in (("exposure", "EXPTIME"), ("mjd", "MJD-OBS")):
         numbers = [header_number(h, keyword) for h in (primary, header)]
-        meta |= {name: number for number in numbers[::-1] if number is not None}
+        known = [number for number in numbers if number is not None]
+        if known:
+            meta[name] = known[0]
     return meta
 
 

@@ -57,8 +57,13 @@ def parse_bunit(text: str) -> u.UnitBase:
     UnitError
         When it cannot be read.
     """
-    # A pixel or spaxel is what the array counts anyway.
-    shown = re.sub(r"\s*/\s*(?:spaxel|pixel|pix)\b", "", text.strip(), flags=re.IGNORECASE)
+    # A pixel, spaxel or fibre is what the array counts anyway.
+    counted_as = r"(?:spaxel|pixel|pix|fiber|fibre)s?"
+    pattern = rf"\s*/\s*{counted_as}\b|[\s.*]+{counted_as}\s*(?:\^|\*\*)?\s*\(?-1\)?"
+    shown = re.sub(pattern, "", text.strip(), flags=re.IGNORECASE)
+    squared = re.fullmatch(r"\((.*)\)\s*(?:\*\*|\^)\s*2", shown)
+    if squared:
+        return parse_bunit(squared[1]) ** 2
     if shown.upper() in _RATES:
         return u.Unit(_RATES[shown.upper()])
     counted = re.fullmatch(
@@ -71,13 +76,21 @@ def parse_bunit(text: str) -> u.UnitBase:
         with warnings.catch_warnings():
             # Several slashes, deprecated spellings: discouraged by the standard, but with one meaning only.
             warnings.simplefilter("ignore", u.UnitsWarning)
-            return u.Unit(re.sub(r"\bAng\b", "Angstrom", shown))
+            return u.Unit(_spelled_lengths(shown))
     except (ValueError, TypeError) as error:
         raise UnitError(
             f"{text!r} is not a unit that can be read",
             field="BUNIT",
             remedy='pass unit="..." to say what it is',
         ) from error
+
+
+def _spelled_lengths(text: str) -> str:
+    """Return a unit with Angstroms written so that they are not taken for amperes."""
+    spelled = re.sub(r"\bAng(?:stroms)?(?=\b|[-^*\d])", "Angstrom", text, flags=re.IGNORECASE)
+    if re.search(r"\b(?:erg|W|photons?|ph|J)\b", spelled):
+        spelled = re.sub(r"(?<![A-Za-z])A(?![A-Za-z])", "Angstrom", spelled)
+    return spelled
 
 
 @lru_cache(maxsize=256)

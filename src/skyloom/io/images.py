@@ -30,12 +30,13 @@ from skyloom.io.headers import parse_bunit, wcs_from_header
 __all__ = ["WEIGHT_KINDS", "find_image", "noise_scale", "read_image", "sniff"]
 
 Array = NDArray[Any]
-WEIGHT_KINDS = ("inverse_variance", "rms", "exposure")
+WEIGHT_KINDS = ("inverse_variance", "rms", "exposure", "variance")
 _SCIENCE_NAMES = ("SCI", "DATA")
 _WEIGHT_NAMES = {
     "inverse_variance": ("WHT", "IVAR", "IVM", "WEIGHT"),
     "rms": ("RMS", "ERR", "ERROR", "WHT"),
     "exposure": ("WHT", "EXP", "EXPOSURE"),
+    "variance": ("STAT", "VAR", "VARIANCE"),
 }
 _LAG = 7  # Pixels; beyond the reach of the correlation that drizzling makes, within that of background gradients.
 _LAG_SAMPLES = 1_000_000
@@ -87,7 +88,7 @@ def read_image(
         File of the image; the extension SCI or DATA, or else the first two-dimensional one.
     weight : str or path, optional
         File of the weight map; by default an extension (WHT, IVAR, RMS, ERR ...) of the same file.
-    weight_kind : {"inverse_variance", "rms", "exposure"}
+    weight_kind : {"inverse_variance", "rms", "exposure", "variance"}
         What the weight map holds. An exposure map says how the noise varies and not how large it is: the variance
         is taken as c / exposure, with c from the scatter of the empty sky, and an `AssumptionWarning` says so.
     unit : unit or str, optional
@@ -285,6 +286,8 @@ def _variance(data: Array, weight: Array, kind: str, path: Path) -> tuple[Array,
     variance = np.full(data.shape, np.nan)
     if kind == "rms":
         np.square(weight, out=variance, where=usable, dtype=np.float64)
+    elif kind == "variance":
+        np.copyto(variance, weight, where=usable)
     else:
         np.divide(1.0, weight, out=variance, where=usable, dtype=np.float64)
     if kind == "exposure":

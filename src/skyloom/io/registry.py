@@ -35,6 +35,9 @@ class _Reader(NamedTuple):
 # nothing heavy is imported before a file is read.
 _BUILT_IN: dict[str, tuple[str, str, str]] = {
     "skyloom": ("skyloom.io.fits", "sniff", "read_skyloom"),
+    "muse": ("skyloom.io.muse", "sniff", "read_muse"),
+    "muse-maps": ("skyloom.io.muse_maps", "sniff", "read_muse_maps"),
+    "muse-image": ("skyloom.io.muse_maps", "sniff_image", "read_muse_image"),
     "cube": ("skyloom.io.generic_cube", "sniff", "read_cube"),
     "hst": ("skyloom.io.hst", "sniff", "read_hst"),
     "segmentation": ("skyloom.io.segmentation", "sniff", "read_segmentation"),

@@ -106,7 +106,7 @@ def _header_wave(
         )
     kind = str(header.get(f"CTYPE{axis}") or "").strip().upper()
     name, _, algorithm = kind.partition("-")
-    start, offset, notes = _linear(header, axis, size)
+    start, offset, notes = _linear(header, axis, size, default_step=1.0 if algorithm == "TAB" else None)
     if algorithm == "TAB":
         values, found, more = _tabulated(hdu, axis, start + offset)
         unit = unit if unit is not None else found
@@ -128,7 +128,9 @@ def _header_wave(
     return WaveAxis(_ascending(wave), found_medium, (*notes, *more, *unit_notes, *medium_notes))
 
 
-def _linear(header: Header, axis: int, size: int) -> tuple[float, Float, tuple[str, ...]]:
+def _linear(
+    header: Header, axis: int, size: int, default_step: float | None
+) -> tuple[float, Float, tuple[str, ...]]:
     """Return CRVAL, the offset of each channel from it, and notes."""
     start = header_number(header, f"CRVAL{axis}")
     if start is None:
@@ -145,17 +147,18 @@ def _linear(header: Header, axis: int, size: int) -> tuple[float, Float, tuple[s
                     field=f"{prefix}{axis}_{other}",
                     remedy="resample the data to one wavelength axis",
                 )
-    increment = _increment(header, axis)
+    increment = _increment(header, axis, default_step)
     reference = header_number(header, f"CRPIX{axis}")
     notes: tuple[str, ...] = ()
     if reference is None:
         reference, notes = 1.0, (f"CRPIX{axis} is missing: the first channel is taken as the reference",)
-    return start, (np.arange(1, size + 1) - reference) * increment, notes
+    return start, np.asarray((np.arange(1, size + 1) - reference) * increment, dtype=np.float64), notes
 
 
-def _increment(header: Header, axis: int) -> float:
+def _increment(header: Header, axis: int, default: float | None) -> float:
     matrix = header_number(header, f"CD{axis}_{axis}")
     increment = header_number(header, f"CDELT{axis}")
+    increment = default if increment is None else increment
     if matrix is not None:
         found, names = matrix, f"CD{axis}_{axis}"
     elif increment is not None:
