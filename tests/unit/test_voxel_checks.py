@@ -1,4 +1,4 @@
-"""Cubes and spectra are validated in one pass, block by block; an operation that tested its voxels need not pay twice."""
+"""Cubes and spectra are validated in one pass, and an operation that tested its voxels does not pay twice."""
 
 from __future__ import annotations
 
