@@ -60,6 +60,8 @@ class Spectrograph:
         Whether the survey publishes cubes that are corrected for the extinction by the Milky Way.
     field : {"square", "circle", "hexagon"}
         Shape of the field of view.
+    exposure : float
+        Seconds.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Spectrograph:
     spectral_kernel: Float
     corrected: bool
     field: Field
+    exposure: float
 
     @property
     def axis(self) -> SpectralAxis:
@@ -170,7 +173,7 @@ def _spectrograph(
     sky = sky_continuum(wave) * pixel_scale**2 / unit + lines
     return Spectrograph(
         name, wave, edges, medium, 0, lsf, psf, pixel_scale, u.Unit(unit * FLUX_DENSITY), electrons, sky, lines,
-        read_variance, spatial, spectral, corrected, field,
+        read_variance, spatial, spectral, corrected, field, exposure,
     )  # fmt: skip
 
 
