@@ -87,3 +87,34 @@ def test_text_lists() -> None:
         LineList.from_text("a 1 emission\nb wide emission")
     with pytest.raises(InputError, match="kind is 'wide'"):
         LineList.from_text("a 1 wide")
+
+
+def test_ties_of_a_list_name_lines_of_the_same_group():
+    lines = default_lines()
+    assert len(lines) >= 41
+    for line in lines:
+        for other in (line.tied, line.bounds):
+            if other is not None:
+                assert lines[other[0]].group == line.group != ""
+    # Fixed by atomic physics: about 1 to 3 for the doublets that share their upper level.
+    for key in ("OIII4959", "NII6548", "OI6363"):
+        assert lines[key].tied[1] == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_options_of_a_row_are_read():
+    text = "A 5000.0 emission [X I] ; group=g\nB 5010.0 emission [X I] ; group=g tied=A:0.5 bounds=A:0.1:2"
+    lines = LineList.from_text(text)
+    assert (lines["B"].tied, lines["B"].bounds, lines["B"].species) == (("A", 0.5), ("A", 0.1, 2.0), "[X I]")
+
+
+@pytest.mark.parametrize("option", ["tied=A", "tied=A:x", "bounds=A:1", "colour=red", "group="])
+def test_an_option_that_cannot_be_read_names_its_row(option):
+    with pytest.raises(FileFormatError, match="row 2"):
+        LineList.from_text(f"A 5000 emission\nB 5010 emission x ; {option}")
+
+
+def test_senseless_ratios_are_refused():
+    with pytest.raises(InputError, match="ratio"):
+        Line("B", 5000.0, tied=("A", -1.0))
+    with pytest.raises(InputError, match="range"):
+        Line("B", 5000.0, bounds=("A", 2.0, 1.0))

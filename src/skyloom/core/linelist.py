@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,12 +89,21 @@ class Line:
         Ion in the notation of spectroscopists, e.g. ``[O III]``.
     kind : {"emission", "absorption"}
         How it usually appears in a galaxy.
+    group : str
+        Lines of one group share their kinematics in a fit; empty: the line has its own.
+    tied : (str, float), optional
+        Key of another line of the group, and the ratio of this line's flux to that one's, fixed by atomic physics.
+    bounds : (str, float, float), optional
+        Key of another line of the group, and the range that the ratio of this line's flux to that one's can have.
     """
 
     key: str
     rest_vacuum: float
     species: str = ""
     kind: Kind = "emission"
+    group: str = ""
+    tied: tuple[str, float] | None = None
+    bounds: tuple[str, float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.rest_vacuum < np.inf:
@@ -102,6 +111,12 @@ class Line:
         if self.kind not in get_args(Kind):
             raise InputError(
                 f"kind is {self.kind!r}; expected {get_args(Kind)}", source=self.key, field="kind"
+            )
+        if self.tied is not None and not self.tied[1] > 0:
+            raise InputError(f"the ratio is {self.tied[1]}; expected > 0", source=self.key, field="tied")
+        if self.bounds is not None and not 0 < self.bounds[1] < self.bounds[2]:
+            raise InputError(
+                f"the range is {self.bounds[1:]}; expected 0 < a < b", source=self.key, field="bounds"
             )
 
     @property
@@ -175,7 +190,9 @@ class LineList:
 
     @classmethod
     def from_text(cls, text: str, source: str = "line list") -> LineList:
-        """Read a list from text: ``key  vacuum wavelength  kind  species`` per row, ``#`` starts a comment.
+        """Read a list from text: ``key  vacuum wavelength  kind  species ; options`` per row, ``#`` starts a comment.
+
+        Options, all optional: ``group=NAME``, ``tied=KEY:ratio`` and ``bounds=KEY:low:high``; see `Line`.
 
         Raises
         ------
@@ -184,18 +201,38 @@ class LineList:
         """
         lines = []
         for number, row in enumerate(text.splitlines(), start=1):
-            words = row.split("#", 1)[0].split(maxsplit=3)
+            facts, _, options = row.split("#", 1)[0].partition(";")
+            words = facts.split(maxsplit=3)
             if not words:
                 continue
             try:
                 key, wave, kind = words[0], float(words[1]), words[2]
+                more = _options(options)
             except (IndexError, ValueError) as error:
                 raise FileFormatError(
-                    f"row {number} is {row.strip()!r}; expected: key, vacuum wavelength in A, kind, species",
+                    f"row {number} is {row.strip()!r}; expected: key, vacuum wavelength in A, kind, species, and"
+                    " perhaps ; group=NAME tied=KEY:ratio bounds=KEY:low:high",
                     source=source,
                 ) from error
-            lines.append(Line(key, wave, words[3].strip() if len(words) > 3 else "", kind))  # type: ignore[arg-type]
+            lines.append(Line(key, wave, words[3].strip() if len(words) > 3 else "", kind, **more))  # type: ignore[arg-type]
         return cls(tuple(lines))
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Read what follows the semicolon in a row of a list."""
+    options: dict[str, Any] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        key, *numbers = value.split(":")
+        if name == "group" and value:
+            options["group"] = value
+        elif name == "tied" and len(numbers) == 1:
+            options["tied"] = (key, float(numbers[0]))
+        elif name == "bounds" and len(numbers) == 2:
+            options["bounds"] = (key, float(numbers[0]), float(numbers[1]))
+        else:
+            raise ValueError(word)
+    return options
 
 
 @cache
