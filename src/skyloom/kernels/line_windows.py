@@ -295,8 +295,48 @@ def line_weights(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _apply(
+def _add_channel(
     weights: Array,
+    values: Array,
+    spread: Array,
+    scale: float,
+    white: bool,
+    sums: Array,
+    squares: Array,
+    now: Array,
+) -> None:  # pragma: no cover - compiled
+    """Add ``w d`` to the sums and ``w^2 v`` to the squares; keep ``w s`` where lags will ask for it."""
+    for p in range(values.size):
+        # What lies under the mask is unspecified: it is chosen away, not multiplied by zero.
+        w, value, v = weights[p], float(values[p]), scale * float(spread[p])
+        used = w != 0.0
+        sums[p] += w * value if used else 0.0
+        v = w * w * v if used else 0.0
+        squares[p] += v
+        if not white:
+            now[p] = sqrt(v) if w > 0.0 else -sqrt(v)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_alike(
+    w: float, values: Array, spread: Array, scale: float, white: bool, sums: Array, squares: Array, now: Array
+) -> None:  # pragma: no cover - compiled
+    """The same where all spaxels have one weight, not zero, and none is masked."""
+    factor = w * w * scale
+    for p in range(values.size):
+        sums[p] += w * values[p]
+        squares[p] += factor * spread[p]
+    if not white:
+        root = w * sqrt(scale)
+        for p in range(values.size):
+            now[p] = root * sqrt(float(spread[p]))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _apply(
+    usual: Array,
+    weights: Array,
+    own: bool,
     data: Array,
     variance: Array,
     scale: Array,
@@ -309,7 +349,7 @@ def _apply(
     """Accumulate ``sum w d`` and ``sum w_i w_j s_i s_j rho_ij`` over the channels of one tile of spaxels.
 
     ``lags[i, r + d]`` is the correlation of channel i with channel i + d; a ring keeps ``w s`` of the last r
-    channels, which meet the present one.
+    channels, which meet the present one. Without ``own`` weights all spaxels have the ``usual`` ones.
     """
     n, width = weights.shape
     radius = lags.shape[1] // 2
@@ -317,14 +357,14 @@ def _apply(
     sums, squares = np.zeros(width), np.zeros(width)
     ring[:, :width] = 0.0
     for i in range(n):
-        row, values, spread = weights[i], data[i, start : start + width], variance[i, start : start + width]
-        now = ring[i % depth]
-        for p in range(width):
-            # What lies under the mask is unspecified: it is chosen away, not multiplied by zero.
-            w = row[p]
-            sums[p] += w * (values[p] if w != 0.0 else 0.0)
-            now[p] = w * sqrt(scale[i] * spread[p] if w != 0.0 else 0.0)
-            squares[p] += now[p] * now[p]
+        values, spread = data[i, start : start + width], variance[i, start : start + width]
+        now = ring[i % depth, :width]
+        if own:
+            _add_channel(weights[i], values, spread, scale[i], radius == 0, sums, squares, now)
+        elif usual[i] != 0.0:
+            _add_alike(usual[i], values, spread, scale[i], radius == 0, sums, squares, now)
+        else:
+            now[:] = 0.0
         for d in range(1, min(radius, i) + 1):
             rho = 2.0 * lags[i, radius - d]
             if rho != 0.0:
@@ -404,21 +444,26 @@ def measure_functional(
             if opened[i] and (not alike or usual[i] != 0.0):
                 for p in range(width):
                     missing[p] += mask[i, first + p]
-        for p in range(width):
+        own_weights = not alike or usual_status != MEASURED or missing[:width].any()
+        for p in range(width if own_weights else 0):
             q = first + p
             if alike and (missing[p] == 0 or usual_status == OUTSIDE):
                 weights[:, p] = usual
                 status[q], coverage[q] = usual_status, usual_coverage
-                continue
-            for i in range(n):
-                usable[i] = opened[i] and not mask[i, q]
-            k = 0 if alike else q
-            status[q], coverage[q] = line_weights(
-                own, usable, edges, common, stretch[k], sigma[k], centres, wanted,
-                line_windows, side_windows, matched, degree, limits, shares,
-            )  # fmt: skip
-            weights[:, p] = own
-        for p in range(width):
-            if status[first + p] != MEASURED:
+            else:
+                for i in range(n):
+                    usable[i] = opened[i] and not mask[i, q]
+                k = 0 if alike else q
+                status[q], coverage[q] = line_weights(
+                    own, usable, edges, common, stretch[k], sigma[k], centres, wanted,
+                    line_windows, side_windows, matched, degree, limits, shares,
+                )  # fmt: skip
+                weights[:, p] = own
+            if status[q] != MEASURED:
                 weights[:, p] = 0.0
-        _apply(weights[:, :width], data, variance, scale, lags, first, signal, noise, ring)
+        if not own_weights:
+            status[first : first + width] = usual_status
+            coverage[first : first + width] = usual_coverage
+        _apply(
+            usual, weights[:, :width], own_weights, data, variance, scale, lags, first, signal, noise, ring
+        )

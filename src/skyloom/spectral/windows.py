@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skyloom.core.linelist import Line, LineList, Medium, default_lines
+from skyloom.core.linelist import Line, LineList, Medium, convert_medium, default_lines
 from skyloom.errors import InputError
 from skyloom.spectral.widths import LIGHT, Width, channel_edges, channel_widths, width_in_angstrom
 
@@ -201,27 +201,27 @@ def plan_windows(
     edges = channel_edges(wave)
     _check_inside(keys, centres, centres, stretch, edges)
     half = _half_widths(centres, stretch, line_sigma, allowance, wave, half_width)
-    others = [each for each in known if np.abs(each.rest(medium) - centres).min() > SAME_LINE]
+    others, emission = _others(known, medium, centres)
     bounds = np.stack([centres - half, centres + half], axis=1)
     if half_width is None:
-        emission = np.array([each.rest(medium) for each in others if each.kind == "emission"])
         bounds = _cut_halfway(bounds, centres, emission)
     window = unite(bounds)
     _check_inside(keys, window[:, 0], window[:, 1], stretch, edges)
-    zones = [
-        (rest - SIGMAS * line_sigma / stretch - rest * allowance / LIGHT,
-         rest + SIGMAS * line_sigma / stretch + rest * allowance / LIGHT)
-        for rest in (each.rest(medium) for each in others)
-    ]  # fmt: skip
-    sides = _sides(continuum, wave, stretch, centres, window, unite(zones), line_sigma)
-    near = [
-        each.rest(medium)
-        for each in others
-        if each.kind == "emission"
-        and np.abs(each.rest(medium) - centres).min() < 2.0 * NEIGHBOUR * line_sigma / stretch
-    ]
-    wanted = np.concatenate([np.ones(centres.size), np.zeros(len(near))])
+    reach = SIGMAS * line_sigma / stretch + others * allowance / LIGHT
+    zones = unite(np.stack([others - reach, others + reach], axis=1))
+    sides = _sides(continuum, wave, stretch, centres, window, zones, line_sigma)
+    apart = np.abs(emission[:, np.newaxis] - centres).min(axis=1, initial=np.inf)
+    near = emission[apart < 2.0 * NEIGHBOUR * line_sigma / stretch]
+    wanted = np.concatenate([np.ones(centres.size), np.zeros(near.size)])
     return LineWindows(keys, np.concatenate([centres, near]), wanted, window, sides)
+
+
+def _others(known: LineList, medium: Medium, centres: Float) -> tuple[Float, Float]:
+    """Rest wavelengths of all lines that are not measured, and of those in emission."""
+    rests = convert_medium([line.rest_vacuum for line in known], "vacuum", medium)
+    other = np.abs(rests[:, np.newaxis] - centres).min(axis=1, initial=np.inf) > SAME_LINE
+    shines = np.array([line.kind == "emission" for line in known], dtype=bool)
+    return rests[other], rests[other & shines]
 
 
 def _half_widths(
