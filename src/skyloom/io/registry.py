@@ -38,6 +38,8 @@ _BUILT_IN: dict[str, tuple[str, str, str]] = {
     "muse": ("skyloom.io.muse", "sniff", "read_muse"),
     "muse-maps": ("skyloom.io.muse_maps", "sniff", "read_muse_maps"),
     "muse-image": ("skyloom.io.muse_maps", "sniff_image", "read_muse_image"),
+    "manga": ("skyloom.io.manga", "sniff", "read_manga"),
+    "pmas": ("skyloom.io.pmas", "sniff", "read_pmas"),
     "cube": ("skyloom.io.generic_cube", "sniff", "read_cube"),
     "hst": ("skyloom.io.hst", "sniff", "read_hst"),
     "segmentation": ("skyloom.io.segmentation", "sniff", "read_segmentation"),
