@@ -182,7 +182,7 @@ EXPECTED = {
     "hst_udf/stamps/3_60mas_f814w_wht.fits": ("weight", "has no filter F814W"),
     "hst_udf/segment_maps/udf_mosaic_3_HST_SEGMAP.fits": ("labels", "BLANK"),
     "hst_udf/segment_maps/udf_mosaic_3_MASK_OBJ.fits": ("mask", ""),
-    "muse/A478_cut_core_20x20.fits": ("cube", "STAT: its unit is"),
+    "muse/A478_cut_core_20x20.fits": ("cube", "STAT: holds the variance, though"),
     "muse/UDF_mosaic_subcube.fits": ("cube", "RADECSYS"),
     "muse/origin-00026.fits": ("image", ""),
     "manga/MaNGA_test_spectra.fits.gz": ("spectra", "FLUX: no unit"),

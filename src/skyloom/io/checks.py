@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import UnitError
+from skyloom.io.cube_layout import error_kind_of
 from skyloom.io.files import FitsFile, Hdu, Header
 from skyloom.io.headers import parse_bunit
 from skyloom.io.hst import exposure_weight_hint, filter_contradiction
-from skyloom.io.images import noise_scale
+from skyloom.io.scatter import PLAUSIBLE, best_kind
 
 __all__ = [
     "ErrorPlane",
@@ -30,15 +31,10 @@ __all__ = [
 Array = NDArray[Any]
 
 _SEVERITIES = ("error", "warning", "note")
-# What an extension of each name promises to hold.
-_ERROR_NAMES = {
-    **dict.fromkeys(("VAR", "STAT", "VARIANCE"), "variance"),
-    **dict.fromkeys(("ERR", "ERROR", "RMS", "SIGMA", "UNCERT"), "standard deviation"),
-    **dict.fromkeys(("WHT", "IVAR", "IVM", "WEIGHT"), "inverse variance"),
-}
+# The kinds of errors in words for people.
+_WORDS = {"variance": "variance", "sigma": "standard deviation", "inverse_variance": "inverse variance"}
+_KINDS_OF_WORDS = {words: kind for kind, words in _WORDS.items()}
 _POWER_OF_UNIT = {"variance": 2, "standard deviation": 1, "inverse variance": -2}
-_PLAUSIBLE = 5.0  # Scatter over claimed error within this factor: correlation and sources do as much.
-_SPECTRAL_LAG = 3  # Channels; beyond the covariance of resampled spectra, within the width of lines.
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class ErrorPlane:
 
 def claimed_errors(name: str) -> str:
     """Return what the name of an extension promises (F814W_VAR: variance), empty when it is no plane of errors."""
-    return _ERROR_NAMES.get(name.rpartition("_")[2], "")
+    return _WORDS.get(error_kind_of(name), "")
 
 
 def file_problems(file: FitsFile) -> list[Problem]:
@@ -227,7 +223,7 @@ def _weight_problems(array: Array, label: str) -> list[Problem]:
 
 
 def find_error_plane(
-    file: FitsFile, main: int, kind: str, arrays: dict[int, Array]
+    file: FitsFile, main: int, kind: str, arrays: dict[int, Array], stretch: int | None = None
 ) -> tuple[ErrorPlane | None, list[Problem]]:
     """Find the errors of the main array, and compare them with the scatter of its values.
 
@@ -240,6 +236,8 @@ def find_error_plane(
         What it is.
     arrays : dict
         Number -> array of every extension that could be read.
+    stretch : int, optional
+        How many channels of a sampled cube are neighbours.
 
     Returns
     -------
@@ -252,8 +250,10 @@ def find_error_plane(
     for number, hdu in enumerate(file):
         claimed = claimed_errors(hdu.name)
         if claimed and number in arrays and arrays[number].shape == data.shape and number != main:
-            found, ratio = _kind_by_scatter(data, arrays[number], kind, claimed)
-            plane = ErrorPlane(hdu.name, claimed, found, ratio)
+            axis = {"image": None, "cube": 0}.get(kind, -1)
+            found, ratios = best_kind(data, arrays[number], axis=axis, stretch=stretch)
+            ratio = ratios[_KINDS_OF_WORDS[claimed]]
+            plane = ErrorPlane(hdu.name, claimed, _WORDS.get(found, ""), ratio)
             return plane, _error_problems(plane) + _error_unit_problems(plane, file[main].header, hdu.header)
     return None, _sibling_note(file, kind)
 
@@ -267,29 +267,8 @@ def _sibling_note(file: FitsFile, kind: str) -> list[Problem]:
     return [Problem("note", "errors", "no plane of errors found")]
 
 
-def _kind_by_scatter(data: Array, plane: Array, kind: str, claimed: str) -> tuple[str, float]:
-    """Return which reading of an error plane fits the scatter best, and the scatter over the claimed error."""
-    values = plane.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        mask = ~(np.isfinite(data) & np.isfinite(values) & (values > 0))
-    values[mask] = 1.0
-    readings = {"variance": values, "standard deviation": values**2, "inverse variance": 1.0 / values}
-    ratios = {name: _scatter(data, variance, mask, kind) for name, variance in readings.items()}
-    usable = {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio) and ratio > 0}
-    best = min(usable, key=lambda name: abs(np.log(usable[name]))) if usable else ""
-    return best, ratios[claimed]
-
-
-def _scatter(data: Array, variance: Array, mask: NDArray[np.bool_], kind: str) -> float:
-    """Scatter over claimed error, in standard deviations; along wavelength where there is such an axis."""
-    if kind == "image":
-        return float(np.sqrt(noise_scale(data, variance, mask)))
-    axis = 0 if kind == "cube" else -1
-    return float(np.sqrt(noise_scale(data, variance, mask, axes=(axis,), lag=_SPECTRAL_LAG)))
-
-
 def _error_problems(plane: ErrorPlane) -> list[Problem]:
-    if not np.isfinite(plane.ratio) or 1 / _PLAUSIBLE < plane.ratio < _PLAUSIBLE:
+    if not np.isfinite(plane.ratio) or 1 / PLAUSIBLE < plane.ratio < PLAUSIBLE:
         return []
     message = f"its name says {plane.claimed}, but the data scatter by {plane.ratio:.3g} of that"
     if plane.found and plane.found != plane.claimed:
@@ -308,5 +287,9 @@ def _error_unit_problems(plane: ErrorPlane, header: Header, error_header: Header
     expected: u.UnitBase = unit ** _POWER_OF_UNIT[plane.claimed]
     if error_unit == expected:
         return []
+    if plane.name == "STAT" and plane.found == "variance":
+        # Pipelines of MUSE have always written it so; nothing is wrong with the numbers.
+        message = f"holds the variance, though its unit is {written[1]!r}"
+        return [Problem("note", plane.name, message)]
     message = f"its unit is {written[1]!r}; the {plane.claimed} of {written[0]!r} has another"
     return [Problem("warning", plane.name, message)]

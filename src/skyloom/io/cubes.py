@@ -43,6 +43,8 @@ __all__ = [
 
 Array = NDArray[Any]
 ALL = slice(None)
+# How the file of the errors is named after that of the data.
+_SIBLINGS = (("_cube", "_var"), ("_cube", "_stat"), ("_cube", "_err"), ("_data", "_var"), ("_sci", "_var"))
 _BLOCK_BYTES = 2**21  # What one pass works on; data, errors and mask of a block stay in the cache.
 
 
@@ -382,11 +384,14 @@ def _label(hdu: Hdu) -> str:
 
 def missing_errors(path: Path) -> FileFormatError:
     """Return the error that says that a cube comes without errors, and what to do."""
+    siblings = [path.with_name(path.name.replace(*pair)) for pair in _SIBLINGS]
+    found = next((sibling for sibling in siblings if sibling != path and sibling.exists()), None)
+    hint = "" if found is None else f" (perhaps {found.name})"
     return FileFormatError(
         "the file has no errors for its data",
         source=path,
         field="error",
-        remedy="pass weight=<file> with weight_kind, or name the extension that holds them as error",
+        remedy=f"pass weight=<file>{hint} with weight_kind, or name the extension that holds them as error",
     )
 
 

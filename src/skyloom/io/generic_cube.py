@@ -18,6 +18,7 @@ from skyloom.io.cube_layout import CubeLayout, GenericLayout, error_kind_of
 from skyloom.io.cubes import missing_errors, read_whole
 from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits
 from skyloom.io.headers import parse_bunit, wcs_from_header
+from skyloom.io.scatter import PLAUSIBLE, best_kind, sample_channels
 from skyloom.io.wavelengths import (
     WaveAxis,
     check_medium,
@@ -40,6 +41,7 @@ __all__ = [
 
 Float = NDArray[np.float64]
 
+_SAMPLE_BYTES = 2**22
 _SCIENCE_NAMES = ("SCI", "DATA", "FLUX", "")
 _MASK_NAMES = ("DQ", "MASK", "BADPIX", "QUALITY", "FLAGS")
 _WEIGHT_KINDS = {"rms": "sigma", **{kind: kind for kind in ("variance", "sigma", "inverse_variance")}}
@@ -92,6 +94,8 @@ def layout(
         if (value := getattr(said, key)) is not None
     }
     lsf, lsf_scale = _lsf(file, said, axis.wave)
+    asked = said.error_kind is not None or weight is not None
+    error_notes = () if asked else _error_notes(file[data], file[errors[0]], errors[1])
     return CubeLayout(
         data=data,
         error=errors[0],
@@ -109,7 +113,7 @@ def layout(
         lsf_scale=lsf_scale,
         psf=None if said.psf_fwhm is None else _psf(said.psf_fwhm),
         meta=meta,
-        notes=(*axis.notes, *unit_notes, *wcs_notes),
+        notes=(*axis.notes, *unit_notes, *wcs_notes, *error_notes),
         error_floor=said.error_floor,
     )
 
@@ -249,6 +253,25 @@ def error_extension(
             remedy="say error_kind: variance, sigma or inverse_variance",
         )
     return found, kind, None
+
+
+def _error_notes(data: Hdu, errors: Hdu, kind: str) -> tuple[str, ...]:
+    """Return a note where the scatter of the data shows that errors are not what the name of their extension says."""
+    if data.shape != errors.shape:
+        return ()
+    values, stretch = sample_channels(data, _SAMPLE_BYTES)
+    sigma, _ = sample_channels(errors, _SAMPLE_BYTES)
+    if values.dtype.kind != "f" or values.shape != sigma.shape:
+        return ()
+    best, ratios = best_kind(values, sigma, axis=0, stretch=stretch)
+    ratio = ratios[kind]
+    if not best or best == kind or not np.isfinite(ratio) or 1 / PLAUSIBLE < ratio < PLAUSIBLE:
+        return ()
+    shown = best.replace("_", " ")
+    return (
+        f"{errors.name} is read as {kind.replace('_', ' ')}, but the data scatter by {ratio:.3g} of that; it looks like"
+        f" the {shown} (error_kind: {best})",
+    )
 
 
 def _errors_in(file: FitsFile, shape: tuple[int, ...], key: str | int | None) -> int | None:

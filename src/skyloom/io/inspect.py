@@ -25,8 +25,10 @@ from skyloom.io.checks import (
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.headers import wcs_from_header
 from skyloom.io.hst import hst_meta
+from skyloom.io.inspect_cube import CubeSummary, cube_lines, summarise_cube
 from skyloom.io.plain_json import from_json
 from skyloom.io.registry import reader_of
+from skyloom.io.scatter import sample_channels
 from skyloom.io.segmentation import looks_like_labels
 
 __all__ = ["HduSummary", "Inspection", "WcsSummary", "inspect", "render"]
@@ -85,6 +87,10 @@ class HduSummary:
         Fraction of NaN or infinite pixels.
     columns : tuple of str
         Of a table.
+    sampled : int or None
+        How many channels of a large cube were looked at; None: all of it.
+    stretch : int or None
+        How many of them are neighbours.
     """
 
     number: int
@@ -98,6 +104,8 @@ class HduSummary:
     values: tuple[float, float, float] | None = None
     bad_fraction: float = 0.0
     columns: tuple[str, ...] = ()
+    sampled: int | None = None
+    stretch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,8 @@ class Inspection:
     hdus : tuple of HduSummary
     problems : tuple of Problem
         Gravest first.
+    cube : CubeSummary or None
+        Of a cube that a reader understands: what it makes of it.
     """
 
     path: Path
@@ -133,6 +143,7 @@ class Inspection:
     error: ErrorPlane | None
     hdus: tuple[HduSummary, ...]
     problems: tuple[Problem, ...]
+    cube: CubeSummary | None = None
 
 
 def inspect(path: str | Path) -> Inspection:
@@ -164,21 +175,29 @@ def inspect(path: str | Path) -> Inspection:
         main = _main_hdu(summaries)
         header, number = file[main.number].header, main.number
         meta = hst_meta(file[0].header, header)
-        error, found = find_error_plane(file, number, main.kind, arrays)
+        error, found = find_error_plane(file, number, main.kind, arrays, main.stretch)
         problems += found
         problems += main_problems(header, main.name, main.kind, main.wcs is not None)
         problems += header_problems(file[0].header, header, meta)
-        return Inspection(
-            Path(path),
-            Path(path).stat().st_size,
-            None if file.missing_bytes else reader_of(file),
-            str(file[0].header.get("SKYTYPE", main.kind)).lower(),
-            meta,
-            _psf_text(file),
-            error,
-            tuple(summaries),
-            tuple(sorted(set(problems), key=lambda problem: (problem.rank, problem.where))),
-        )
+        kind = str(file[0].header.get("SKYTYPE", main.kind)).lower()
+        psf = _psf_text(file)
+        reader = None if file.missing_bytes else reader_of(file)
+    cube = None
+    if reader is not None and kind == "cube":
+        cube, found = summarise_cube(Path(path), reader)
+        problems += found
+    return Inspection(
+        Path(path),
+        Path(path).stat().st_size,
+        reader,
+        kind,
+        meta,
+        psf,
+        error,
+        tuple(summaries),
+        tuple(sorted(set(problems), key=lambda problem: (problem.rank, problem.where))),
+        cube,
+    )
 
 
 def _main_hdu(summaries: list[HduSummary]) -> HduSummary:
@@ -226,7 +245,7 @@ def _summarise(number: int, hdu: Hdu, spectral: bool) -> tuple[HduSummary, Any, 
             return _table_summary(number, label, hdu), None, []
         if not hdu.shape or 0 in hdu.shape:
             return HduSummary(number, label, "empty"), None, []
-        array = hdu.array()
+        array, stretch = _values(hdu)
     except InputError as error:
         kind = _kind_of_shape(hdu) if hdu.is_image else "table"
         return HduSummary(number, label, kind, hdu.shape), None, [Problem("error", label, error.message)]
@@ -240,15 +259,26 @@ def _summarise(number: int, hdu: Hdu, spectral: bool) -> tuple[HduSummary, Any, 
         number,
         label,
         kind,
-        array.shape,
+        hdu.shape,
         str(array.dtype),
         str(hdu.header.get("BUNIT") or "").strip(),
-        _wcs_summary(wcs, array.shape),
+        _wcs_summary(wcs, hdu.shape),
         _spectral_axis(hdu, kind),
         values,  # type: ignore[arg-type]  # three values, or None
         1.0 - finite.size / array.size,
+        sampled=None if array.shape == hdu.shape else array.shape[0],
+        stretch=None if array.shape == hdu.shape else stretch,
     )
     return summary, array, problems
+
+
+def _values(hdu: Hdu) -> tuple[Any, int | None]:
+    """Return an array, of a large cube stretches of channels, and how long these are."""
+    if len(hdu.shape) == 3:
+        if hdu.start + hdu.size > len(hdu.file.content):
+            raise hdu.file.truncation()
+        return sample_channels(hdu)
+    return hdu.array(), None
 
 
 def _table_summary(number: int, label: str, hdu: Hdu) -> HduSummary:
@@ -355,6 +385,8 @@ def render(inspection: Inspection) -> str:
         lines.append(f"  PSF: {inspection.psf}")
     if inspection.error is not None:
         lines.append(f"  errors: {inspection.error.describe()}")
+    if inspection.cube is not None:
+        lines += [f"  {line}" for line in cube_lines(inspection.cube)]
     for hdu in inspection.hdus:
         lines += _hdu_lines(hdu)
     if inspection.problems:
@@ -388,6 +420,8 @@ def _hdu_lines(hdu: HduSummary) -> list[str]:
         line += ", values {:.4g} .. {:.4g} .. {:.4g}".format(*hdu.values)
     if hdu.bad_fraction:
         line += f", {100 * hdu.bad_fraction:.3g} % NaN"
+    if hdu.sampled:
+        line += f" (of {hdu.sampled} channels)"
     return [line, *_place_lines(hdu)]
 
 

@@ -179,7 +179,7 @@ def _refuse_sources(file: FitsFile) -> None:
             f"name its cube in an instrument block: data: {cubes[0]}, error: {stat}, error_kind: variance"
         )
     raise FileFormatError(
-        f"this is a source file of MPDAF of {len(parts)} parts ({', '.join(parts[:4])} ...), no single cube or spectrum",
+        f"this is a source file of MPDAF of {len(parts)} parts ({', '.join(parts[:4])} ...), no one cube or spectrum",
         source=file.path,
         remedy=remedy,
     )
