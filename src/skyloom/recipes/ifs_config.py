@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
 from skyloom.core.linelist import default_lines
 from skyloom.errors import InputError
@@ -24,16 +32,7 @@ from skyloom.recipes.patterns import (
     find_names,
     to_mapping,
 )
-
-SKY_RANGES = (
-    (4350.0, 4366.0),
-    (5453.0, 5468.0),
-    (5565.0, 5589.0),
-    (5883.0, 5903.0),
-    (6294.0, 6306.0),
-    (7162.0, 7333.0),
-    (9900.0, 11000.0),
-)
+from skyloom.spectral.sky_residuals import SKY_RESIDUALS
 
 
 def _check_line(value: Any) -> Any:
@@ -104,7 +103,15 @@ def _pair_or_windows(value: Any) -> str:
     return "[windows]" if isinstance(inner, list | tuple) else "[pair]"
 
 
+def _file_or_name(text: str, info: ValidationInfo) -> str:
+    """A file beside the configuration by its whole path; anything else stays a name."""
+    base = (info.context or {}).get("base")
+    path = Path(text).expanduser() if base is None else Path(base) / Path(text).expanduser()
+    return str(path) if path.is_file() else text
+
+
 Line = str | float
+FileOrName = Annotated[str, Field(min_length=1), AfterValidator(_file_or_name)]
 Lines = Annotated[tuple[Line, ...], BeforeValidator(_to_lines)]
 Width = Annotated[str, BeforeValidator(_check_width)]
 Range = tuple[float, float]
@@ -209,6 +216,7 @@ class SnrSettings(Settings):
     velocity_line: Annotated[Line, BeforeValidator(_check_line)] | None = Field(
         None, description="the line of the first pass; default: the first of 'line'"
     )
+    max_velocity: Positive = Field(400.0, description="km/s that the first pass looks at")
     sigma: Positive | None = Field(None, description="km/s, of the line (matched)")
 
     @model_validator(mode="after")
@@ -301,8 +309,10 @@ class StarlightSettings(Settings):
     """A folder with all that STARLIGHT needs to fit the bins; see `skyloom.io.starlight.write_starlight_set`."""
 
     step: Positive = Field(1.0, description="A, in the rest frame")
-    config: str = Field("StCv04.C11.config", description="STARLIGHT's own configuration, a file or its name")
-    base: str = Field("Base.BC03.N", description="master list of the base, a file or its name")
+    config: FileOrName = Field(
+        "StCv04.C11.config", description="STARLIGHT's own configuration, a file or its name"
+    )
+    base: FileOrName = Field("Base.BC03.N", description="master list of the base, a file or its name")
     base_dir: str = Field("./", description="where the base spectra are, as STARLIGHT will see it")
     masks: FilePath | None = Field(None, description="mask file; default: the emission lines of the list")
     reddening_law: str = "CCM"
@@ -371,7 +381,7 @@ class IfsConfig(Settings):
     binning: BinningSettings = BinningSettings()
     extraction: ExtractionSettings = ExtractionSettings()
     extinction: ExtinctionSettings = ExtinctionSettings()
-    sky_residuals: Ranges = Field(SKY_RANGES, description="observed A")
+    sky_residuals: Ranges = Field(SKY_RESIDUALS, description="observed A")
     resampled_cube: ResampledSettings | None = None
     starlight: StarlightSettings | None = None
     checks: CheckSettings = CheckSettings()
