@@ -156,7 +156,8 @@ def join_flags(flags: Array, mask: Array, runs: Array, offsets: Array, joined: A
                         joined[channel, runs[run, 2]] |= flags[channel, y, x]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+# Sums may be taken in any order: the planes hold no NaN.
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 def lag_products(planes: Array, radius: int) -> Array:
     """Add the products of all pairs of pixels at each spatial lag, over all planes.
 
