@@ -12,9 +12,11 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import QTable, hstack
+from numpy.typing import NDArray
 
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
@@ -218,21 +220,18 @@ def line_map(source: Source, noise: NoiseModel, line: tuple[Line, ...], velocity
     """Measure one line, or the sum of several."""
     settings = source.config.snr
     method = "window" if settings.method == "continuum" else settings.method
-    windows = {"half_width": settings.half_width, "continuum": settings.continuum}
+    options: dict[str, Any] = {"half_width": settings.half_width, "continuum": settings.continuum}
     if method == "peak":
-        windows = {key: value or PEAK_WINDOWS[key] for key, value in windows.items()}
-    options = windows if settings.sigma is None else {**windows, "sigma": settings.sigma}
+        # `channels_needed` does not know that a maximum is looked for further out.
+        options = {key: value or PEAK_WINDOWS[key] for key, value in options.items()}
+    if settings.sigma is not None:
+        options["sigma"] = settings.sigma
     channels = channels_needed(
-        source.cube.wave,
-        source.cube.medium,
-        line,
-        _redshifts(source, velocity),
-        lsf=source.cube.lsf,
-        **options,
+        source.cube.wave, source.medium, line, _redshifts(source, velocity), lsf=source.cube.lsf, **options
     )
     cube = prepared(source, noise, channels)
     if velocity is not None and method != "peak":
-        options = {**options, "velocity": velocity}
+        options["velocity"] = velocity
     found = line_snr(cube, line, source.redshift, method, workers=source.threads, **options)
     return LineMap(found.signal, found.noise, found.snr)
 
@@ -268,7 +267,7 @@ def velocities(source: Source, noise: NoiseModel) -> Image | None:
     line = settings.velocity_line or settings.line[0]
     channels = channels_needed(
         source.cube.wave,
-        source.cube.medium,
+        source.medium,
         line,
         source.redshift,
         lsf=source.cube.lsf,
@@ -291,7 +290,7 @@ def line_name(line: tuple[Line, ...]) -> str:
     return "+".join(item if isinstance(item, str) else f"{item:g}" for item in line)
 
 
-def _redshifts(source: Source, velocity: Image | None) -> float | np.ndarray:
+def _redshifts(source: Source, velocity: Image | None) -> float | NDArray[np.float64]:
     """The redshifts that occur in the field."""
     if velocity is None or not velocity.valid.any():
         return source.redshift
@@ -364,7 +363,7 @@ def measure_table(source: Source, maps: Maps, labels: LabelMap, spectra: Spectra
     return hstack([table, own])
 
 
-def mean_of_bins(image: Image, labels: LabelMap) -> np.ndarray:
+def mean_of_bins(image: Image, labels: LabelMap) -> NDArray[np.float64]:
     """Mean of a map over the usable pixels of each bin; 0 where there are none."""
     places = np.searchsorted(labels.ids, labels.labels[used := (labels.labels >= 0) & image.valid])
     n = labels.ids.size

@@ -16,7 +16,7 @@ from skyloom import io
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.labels import NO_REGION, LabelMap
-from skyloom.core.linelist import default_lines
+from skyloom.core.linelist import Medium, default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
 from skyloom.io.cubes import CubeFile, open_cube
@@ -93,9 +93,19 @@ class Source:
         return deredden(data, av=self.a_v, r_v=extinction.r_v, curve=extinction.curve)
 
     @property
+    def medium(self) -> Medium:
+        """What the wavelengths of the cube are measured in."""
+        return as_medium(self.cube.medium)
+
+    @property
     def stamps(self) -> list[Any]:
         """What tells whether the input files are still the same."""
         return [file_stamp(path) for path in (self.files.cube, self.files.weight) if path is not None]
+
+
+def as_medium(text: str) -> Medium:
+    """Return the medium of a cube, which its type has checked, as one of the two there are."""
+    return "vacuum" if text == "vacuum" else "air"
 
 
 def open_source(
@@ -173,7 +183,7 @@ def _extinction(config: IfsConfig, own: ObjectSettings, cube: CubeFile) -> tuple
 
 def line_free_channels(source: Source) -> NDArray[np.bool_]:
     """Tell which channels hold neither lines of the object nor residuals of the sky: (n_wave,) bool."""
-    settings, wave, medium = source.config.noise, source.cube.wave, source.cube.medium
+    settings, wave, medium = source.config.noise, source.cube.wave, source.medium
     if settings.line_free is not None:
         return sky_residual_mask(wave, settings.line_free, medium=medium, wave_medium=medium)
     free = ~sky_residual_mask(wave, source.config.sky_residuals, wave_medium=medium)
@@ -261,7 +271,7 @@ def read_velocity(path: Path, like: CubeFile) -> Image:
 def rest_marks(spectra: Spectra, redshift: float) -> dict[str, float]:
     """Where the emission lines of the list lie on the axis of observed spectra, A."""
     marks = {
-        line.key: line.rest(spectra.medium) * (1.0 + redshift)  # type: ignore[arg-type]
+        line.key: line.rest(as_medium(spectra.medium)) * (1.0 + redshift)
         for line in default_lines()
         if line.kind == "emission"
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,17 @@ SAMPLE_CHANNELS = 64
 SAMPLE_BYTES = 1 << 28
 
 
+class MeasuredScale(NamedTuple):
+    """True over claimed variance: over all that was looked at, and in windows of channels (wavelengths in A)."""
+
+    value: float
+    error: float
+    n_voxels: int
+    wave: Float
+    values: Float
+    errors: Float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NoiseModel:
     """The noise that is applied to every slab of a cube.
@@ -38,13 +50,13 @@ class NoiseModel:
     scale : (n_wave,) array
         By which the variance of the file is multiplied.
     correlation : CubeCorrelation
-    measured : CubeNoise or None
-        What was measured, if anything was.
+    measured : MeasuredScale or None
+        What was measured of the scale, if anything was.
     """
 
     scale: Float
     correlation: CubeCorrelation
-    measured: CubeNoise | None = None
+    measured: MeasuredScale | None = None
 
     def apply(self, cube: Cube, channels: slice) -> Cube:
         """Give a slab of the cube, its channels ``channels``, this noise."""
@@ -90,7 +102,15 @@ def find_noise(source: Source) -> NoiseModel:
         spatial = gaussian_correlation(np.sqrt(2.0) * settings.spatial_correlation.sigma)
     spatial = None if settings.spatial_correlation == "none" else spatial
     spectral = None if settings.spectral_correlation == "none" else spectral
-    return NoiseModel(scale, CubeCorrelation(spatial, spectral), measured)
+    return NoiseModel(
+        scale, CubeCorrelation(spatial, spectral), None if measured is None else _scale_of(measured)
+    )
+
+
+def _scale_of(noise: CubeNoise) -> MeasuredScale:
+    return MeasuredScale(
+        noise.scale, noise.scale_error, noise.n_voxels, noise.wave, noise.scales, noise.scale_errors
+    )
 
 
 def measured_noise(source: Source) -> CubeNoise | None:
@@ -142,8 +162,8 @@ def sample_slabs(source: Source, line_free: NDArray[np.bool_]) -> list[slice]:
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
-_PLANES = ("spatial", "spectral", "wave", "scales", "scale_errors")
-_NUMBERS = ("scale", "scale_error", "spatial_error", "spectral_error", "n_voxels", "n_channels")
+_NUMBERS = {"value": "f8", "error": "f8", "n_voxels": "i8"}
+_COLUMNS = ("wave", "values", "errors")
 
 
 def write_noise(noise: NoiseModel, path: Path) -> Path:
@@ -156,9 +176,12 @@ def write_noise(noise: NoiseModel, path: Path) -> Path:
         if plane is not None:
             extensions.append(Extension(name, plane))
     if noise.measured is not None:
-        row = tuple(float(getattr(noise.measured, name)) for name in _NUMBERS)
-        extensions += [Extension(f"M_{name.upper()}", getattr(noise.measured, name)) for name in _PLANES]
-        extensions.append(Extension("MEASURED", np.array([row], dtype=[(name, "f8") for name in _NUMBERS])))
+        row = tuple(getattr(noise.measured, name) for name in _NUMBERS)
+        windows = np.empty(noise.measured.wave.size, dtype=[(name, "f8") for name in _COLUMNS])
+        for name in _COLUMNS:
+            windows[name] = getattr(noise.measured, name)
+        extensions.append(Extension("MEASURED", np.array([row], dtype=list(_NUMBERS.items()))))
+        extensions.append(Extension("WINDOWS", windows))
     pieces = encode(extensions)
     with atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as stream:
         stream.writelines(pieces)
@@ -169,12 +192,12 @@ def read_noise(paths: Sequence[Path]) -> NoiseModel:
     """Read what `write_noise` wrote."""
     with open_fits(paths[0]) as file:
         planes = {hdu.name: hdu.array() for hdu in file if hdu.is_image and hdu.shape}
-        names = {hdu.name for hdu in file}
-        row = file["MEASURED"].table()[0] if "MEASURED" in names else None
-        values = {} if row is None else {name: float(row[name]) for name in _NUMBERS}
-    correlation = CubeCorrelation(planes.get("SPATIAL"), planes.get("SPECTRAL"))
-    if not values:
-        return NoiseModel(planes["SCALE"], correlation)
-    whole = {name: int(values.pop(name)) for name in ("n_voxels", "n_channels")}
-    measured = CubeNoise(**values, **whole, **{name: planes[f"M_{name.upper()}"] for name in _PLANES})
-    return NoiseModel(planes["SCALE"], correlation, measured)
+        tables = {hdu.name: hdu.table() for hdu in file if hdu.name in ("MEASURED", "WINDOWS")}
+    measured = None
+    if tables:
+        row, windows = tables["MEASURED"][0], tables["WINDOWS"]
+        columns = (np.array(windows[name], dtype=np.float64) for name in _COLUMNS)
+        measured = MeasuredScale(float(row["value"]), float(row["error"]), int(row["n_voxels"]), *columns)
+    return NoiseModel(
+        planes["SCALE"], CubeCorrelation(planes.get("SPATIAL"), planes.get("SPECTRAL")), measured
+    )

@@ -183,7 +183,7 @@ def stage_files(source: Source, folder: Path) -> dict[str, Files[Any]]:
     def write_bins(labels: LabelMap) -> Sequence[Path]:
         write(labels.evolve(meta={**labels.meta, "config": config}), place["bins"], overwrite=True)
         map_file = folder / f"{source.name}.map"
-        write_map_file(map_file, labels, overwrite=True)
+        write_map_file(map_file, labels, name=source.name, overwrite=True)
         return [place["bins"], map_file]
 
     def write_spectra(spectra: Spectra) -> Sequence[Path]:
@@ -247,10 +247,10 @@ def make_record(source: Source, noise: NoiseModel, labels: LabelMap, table: QTab
         "unit": unit_text(source.cube.unit),
         "redshift": source.redshift,
         "extinction": source.extinction,
-        "noise_scale": math.nan if measured is None else math.sqrt(measured.scale),
+        "noise_scale": math.nan if measured is None else math.sqrt(measured.value),
         "noise_scale_err": math.nan
         if measured is None
-        else measured.scale_error / (2.0 * math.sqrt(measured.scale)),
+        else measured.error / (2.0 * math.sqrt(measured.value)),
         "spatial_sum": 1.0 if noise.correlation.spatial is None else float(noise.correlation.spatial.sum()),
         "spectral_sum": _lag_sum(noise),
         "method": str(labels.meta.get("method", "")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +48,13 @@ def draw_figures(
         drawn.append(path)
 
     for line, item in maps.lines.items():
-        save(
-            f"map_{line}",
-            lambda line=line, item=item: line_maps(f"{name}: {line}", item.signal, item.noise, item.snr),
-        )
+        save(f"map_{line}", partial(line_maps, f"{name}: {line}", item.signal, item.noise, item.snr))
     if maps.velocity is not None:
         velocity = maps.velocity
         save("velocity", lambda: velocity_map(f"{name}: velocity of the first pass", velocity))
     save("bins", lambda: bin_maps(f"{name}: bins", labels, table, source.config.binning.target))
     rows = shown_rows(table)
-    names = [
-        f"bin {table['id'][row]}: {table['n_pixels'][row]} spaxels, S/N {float(table['snr'][row]):.1f}"
-        for row in rows
-    ]
+    names = [spectrum_name(table, row) for row in rows]
     save(
         "spectra",
         lambda: bin_spectra(
@@ -74,6 +69,13 @@ def draw_figures(
     scale, (spatial, spectral) = noise.scale, noise.correlation
     save("noise", lambda: cube_noise(f"{name}: noise", source.cube.wave, scale, spatial, spectral))
     return tuple(drawn)
+
+
+def spectrum_name(table: QTable, row: int) -> str:
+    """Say which bin a spectrum is of."""
+    n_pixels = int(table["n_pixels"][row])
+    size = "1 spaxel" if n_pixels == 1 else f"{n_pixels} spaxels"
+    return f"bin {table['id'][row]}: {size}, S/N {float(table['snr'][row]):.1f}"
 
 
 def shown_rows(table: QTable) -> list[int]:

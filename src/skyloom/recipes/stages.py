@@ -27,6 +27,7 @@ from skyloom.recipes.folder import unwritable
 __all__ = ["Files", "Made", "Stages"]
 
 Value = TypeVar("Value")
+_FIELDS = {"stage", "version", "digest", "files", "notes", "cpu_seconds", "wall_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,6 @@ class Made(Generic[Value]):
         if not self._value:
             self._value.append(self._read(self.files))
         return self._value[0]
-
-    def forget(self) -> None:
-        """Let go of the value; it is read again if it is needed."""
-        self._value.clear()
 
 
 @dataclass(slots=True)
@@ -142,6 +139,7 @@ class Stages:
         files: Files[Value],
     ) -> Made[Value]:
         record = self._record(name)
+        old = set(self._recorded(name).get("files", ()))
         clocks = time.process_time(), time.perf_counter()
         with collected_notes() as notes:
             value = function(*(item.value if isinstance(item, Made) else item for item in inputs))
@@ -153,7 +151,7 @@ class Stages:
                 raise unwritable(self.folder, error) from error
         cpu, wall = time.process_time() - clocks[0], time.perf_counter() - clocks[1]
         made = Made(name, digest, paths, False, tuple(notes), cpu, wall, files.read, [value])
-        content = {
+        content: dict[str, Any] = {
             "stage": name,
             "version": __version__,
             "digest": digest,
@@ -162,21 +160,18 @@ class Stages:
             "cpu_seconds": round(cpu, 3),
             "wall_seconds": round(wall, 3),
         }
+        # What an earlier run made of this stage, and this one does not, would be taken for a product of today.
+        for path in old - set(content["files"]):
+            (self.folder / path).unlink(missing_ok=True)
         with atomic_path(record, overwrite=True) as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         return made
 
     def _found(self, name: str, digest: str, files: Files[Value]) -> Made[Value] | None:
-        try:
-            record = json.loads(self._record(name).read_text(encoding="utf-8"))
-            expected = {self.folder / path: tuple(stamp) for path, stamp in record["files"].items()}
-            same = record["digest"] == digest
-            clocks = float(record["cpu_seconds"]), float(record["wall_seconds"])
-            notes = tuple(map(str, record["notes"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None  # No record, or not a whole one: the stage is done again.
-        if not same:
+        record = self._recorded(name)
+        if record.get("digest") != digest:
             return None
+        expected = {self.folder / path: tuple(stamp) for path, stamp in record["files"].items()}
         damaged = [path.name for path, stamp in expected.items() if _checksum(path) != stamp]
         if damaged:
             warnings.warn(
@@ -185,10 +180,20 @@ class Stages:
                 stacklevel=3,
             )
             return None
-        return Made(name, digest, tuple(expected), True, notes, *clocks, files.read)
+        seconds = record["cpu_seconds"], record["wall_seconds"]
+        return Made(name, digest, tuple(expected), True, tuple(record["notes"]), *seconds, files.read)
 
     def _record(self, name: str) -> Path:
         return self.folder / "stages" / f"{name}.json"
+
+    def _recorded(self, name: str) -> dict[str, Any]:
+        """The record of a stage; empty when there is none, or not a whole one: then the stage is done again."""
+        try:
+            record = json.loads(self._record(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        whole = isinstance(record, dict) and set(record) >= _FIELDS
+        return record if whole else {}
 
 
 def _digest(content: Any) -> str:
