@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
 
-__all__ = ["BLOCK", "Extension", "card", "encode", "text_cards"]
+__all__ = ["BLOCK", "Extension", "card", "encode", "text_cards", "write_array"]
 
 BLOCK = 2880
 Value = str | bool | int | float | None
@@ -126,22 +126,66 @@ def _encode_one(extension: Extension, primary: bool) -> list[bytes]:
         structure, body = _image(data, primary)
     padding = b"\0" * (-len(body) % BLOCK)
     data_sum = _sum32(body + padding if len(padding) % 4 else body)
+    name = "" if primary else extension.name
+    return [_finished_header(structure, name, extension.header, data_sum), body, padding]
+
+
+def _finished_header(structure: bytes, name: str, cards: bytes, data_sum: int) -> bytes:
+    """Return a header with the sums of its HDU; its length does not depend on them."""
     header = structure
-    if extension.name and not primary:
-        header += card("EXTNAME", extension.name)
-    header += extension.header
+    if name:
+        header += card("EXTNAME", name)
+    header += cards
     header += card("DATASUM", str(data_sum), "sum of the data, as unsigned 32-bit integers")
     header += card("CHECKSUM", "0" * 16, "makes the sum of the whole HDU zero")
     header += b"END".ljust(80)
     header = header.ljust(-(-len(header) // BLOCK) * BLOCK)
     total = _fold(_sum32(header) + data_sum)
     place = header.rindex(b"CHECKSUM=") + 11
-    header = header[:place] + _checksum_text(total) + header[place + 16 :]
-    return [header, body, padding]
+    return header[:place] + _checksum_text(total) + header[place + 16 :]
+
+
+def write_array(
+    stream: BinaryIO, name: str, shape: tuple[int, ...], parts: Iterable[NDArray[Any]], cards: bytes = b""
+) -> None:
+    """Write an image extension whose array comes in parts, so that it need not be in memory as a whole.
+
+    Parameters
+    ----------
+    stream : binary file, open for writing and able to seek
+    name : str
+        EXTNAME.
+    shape : tuple of int
+        Of the whole array, slowest axis first.
+    parts : iterable of float32 arrays
+        Its consecutive parts along the first axis.
+    cards : bytes
+        Further cards, see `card`.
+
+    Raises
+    ------
+    InputError
+        When the parts do not add up to the shape.
+    """
+    structure = _structure(-32, shape, primary=False)
+    start = stream.tell()
+    stream.write(_finished_header(structure, name, cards, 0))
+    data_sum = size = 0
+    for part in parts:
+        body = np.ascontiguousarray(part, dtype=">f4")
+        data_sum = _fold(data_sum + _sum32(body))
+        size += body.nbytes
+        stream.write(body.data)
+    if size != 4 * math.prod(shape):
+        raise InputError(f"the parts have {size} bytes; an array of shape {shape} has {4 * math.prod(shape)}")
+    stream.write(b"\0" * (-size % BLOCK))
+    end = stream.tell()
+    stream.seek(start)
+    stream.write(_finished_header(structure, name, cards, data_sum))
+    stream.seek(end)
 
 
 def _image(data: NDArray[Any] | None, primary: bool) -> tuple[bytes, bytes]:
-    start = card("SIMPLE", True, "FITS standard") if primary else card("XTENSION", "IMAGE", "image extension")
     scale, body = b"", b""
     if data is None:
         shape: tuple[int, ...] = ()
@@ -149,9 +193,15 @@ def _image(data: NDArray[Any] | None, primary: bool) -> tuple[bytes, bytes]:
     else:
         shape = data.shape
         bits, scale, body = _pixels(data)
+    return _structure(bits, shape, primary) + scale, body
+
+
+def _structure(bits: int, shape: tuple[int, ...], primary: bool) -> bytes:
+    """Return the cards that describe an array."""
+    start = card("SIMPLE", True, "FITS standard") if primary else card("XTENSION", "IMAGE", "image extension")
     axes = b"".join(card(f"NAXIS{axis}", size) for axis, size in enumerate(reversed(shape), start=1))
     end = card("EXTEND", True) if primary else card("PCOUNT", 0) + card("GCOUNT", 1)
-    return start + card("BITPIX", bits) + card("NAXIS", len(shape)) + axes + end + scale, body
+    return start + card("BITPIX", bits) + card("NAXIS", len(shape)) + axes + end
 
 
 def _pixels(data: NDArray[Any]) -> tuple[int, bytes, bytes]:
@@ -192,7 +242,7 @@ def _table(records: NDArray[Any]) -> tuple[bytes, bytes]:
     return structure + columns, body
 
 
-def _sum32(body: bytes) -> int:
+def _sum32(body: bytes | NDArray[Any]) -> int:
     """Ones'-complement sum of big-endian 32-bit words (FITS 4.0, appendix J)."""
     return _fold(int(np.frombuffer(body, dtype=">u4").sum(dtype=np.uint64)))
 

@@ -35,6 +35,7 @@ class _Reader(NamedTuple):
 # nothing heavy is imported before a file is read.
 _BUILT_IN: dict[str, tuple[str, str, str]] = {
     "skyloom": ("skyloom.io.fits", "sniff", "read_skyloom"),
+    "resampled": ("skyloom.io.resampled", "sniff", "read_resampled"),
     "muse": ("skyloom.io.muse", "sniff", "read_muse"),
     "muse-maps": ("skyloom.io.muse_maps", "sniff", "read_muse_maps"),
     "muse-image": ("skyloom.io.muse_maps", "sniff_image", "read_muse_image"),
