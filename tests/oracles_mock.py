@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from astropy.wcs import WCS
 
+from skyloom.core.linelist import default_lines
 from skyloom.mock.render import sky_to_plane
+from skyloom.mock.scene import Scene, attenuation_curve
+from skyloom.mock.templates import SPEED_OF_LIGHT, populations
 
 
 def painted(
@@ -45,3 +48,29 @@ def plane_of_pixels(wcs: WCS, centre: tuple[float, float], x: np.ndarray, y: np.
     columns, rows = (axis.ravel() for axis in np.meshgrid(x, y))
     longitude, latitude = wcs.all_pix2world(columns, rows, 0)
     return sky_to_plane(longitude, latitude, centre)
+
+
+def sampled_spectra(scene: Scene, vacuum: np.ndarray, lsf: np.ndarray) -> np.ndarray:
+    """Spectra of all Gaussians, one after the other, each population shifted and broadened for itself."""
+    rows = []
+    for part in scene.components:
+        rest = vacuum / (1 + part.redshift)
+        for index in range(len(part.mixture)):
+            shifted = rest / (1 + part.velocity[index] / SPEED_OF_LIGHT)
+            broadening = np.hypot(part.dispersion[index], SPEED_OF_LIGHT * lsf / vacuum)
+            stars = part.population[index] @ populations().evaluate(shifted, broadening)
+            dust = 10 ** (-0.4 * part.attenuation[index] * (attenuation_curve(rest) - 1))
+            row = part.continuum[index] * stars * dust
+            for key, flux in part.lines.items():
+                centre = default_lines()[key].rest_vacuum * (1 + part.redshift)
+                centre *= 1 + part.gas_velocity[index] / SPEED_OF_LIGHT
+                sigma = np.hypot(centre * part.gas_dispersion[index] / SPEED_OF_LIGHT, lsf)
+                row = (
+                    row
+                    + flux[index]
+                    * np.exp(-0.5 * ((vacuum - centre) / sigma) ** 2)
+                    / np.sqrt(2 * np.pi)
+                    / sigma
+                )
+            rows.append(row)
+    return np.array(rows)

@@ -24,7 +24,7 @@ from skyloom.core.linelist import convert_medium, default_lines
 from skyloom.errors import InputError
 from skyloom.mock.cube_layouts import FileLayout, califa_layout, manga_layout, muse_layout
 from skyloom.mock.cube_noise import SkyResiduals
-from skyloom.mock.cubes import SLAB, CubeModel, cube_model
+from skyloom.mock.cubes import CubeModel, cube_model
 from skyloom.mock.fits_stream import FitsStream, StreamedArray
 from skyloom.mock.galaxies import rotating_disc
 from skyloom.mock.images import LineTruth
@@ -203,10 +203,9 @@ def _write_cube(
     ]
     wave = fits.ImageHDU(model.spectrograph.wave, name="WAVE")
     with FitsStream(truth, fits.Header(), arrays, [wave]) as stream:
-        for start in range(0, model.n_wave, SLAB):
-            channels = slice(start, min(start + SLAB, model.n_wave))
-            stream.write(0, start, model.truth(channels))
-            stream.write(1, start, model.truth(channels, light=("stars",)))
+        for channels in model.channel_slabs():
+            stream.write(0, channels.start, model.truth(channels))
+            stream.write(1, channels.start, model.truth(channels, light=("stars",)))
 
 
 def _write_lines(

@@ -142,6 +142,9 @@ def manga_layout(model: CubeModel, name: str, a_v: float) -> FileLayout:
             "QUALDATA": "MASK",
         }
     )
+    if logarithmic:
+        # WAVE-LOG: wave = CRVAL3 exp(CD3_3 (pixel - CRPIX3) / CRVAL3).
+        flux["CD3_3"] = wave[0] * np.log(wave[1] / wave[0])
     shape = (model.n_wave, *model.shape)
     arrays = (
         StreamedArray("FLUX", "f4", shape, flux),

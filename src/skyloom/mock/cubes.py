@@ -33,9 +33,11 @@ Single = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 BOTH: tuple[Light, ...] = ("stars", "lines")
 # Distance in A of the wavelengths at which the shares are painted.
-NODE_DISTANCE = 600.0
-# Channels that are made at once.
-SLAB = 64
+NODE_DISTANCE = 500.0
+# Memory for painted shares; two wavelengths are kept in any case.
+CACHE_BYTES = 3e8
+# Voxels that are made at once, and the least number of channels.
+SLAB_VOXELS, SLAB_CHANNELS = 2_000_000, 64
 
 
 class CubeSlab(NamedTuple):
@@ -92,8 +94,9 @@ class CubeModel:
     _spectra: dict[tuple[Light, ...], Single] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        low, high = self.spectrograph.edges[[0, -1]]
-        self._nodes = np.linspace(low, high, 1 + int(np.ceil((high - low) / NODE_DISTANCE)))
+        # Whole multiples, so that a cube that is cut in wavelength has the light of the whole one.
+        low, high = self.spectrograph.edges[[0, -1]] / NODE_DISTANCE
+        self._nodes = NODE_DISTANCE * np.arange(np.floor(low), max(np.ceil(high), np.floor(low) + 1) + 1)
 
     @property
     def n_wave(self) -> int:
@@ -166,21 +169,24 @@ class CubeModel:
         flux = self.scene.line_fluxes(key) * milky_way_factor(centre, self.a_v)
         reference = default_lines()[key].rest_vacuum * (1 + self.redshift)
         velocity, width = SPEED_OF_LIGHT * (centre / reference - 1), SPEED_OF_LIGHT * sigma / reference
-        weights = np.stack([flux, flux * velocity, flux * (velocity**2 + width**2)])
+        weights = (
+            np.stack([flux, flux * velocity, flux * (velocity**2 + width**2)]) / self.spectrograph.flux_unit
+        )
         moments = np.zeros((3, *self.shape))
         lower, upper = self._between(convert_medium(centre, "vacuum", self.spectrograph.medium))
         for node in np.unique(np.concatenate([lower, lower + 1])):
             share = np.where(lower == node, 1 - upper, np.where(lower + 1 == node, upper, 0.0))
             lit = np.flatnonzero(share * flux)
             if lit.size:
-                part = (weights * share)[:, lit] @ self._painted(int(node))[lit].astype(np.float64)
+                part = (weights * share)[:, lit].astype(np.float32) @ self._painted(int(node))[lit]
                 moments += part.reshape(moments.shape)
         seen = moments[0] > 0
         mean, square = (
             np.divide(moment, moments[0], out=np.full(self.shape, np.nan), where=seen)
             for moment in moments[1:]
         )
-        return LineTruth(moments[0], mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+        flux = moments[0] * self.spectrograph.flux_unit
+        return LineTruth(flux, mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
 
     def _profiles(self, key: str) -> list[tuple[Float, Float]]:
         return [line_profile(part, key) for part in (self.scene.components if self.scene else ())]
@@ -200,13 +206,19 @@ class CubeModel:
                     present.append(key)
         return tuple(present)
 
-    def slabs(self, size: int = SLAB) -> Iterator[CubeSlab]:
-        """Return the observation in slabs of ``size`` channels."""
+    def slabs(self) -> Iterator[CubeSlab]:
+        """Return the observation in slabs of channels."""
+        for channels in self.channel_slabs():
+            yield self.slab(channels.start, channels.stop)
+
+    def channel_slabs(self) -> Iterator[slice]:
+        """Return consecutive ranges of channels that are made at once."""
+        size = max(SLAB_CHANNELS, SLAB_VOXELS // (self.shape[0] * self.shape[1]))
         for start in range(0, self.n_wave, size):
-            yield self.slab(start, min(start + size, self.n_wave))
+            yield slice(start, min(start + size, self.n_wave))
 
     def slab(self, start: int, stop: int) -> CubeSlab:
-        """Return the channels from ``start`` to ``stop``; they do not depend on how a cube is cut into slabs."""
+        """Return the channels from ``start`` to ``stop``, the same however a cube is cut into slabs."""
         channels = slice(start, stop)
         truth = self.truth(channels)
         per_photon = (1 / self.spectrograph.electrons[channels]).astype(np.float32)[:, np.newaxis, np.newaxis]
@@ -234,10 +246,11 @@ class CubeModel:
     def _painted(self, node: int) -> Single:
         """Shares of the Gaussians' light in the spaxels with the PSF of a node: (n, ny * nx)."""
         if node not in self._shares:
-            # Channels are asked for in order: two nodes at a time are enough, and they are large.
-            for old in [other for other in self._shares if abs(other - node) > 1]:
-                del self._shares[old]
             assert self.scene is not None
+            # Channels are asked for in order: two nodes at a time are enough where they are large.
+            room = max(1, int(CACHE_BYTES // (4 * len(self.scene) * self.shape[0] * self.shape[1])) - 1)
+            for old in sorted(self._shares, key=lambda other: -abs(other - node))[: len(self._shares) - room]:
+                del self._shares[old]
             psf = self.spectrograph.psf.at(float(self._nodes[node]))
             scene = self.scene
             shares = paint_each(scene.offsets, scene.covariance, scene.centre, self.wcs, self.shape, psf)

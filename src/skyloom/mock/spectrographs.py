@@ -32,7 +32,7 @@ class Spectrograph:
     Parameters
     ----------
     name : str
-        As in `Cube.meta`: ``MUSE``, ``MaNGA``, ``CALIFA``.
+        As in `Cube.meta`: ``MUSE``, ``MaNGA``, ``PMAS``.
     wave, edges : (n_wave,) and (n_wave + 1,) arrays
         Centres and edges of the channels in A, in ``medium``.
     medium : {"air", "vacuum"}
@@ -217,7 +217,7 @@ def muse(
     """
     wave, edges = _linear(4750.0, 1.25, 3681)
     fwhm = 5.866e-8 * wave**2 - 9.187e-4 * wave + 6.040
-    nodes = np.linspace(4700.0, 9400.0, 9)
+    nodes = np.linspace(4500.0, 9500.0, 11)
     psf = ChromaticPSF(nodes, tuple(MoffatPSF(seeing - 3.3e-5 * (node - 7000.0), 2.8) for node in nodes))
     instrument = _spectrograph(
         "MUSE", wave, edges, "air", fwhm / FWHM_PER_SIGMA, psf, 0.2, 1e-20,
@@ -253,7 +253,7 @@ def manga(
     else:
         wave, edges = _linear(3622.0, 1.0, 6732)
     resolution = np.interp(wave, [3600.0, 6000.0, 6300.0, 10400.0], [1450.0, 2000.0, 1850.0, 2500.0])
-    nodes = np.linspace(3600.0, 10400.0, 5)
+    nodes = np.linspace(3500.0, 10500.0, 5)
     psf = ChromaticPSF(nodes, tuple(GaussianPSF(2.55 - 3.5e-5 * (node - 5500.0)) for node in nodes))
     instrument = _spectrograph(
         "MaNGA", wave, edges, "vacuum", wave / resolution / FWHM_PER_SIGMA, psf, 0.5, 1e-17,
@@ -267,7 +267,7 @@ def pmas(
     wave_range: Range | None = None,
     *,
     exposure: float = 2700.0,
-    spatial_sigma: float = 0.75,
+    spatial_sigma: float = 0.88,
     spectral: ArrayLike = (0.08, 1.0, 0.08),
 ) -> Spectrograph:
     """Return PMAS/PPak as CALIFA used it in the V500 setup: air, 3749-7501 A in steps of 2 A, 1 arcsec, hexagonal.
@@ -277,7 +277,8 @@ def pmas(
     wave_range, exposure, spectral
         As for `muse`.
     spatial_sigma : float
-        Of the filter that correlates the spaxels, in spaxels.
+        Of the filter that correlates the spaxels, in spaxels. The default makes the noise of a sum over N of them
+        about 1 + 1.07 log10(N) times that of independent spaxels, as in the survey's cubes.
 
     Notes
     -----
@@ -285,10 +286,10 @@ def pmas(
     corrected for the extinction by the Milky Way.
     """
     wave, edges = _linear(3749.0, 2.0, 1877)
-    nodes = np.linspace(3700.0, 7600.0, 4)
+    nodes = np.linspace(3500.0, 8000.0, 4)
     psf = ChromaticPSF(nodes, tuple(MoffatPSF(2.6 - 6e-5 * (node - 5500.0), 3.5) for node in nodes))
     instrument = _spectrograph(
-        "CALIFA", wave, edges, "air", np.full(wave.size, 6.0 / FWHM_PER_SIGMA), psf, 1.0, 1e-16,
+        "PMAS", wave, edges, "air", np.full(wave.size, 6.0 / FWHM_PER_SIGMA), psf, 1.0, 1e-16,
         area=8.0e4, exposure=exposure, throughput=_throughput(wave, 0.14, 3800.0, 8500.0), read_variance=30.0,
         spatial=gaussian_taps(spatial_sigma), spectral=_taps(spectral), corrected=True, field="hexagon",
     )  # fmt: skip
