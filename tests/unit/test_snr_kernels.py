@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests import oracles_snr as naive
 
 from skyloom.kernels import line_windows as kernel
 from skyloom.kernels import scatter
+from tests import oracles_snr as naive
 
 N, M = 60, 600
 EDGES = np.concatenate([[0.0], np.cumsum(np.linspace(1.0, 1.5, N))]) + 6500.0
@@ -30,7 +30,9 @@ def planes(rng, dtype=np.float32, masked=0.03):
     return data, variance, mask, lags
 
 
-def run(data, variance, mask, lags, *, matched, degree, stretch, sigma, opened=None, limits=LIMITS, scale=None):
+def run(
+    data, variance, mask, lags, *, matched, degree, stretch, sigma, opened=None, limits=LIMITS, scale=None
+):
     common = np.linspace(1.0, 2.0, N)
     out = np.empty(M), np.empty(M), np.empty(M), np.empty(M, np.int8)
     kernel.measure_functional(
@@ -151,11 +153,11 @@ def test_peak_is_the_naive_one(rng):
     out = tuple(np.empty(M) for _ in range(3))
     centre = rng.integers(20, 40, M)
     centre[1] = -1
-    scatter.measure_peak(
-        data, mask, np.ones(N, bool), centre, 5, 8, 19, np.array([0.5, 0.5]), 0, M, *out
-    )
+    scatter.measure_peak(data, mask, np.ones(N, bool), centre, 5, 8, 19, np.array([0.5, 0.5]), 0, M, *out)
     assert out[2][1] == 0
     for q in range(2, M, 13):
         np.testing.assert_allclose(
-            [out[0][q], out[1][q]], naive.peak(data[:, q], ~mask[:, q], centre[q], 5, 8, 19), rtol=1e-10
+            [out[0][q], out[1][q]],
+            naive.peak(data[:, q].astype(float), ~mask[:, q], centre[q], 5, 8, 19),
+            rtol=1e-10,
         )

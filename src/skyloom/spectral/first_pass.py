@@ -79,7 +79,7 @@ def first_velocity_map(
         Spaxels nearer than this, px, have no say, itself included. Default: the extent of the spatial correlation
         of the noise, at least 1.5 (the eight neighbours).
     false_alarm : float
-        Probability that noise alone yields a significant velocity anywhere in the field.
+        Expected number of significant velocities that noise alone yields in the whole field.
 
     Returns
     -------
@@ -141,8 +141,8 @@ def first_velocity_map(
 def _check_options(max_velocity: float, false_alarm: float, scales: ArrayLike | None) -> None:
     if not 0.0 < max_velocity < 0.1 * LIGHT:
         raise InputError(f"max_velocity is {max_velocity} km/s", field="max_velocity", remedy="e.g. 400")
-    if not 0.0 < false_alarm < 1.0:
-        raise InputError(f"false_alarm is {false_alarm}; expected a probability", field="false_alarm")
+    if not false_alarm > 0.0:
+        raise InputError(f"false_alarm is {false_alarm}; expected a number > 0", field="false_alarm")
     if scales is not None and (np.ndim(scales) != 1 or not np.all(np.asarray(scales) > 0)):
         raise InputError(f"scales are {scales}; expected positive numbers of px", field="scales")
 
@@ -262,7 +262,7 @@ def _peaks(
     before, here, after = (np.take_along_axis(ratio, (inner + k)[np.newaxis], axis=0)[0] for k in (-1, 0, 1))
     places = max(1.0, np.count_nonzero(trials.inverse) / (4.0 * np.pi * size**2))
     count = places * max(1.0, trials.velocities.size * GRID_STEP)
-    threshold = float(-ndtri(false_alarm / count))
+    threshold = float(-ndtri(min(0.5, false_alarm / count)))
     good = (best == inner) & (here > threshold)
     # log-likelihood (S/N)^2 / 2: its vertex and its curvature
     left, top, right = (0.5 * np.maximum(each, 0.0) ** 2 for each in (before, here, after))

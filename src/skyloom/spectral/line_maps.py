@@ -96,12 +96,13 @@ def line_images(
         )  # fmt: skip
         modes.append(Mode(mode.name, np.where(good, moved.signal, 0.0).reshape(shape), mode.sigma))
     flags = _flags(cube, setup, good & (result.coverage < 1.0 - ROUNDING))
-    observed = setup.windows.middle * float(np.nanmedian(setup.stretch))
-    count = float(np.ptp(setup.windows.line) + np.diff(setup.windows.sides, axis=1).sum()) * observed
-    count /= setup.windows.middle * float(np.median(np.diff(channels.edges)))
+    windows, middle = setup.windows, float(np.nanmedian(setup.stretch))
+    length = float(np.diff(windows.line, axis=1).sum() + np.diff(windows.sides, axis=1).sum()) * middle
+    count = length / float(np.median(np.diff(channels.edges)))
+    observed = middle * float(np.average(windows.centres, weights=windows.wanted))
     return snr_images(
         cube, result.signal, np.sqrt(np.where(good, result.variance, 1.0)), good, cube.unit * u.AA,
-        parameters, count=max(count, 1.0), wavelength=observed, windows=setup.windows, flags=flags,
+        parameters, count=max(count, 1.0), wavelength=observed, windows=windows, flags=flags,
         modes=tuple(modes),
     )  # fmt: skip
 
