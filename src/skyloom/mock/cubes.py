@@ -33,7 +33,7 @@ Single = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 BOTH: tuple[Light, ...] = ("stars", "lines")
 # Distance in A of the wavelengths at which the shares are painted.
-NODE_DISTANCE = 500.0
+NODE_DISTANCE = 400.0
 # Memory for painted shares; two wavelengths are kept in any case.
 CACHE_BYTES = 3e8
 # Voxels that are made at once, and the least number of channels.

@@ -217,7 +217,7 @@ def muse(
     """
     wave, edges = _linear(4750.0, 1.25, 3681)
     fwhm = 5.866e-8 * wave**2 - 9.187e-4 * wave + 6.040
-    nodes = np.linspace(4500.0, 9500.0, 11)
+    nodes = np.linspace(4400.0, 9600.0, 14)
     psf = ChromaticPSF(nodes, tuple(MoffatPSF(seeing - 3.3e-5 * (node - 7000.0), 2.8) for node in nodes))
     instrument = _spectrograph(
         "MUSE", wave, edges, "air", fwhm / FWHM_PER_SIGMA, psf, 0.2, 1e-20,
@@ -253,7 +253,7 @@ def manga(
     else:
         wave, edges = _linear(3622.0, 1.0, 6732)
     resolution = np.interp(wave, [3600.0, 6000.0, 6300.0, 10400.0], [1450.0, 2000.0, 1850.0, 2500.0])
-    nodes = np.linspace(3500.0, 10500.0, 5)
+    nodes = np.linspace(3600.0, 10400.0, 5)
     psf = ChromaticPSF(nodes, tuple(GaussianPSF(2.55 - 3.5e-5 * (node - 5500.0)) for node in nodes))
     instrument = _spectrograph(
         "MaNGA", wave, edges, "vacuum", wave / resolution / FWHM_PER_SIGMA, psf, 0.5, 1e-17,
@@ -286,7 +286,7 @@ def pmas(
     corrected for the extinction by the Milky Way.
     """
     wave, edges = _linear(3749.0, 2.0, 1877)
-    nodes = np.linspace(3500.0, 8000.0, 4)
+    nodes = np.linspace(3600.0, 7600.0, 5)
     psf = ChromaticPSF(nodes, tuple(MoffatPSF(2.6 - 6e-5 * (node - 5500.0), 3.5) for node in nodes))
     instrument = _spectrograph(
         "PMAS", wave, edges, "air", np.full(wave.size, 6.0 / FWHM_PER_SIGMA), psf, 1.0, 1e-16,
