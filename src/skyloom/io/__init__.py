@@ -6,12 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skyloom.io.bin_files import read_map_file, write_map_file
     from skyloom.io.cube_layout import GenericLayout
     from skyloom.io.cubes import CubeFile, open_cube
     from skyloom.io.fits import read_product, write, write_product
     from skyloom.io.hst import read_hst
+    from skyloom.io.manga import read_manga
+    from skyloom.io.pmas import read_pmas
     from skyloom.io.psf import read_psf
     from skyloom.io.registry import read, register_reader
+    from skyloom.io.resampled import write_resampled
     from skyloom.io.segmentation import read_segmentation
 
 _HOMES = {
@@ -24,8 +28,13 @@ _HOMES = {
     "write_product": "skyloom.io.fits",
     "read_product": "skyloom.io.fits",
     "read_hst": "skyloom.io.hst",
+    "read_manga": "skyloom.io.manga",
+    "read_map_file": "skyloom.io.bin_files",
+    "read_pmas": "skyloom.io.pmas",
     "read_psf": "skyloom.io.psf",
     "read_segmentation": "skyloom.io.segmentation",
+    "write_map_file": "skyloom.io.bin_files",
+    "write_resampled": "skyloom.io.resampled",
 }
 
 __all__ = [
@@ -34,12 +43,17 @@ __all__ = [
     "open_cube",
     "read",
     "read_hst",
+    "read_manga",
+    "read_map_file",
+    "read_pmas",
     "read_product",
     "read_psf",
     "read_segmentation",
     "register_reader",
     "write",
+    "write_map_file",
     "write_product",
+    "write_resampled",
 ]
 
 

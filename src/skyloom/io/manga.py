@@ -97,7 +97,7 @@ def layout(file: FitsFile, *, lsf: str = "pre", unit: u.UnitBase | str | None = 
             remedy="read row-stacked spectra with skyloom.read",
         )
     primary = file[0].header
-    _check_mask_name(file, "MANGA_DRP3PIXMASK")
+    _check_mask_name(file, ("MANGA_DRP3PIXMASK",))
     wave, wave_notes = _wavelengths(file, flux.shape[0])
     wcs, wcs_notes = celestial_wcs(flux)
     chosen, unit_notes = _unit(file, unit)
@@ -186,15 +186,17 @@ def manga_meta(primary: Header) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- headers
 
 
-def _check_mask_name(file: FitsFile, expected: str) -> None:
-    name = str(file[0].header.get("MASKNAME") or file["FLUX"].header.get("MASKNAME") or expected).strip()
-    if name != expected:
+def _check_mask_name(file: FitsFile, known: tuple[str, ...]) -> str:
+    """Return which survey bits the mask holds, the first of those known where the file does not say."""
+    name = str(file[0].header.get("MASKNAME") or file["FLUX"].header.get("MASKNAME") or known[0]).strip()
+    if name not in known:
         raise FileFormatError(
-            f"MASKNAME is {name!r}; expected {expected!r}",
+            f"MASKNAME is {name!r}; expected {' or '.join(known)}",
             source=file.path,
             field="MASKNAME",
             remedy="give a file of the data reduction pipeline (manga-*-LOGCUBE, -LINCUBE or -LOGRSS)",
         )
+    return name
 
 
 def _wavelengths(file: FitsFile, size: int) -> tuple[Float, tuple[str, ...]]:
@@ -286,7 +288,7 @@ def _read_spectra(file: FitsFile, lsf: str, unit: u.UnitBase | str | None) -> Sp
             raise ShapeError(
                 f"{name} has shape {plane.shape}; expected {data.shape}, that of FLUX", source=file.path
             )
-    stacked = "DRP2" in str(file[0].header.get("MASKNAME") or file["FLUX"].header.get("MASKNAME") or "")
+    stacked = _check_mask_name(file, ("MANGA_DRP3PIXMASK", "MANGA_DRP2PIXMASK")) == "MANGA_DRP2PIXMASK"
     bits = RSS_BAD_BITS if stacked else CUBE_BAD_BITS
     mask = np.ascontiguousarray((codes & codes.dtype.type(bits)) != 0)
     kind = KINDS.index("inverse_variance")

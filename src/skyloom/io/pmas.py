@@ -68,6 +68,8 @@ def sniff(file: FitsFile) -> bool:
         return False
     if _says_pmas(first.header):
         return True
+    if str(first.header.get("INSTRUME") or "").strip():
+        return False
     # Row-stacked spectra are often written without a word about their origin.
     return "BADPIX" in names and str(first.header.get(f"CTYPE{axis}") or "").strip().upper().startswith(
         "WAVE"

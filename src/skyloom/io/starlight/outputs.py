@@ -148,7 +148,7 @@ def read_output(path: str | Path) -> StarlightOutput:
     tags: dict[str, str] = {}
     places: dict[str, int] = {}
     for number, line in enumerate(lines):
-        found = tagged(line)
+        found = tagged(line) if "[" in line else None
         if found is not None and found[0] not in tags:
             tags[found[0]], places[found[0]] = found[1], number
     if not tags:

@@ -99,7 +99,8 @@ def number_rows(lines: list[str], n_columns: int) -> Float:
     words = [line.split() for line in lines]
     if words and all(len(row) == n_columns for row in words):
         try:
-            return np.array(words, dtype=np.float64)
+            # Faster than handing the text to numpy.
+            return np.array([list(map(float, row)) for row in words])
         except ValueError:
             return np.array([[fortran_number(word) for word in row] for row in words])
     complete = (
