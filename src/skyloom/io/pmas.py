@@ -2,7 +2,7 @@
 
 The primary array has the fluxes, ERROR their standard deviations (1e10 where nothing is known), BADPIX what must not be
 used. Wavelengths are in air, linear. The survey's fluxes are corrected for the extinction by the Milky Way already
-(Husemann et al. 2013, section 4.1, 10.1051/0004-6361/201220582; Sanchez et al. 2016, 10.1051/0004-6361/201628661).
+(Husemann et al. 2013, 10.1051/0004-6361/201220582; Sanchez et al. 2016, 10.1051/0004-6361/201628661).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNIT = "1e-16 erg/(s cm2 AA)"
 # The survey writes 1e10 for an unknown error; true ones are below 100.
 _UNKNOWN_ERROR = 1e9
 _NAMES = ("PMAS", "PPAK", "CALIFA")
-# Mean of the survey's cubes (Garcia-Benito et al. 2015, section 4.3, 10.1051/0004-6361/201425080).
+# Mean of the survey's cubes (Garcia-Benito et al. 2015, 10.1051/0004-6361/201425080).
 _PSF = MoffatPSF(2.39, 1.73)
 _POWER = re.compile(r"^\s*10?\s*(?:\^|\*\*|[eE])?\s*\(?\s*-\s*16\)?")
 
@@ -53,7 +53,7 @@ class Setup(NamedTuple):
     fwhm: float
 
 
-# Garcia-Benito et al. 2015, table 1 (10.1051/0004-6361/201425080). COMB cubes have the resolution of V500.
+# Garcia-Benito et al. 2015 (10.1051/0004-6361/201425080). COMB cubes have the resolution of V500.
 SETUPS = (Setup("V1200", 1.0, 2.3), Setup("V500", np.inf, 6.0))
 
 
@@ -123,6 +123,7 @@ def layout(
     wcs, wcs_notes = celestial_wcs(first)
     meta, setup = _described(first.header, axis.wave, milky_way_corrected)
     meta["noise_correlation"] = CALIFA_NOISE
+    meta["psf"] = "mean of the survey's cubes"
     return CubeLayout(
         data=0,
         error=_number(file, "ERROR"),

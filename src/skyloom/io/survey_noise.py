@@ -63,7 +63,7 @@ def califa_correlation() -> Float:
     Notes
     -----
     The survey publishes by how much the error of the sum of N spaxels exceeds that of independent ones,
-    ``beta(N) = 1 + 1.07 log10(N)`` for N <= 80 (Garcia-Benito et al. 2015, section 3.2, 10.1051/0004-6361/201425080).
+    ``beta(N) = 1 + 1.07 log10(N)`` for N <= 80 (Garcia-Benito et al. 2015, 10.1051/0004-6361/201425080).
     A law of N alone cannot be a covariance: two spaxels far apart would count as two adjoining ones. A Gaussian of
     sigma 1.25 spaxels gives compact regions of 2 to 80 spaxels the published beta within +6 and -8 percent (the
     interpolation that makes the cubes, with sigma 0.75 arcsec in spaxels of 1 arcsec, accounts for 1.06 of it).

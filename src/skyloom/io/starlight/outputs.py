@@ -223,15 +223,15 @@ def _population(lines: list[str], tags: dict[str, str]) -> tuple[QTable | None, 
 def _population_rows(lines: list[str], n_columns: int) -> list[list[str]]:
     """Return the fields of the rows of a table whose first column counts 1, 2, 3 ..."""
     rows: list[list[str]] = []
-    ends: tuple[int, ...] = ()
+    whole = ""
     for line in lines:
         words = line.split()
         if not words or words[0].partition("*")[0] != str(len(rows) + 1):
             break
         if len(words) == n_columns:
-            ends = field_ends(line)
-        elif "*" in line and ends:
-            words = cut_fields(line, ends)
+            whole = line
+        elif "*" in line and whole:
+            words = cut_fields(line, field_ends(whole))
         if len(words) != n_columns:
             break
         rows.append(words)
