@@ -97,9 +97,9 @@ class CubeFile:
 
     @property
     def error_notes(self) -> tuple[str, ...]:
-        """What the name of the errors' extension says against what they are read as."""
+        """What the name of the extension in a file of errors says against what they are read as."""
         claimed, kind = error_kind_of(self._error.name), self.layout.error_kind
-        if claimed in ("", kind):
+        if self.layout.error_path is None or claimed in ("", kind):
             return ()
         shown = [text.replace("_", " ") for text in (claimed, kind)]
         return (

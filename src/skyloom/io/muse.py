@@ -47,8 +47,8 @@ __all__ = ["layout", "lsf_sigma", "muse_meta", "read_muse", "sniff"]
 Float = NDArray[np.float64]
 
 LSF_SOURCE = "Bacon et al. 2017 (10.1051/0004-6361/201730833), fit to the UDF-10 sky lines"
-# Of MPDAF: data extensions of a source file and how they are named.
-_SOURCE_PARTS = re.compile(r"(?:SPE|IMA|CUB|TAB)_\w+")
+# How the parts of a source file of MPDAF are named.
+_SOURCE_PARTS = re.compile(r"(?:SPE|IMA|CUB)_\w+_DATA")
 _FSF_SAMPLES = 9
 
 
@@ -91,7 +91,7 @@ def sniff(file: FitsFile) -> bool:
 
 
 def _is_source_file(file: FitsFile) -> bool:
-    return any(_SOURCE_PARTS.fullmatch(hdu.name) for hdu in file) and "FORMAT" in file[0].header
+    return any(_SOURCE_PARTS.fullmatch(hdu.name) for hdu in file)
 
 
 def _data_hdu(file: FitsFile) -> Hdu | None:
@@ -171,7 +171,7 @@ def _refuse_sources(file: FitsFile) -> None:
     if not _is_source_file(file):
         return
     parts = [hdu.name for hdu in file if _SOURCE_PARTS.fullmatch(hdu.name)]
-    cubes = [name for name in parts if name.startswith("CUB_") and name.endswith("_DATA")]
+    cubes = [name for name in parts if name.startswith("CUB_")]
     remedy = "export the spectrum or the cube that is wanted to a file of its own"
     if cubes:
         stat = cubes[0].removesuffix("_DATA") + "_STAT"
@@ -179,7 +179,7 @@ def _refuse_sources(file: FitsFile) -> None:
             f"name its cube in an instrument block: data: {cubes[0]}, error: {stat}, error_kind: variance"
         )
     raise FileFormatError(
-        f"this is a source file of MPDAF of {len(parts)} parts ({', '.join(parts[:4])} ...), no one cube or spectrum",
+        f"this is a source file of MPDAF with several parts ({', '.join(parts[:4])}), no one cube or spectrum",
         source=file.path,
         remedy=remedy,
     )

@@ -179,8 +179,10 @@ def _increment(header: Header, axis: int, default: float | None) -> float:
 def _tabulated(hdu: Hdu, axis: int, index: Float) -> tuple[Float, u.UnitBase | None, tuple[str, ...]]:
     """Return wavelengths of a ``-TAB`` axis: table PSi_0, column PSi_1, at (one-based) indices."""
     name, column = (str(hdu.header.get(f"PS{axis}_{part}") or "").strip() for part in (0, 1))
+    table = next((other for other in hdu.file if name and other.name == name.upper()), None)
     try:
-        table = hdu.file[name]
+        if table is None:
+            raise KeyError(name)
         values = np.asarray(table.table()[column], dtype=np.float64).ravel()
     except KeyError:
         raise FileFormatError(
