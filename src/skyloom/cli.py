@@ -205,12 +205,16 @@ def inspect(
 Examples:
   skyloom mock small --out mock
   skyloom mock udf-like --out mock --seed 7 && skyloom run mock/homogenize.yaml
+  skyloom mock muse-like --out cubes && skyloom run cubes/ifs.yaml
 
 \b
 Scenes:
   udf-like   three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field
   spiral     one large spiral galaxy in nine bands
   small      one galaxy in three bands on small stamps
+  muse-like  a rotating disc with HII regions in a small MUSE cube, 4750 to 7000 A
+  manga-like a rotating disc with HII regions in a MaNGA cube, logarithmic in wavelength
+  pmas-like  a rotating disc with HII regions in a PMAS/CALIFA cube
 """
 )
 def mock(
