@@ -20,12 +20,16 @@ Array = NDArray[Any]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _read_row(values: Array, variance: Array, mask: Array, weight: Array, data: Array, spread: Array) -> None:
-    """Write weighted values and standard deviations of one row; 0 where masked, whatever lies there."""
+def _read_row(values: Array, variance: Array, mask: Array, weight: Array, data: Array, spread: Array) -> bool:
+    """Write weighted values and standard deviations of one row, 0 where masked; tell whether any pixel is."""
+    masked = 0
     for x in range(mask.size):
         data[x] = 0.0 if mask[x] else weight[x] * values[x]
     for x in range(mask.size):
         spread[x] = 0.0 if mask[x] else weight[x] * np.sqrt(variance[x])
+    for x in range(mask.size):
+        masked += mask[x]
+    return masked > 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -89,11 +93,12 @@ def sum_spectra(
     ring = np.zeros((radius + 1, nx + 2 * radius), variance.dtype)
     values = np.zeros((radius + 1, nx), data.dtype)
     acc = np.zeros(nx, variance.dtype)
+    holes = np.zeros(radius + 1, np.bool_)
     for channel in range(n_channels):
         for row in range(ny + radius):
             slot = row % (radius + 1)
             if row < ny:
-                _read_row(
+                holes[slot] = _read_row(
                     data[channel, row],
                     variance[channel, row],
                     mask[channel, row],
@@ -106,17 +111,21 @@ def sum_spectra(
                 continue
             _add_pairs(ring, labels, correlation, y, acc)
             slot = y % (radius + 1)
+            light_row, spread_row = values[slot], ring[slot, radius : radius + nx]
             for run in range(offsets[y], offsets[y + 1]):
-                light = power = missing = 0.0
+                light = power = 0.0
                 for x in range(runs[run, 0], runs[run, 1]):
-                    light += values[slot, x]
-                    power += np.float64(ring[slot, radius + x]) * np.float64(acc[x])
-                    if mask[channel, y, x]:
-                        missing += weight[y, x]
+                    light += light_row[x]
+                    power += np.float64(spread_row[x]) * np.float64(acc[x])
                 region = runs[run, 2]
                 total[channel, region] += light
                 square[channel, region] += 2.0 * power
-                lost[channel, region] += missing
+            if not holes[slot]:
+                continue
+            for run in range(offsets[y], offsets[y + 1]):
+                for x in range(runs[run, 0], runs[run, 1]):
+                    if mask[channel, y, x]:
+                        lost[channel, runs[run, 2]] += weight[y, x]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

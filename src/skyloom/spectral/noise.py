@@ -37,6 +37,9 @@ DEFAULT_SPECTRAL_RADIUS = 5
 DEFAULT_WINDOW = 64
 MANGA_SIGMA = 1.92  # Spaxels of 0.5 arcsec; Westfall et al. (2019), 10.3847/1538-3881/ab44a2, figure 8.
 LEAST_SHARE = 0.25  # The lags to solve for may number so many of the spaxels.
+MANY_SPAXELS = 20_000  # With 64 channels these give each lag to 0.002; more only cost time.
+TILE = 40
+KNIGHT = 2  # Tiles are taken like this many columns on in every next row, not one below the other.
 SIGNIFICANT = 3.0
 SHORTEST_STRUCTURE = 4  # Within fewer spaxels noise and structure cannot be told apart.
 LEAST_SCALE = 1e-6  # Rounding of float32 scatters like this.
@@ -140,7 +143,8 @@ def measure_cube_noise(
         Channels to use, away from emission lines and from residuals of the sky. None: all. Channels that stand out
         by their scatter are left out in any case.
     spaxels : (ny, nx) bool array, optional
-        Spaxels to use. None: all. Those that stand out by their scatter are left out in any case.
+        Spaxels to use. None: all. Those that stand out by their scatter are left out in any case, and of more than
+        40000 some tiles are taken.
     radius, spectral_radius : int
         Largest lags, in spaxels and channels. Correlations must have vanished there. In small fields the spatial
         radius is reduced until the lags to solve for number at most a quarter of the spaxels.
@@ -177,6 +181,7 @@ def measure_cube_noise(
     ):
         if value < least:
             raise InputError(f"{name} is {value}; expected at least {least}", field=name)
+    field_of_view = _thin_out(field_of_view)
     reach = _affordable_radius(min(radius, (min(ny, nx) - 1) // 2), int(field_of_view.sum()))
     edges = np.linspace(0, n_wave, max(1, round(n_wave / window)) + 1).astype(int).tolist()
 
@@ -202,6 +207,15 @@ def _check_selection(name: str, selection: ArrayLike | None, shape: tuple[int, .
     if chosen.shape != shape:
         raise ShapeError(f"{name} has shape {chosen.shape}; expected {shape}, that of the cube", field=name)
     return chosen
+
+
+def _thin_out(spaxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep one tile in some of a large field: neighbours stay together, and all of the field is seen."""
+    step_over = int(np.count_nonzero(spaxels)) // MANY_SPAXELS
+    if step_over < 2:
+        return spaxels
+    y, x = np.indices(spaxels.shape) // TILE
+    return np.asarray(spaxels & ((y * KNIGHT + x) % step_over == 0))
 
 
 def _affordable_radius(radius: int, n_spaxels: int) -> int:
@@ -245,16 +259,18 @@ def _solve(windows: tuple[WindowLags, ...]) -> CubeNoise:
     lags = np.concatenate([covariance[:0:-1], covariance]) / covariance[0]
     scales = sums[:, 0] / np.array([response[0] @ covariance / covariance[0] for response in expected])
     n_voxels = np.array([each.n_voxels for each in windows])
-    error = float(np.sqrt(np.sum(measured**2) * np.sum(lags**2) / n_voxels.sum()))
-    rho, structure = _take_off_structure(measured, error)
-    spatial, spectral = _cut_spatial(rho, error), _cut_spectral(lags, error)
+    middle = measured.shape[0] // 2
+    n_pairs = np.array([n_voxels.sum(), np.sum([each.spatial_pairs[middle, middle] for each in windows])])
+    error, spatial_error = np.sqrt(np.sum(measured**2) * np.sum(lags**2) / n_pairs).tolist()
+    rho, structure = _take_off_structure(measured, spatial_error)
+    spatial, spectral = _cut_spatial(rho, spatial_error), _cut_spectral(lags, error)
     relative = np.sqrt(2.0 * np.sum(spatial**2) * np.sum(spectral**2))
     scale, scales = float(covariance[0] * (1.0 - structure)), scales * (1.0 - structure)
     return CubeNoise(
         scale=scale,
         scale_error=float(scale * relative / np.sqrt(n_voxels.sum())),
         spatial=spatial,
-        spatial_error=error,
+        spatial_error=spatial_error,
         spectral=spectral,
         spectral_error=error,
         structure=structure,
@@ -288,7 +304,7 @@ def _solve_spatial(windows: tuple[WindowLags, ...]) -> Float:
     response = np.diag(np.sum([each.spatial_pairs for each in windows], axis=0).ravel())
     for each in windows:
         flat = each.pattern_lags.reshape(-1, sums.size)
-        response -= each.n_channels * (flat.T @ flat)
+        response -= each.n_planes * (flat.T @ flat)
     covariance = np.linalg.lstsq(response, sums.ravel(), rcond=None)[0].reshape(sums.shape)
     centre = covariance[sums.shape[0] // 2, sums.shape[1] // 2]
     _check_scatter(float(centre))
@@ -359,19 +375,19 @@ def apply_cube_noise(cube: Cube, noise: CubeNoise) -> Cube:
     Cube
     """
     scale = noise.scale_at(cube.wave).astype(cube.variance.dtype)
-    return cube.evolve(
-        step(
-            "apply_cube_noise",
-            variance_scale=noise.scale,
-            variance_scale_error=noise.scale_error,
-            variance_scale_range=[float(scale.min()), float(scale.max())],
-            spatial_correlation_sum=float(noise.spatial.sum()),
-            spectral_correlation_sum=float(noise.spectral.sum()),
-            n_voxels=noise.n_voxels,
-        ),
-        variance=cube.variance * scale[:, None, None],
-        correlation=noise.correlation,
+    # Whatever lies under the mask may overflow; usable variances are scaled by about one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = cube.variance * scale[:, None, None]
+    record = step(
+        "apply_cube_noise",
+        variance_scale=noise.scale,
+        variance_scale_error=noise.scale_error,
+        variance_scale_range=[float(scale.min()), float(scale.max())],
+        spatial_correlation_sum=float(noise.spatial.sum()),
+        spectral_correlation_sum=float(noise.spectral.sum()),
+        n_voxels=noise.n_voxels,
     )
+    return cube.evolve_checked(record, variance=variance, correlation=noise.correlation)
 
 
 def gaussian_correlation(sigma: float = MANGA_SIGMA) -> Float:

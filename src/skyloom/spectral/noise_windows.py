@@ -32,6 +32,11 @@ TOLERANCE = 0.1  # so much more is granted to a variance plane that is off from 
 MANY_CLIPPED = 0.003  # Noise loses one voxel in a million to the clip, cosmic rays some more, lines many.
 LOUD = 2.5  # Spaxels with so many times the median variance hold more than noise.
 SAMPLE = 200_000
+CHUNK = 512  # Spaxels whose arrays stay in the cache, and too few for threads of the matrix product to be worth it.
+SPATIAL_VOXELS = 600_000  # More in one window make the lags across the field no better known than is needed.
+FILLS = (
+    8  # What is missing after so many is the share of the fit in the missing channels to the eighth power.
+)
 GRADIENT_SPAXELS = 2000
 
 
@@ -53,6 +58,8 @@ class WindowLags:
         The same sum over pairs of channels at lag 0, 1, ... m - 1.
     spectral_response : (m, m) array
         ``[l, j]``: the sum expected at lag l for noise of covariance 1 at lag j (and -j) and 0 elsewhere.
+    n_planes : int
+        Channels that the spatial sums run over.
     n_channels, n_spaxels, n_voxels : int
         What was used.
     """
@@ -63,6 +70,7 @@ class WindowLags:
     pattern_lags: Float
     spectral_sums: Float
     spectral_response: Float
+    n_planes: int
     n_channels: int
     n_spaxels: int
     n_voxels: int
@@ -132,7 +140,10 @@ def _read_block(cube: Cube, where: slice, line_free: NDArray[np.bool_], spaxels:
     places = np.flatnonzero(spaxels)
 
     def flat(plane: Array) -> Array:
-        return plane[channels].reshape(channels.size, spaxels.size)[:, places]
+        rows = np.empty((channels.size, places.size), plane.dtype)
+        for row, channel in zip(rows, channels, strict=True):
+            row[:] = plane[channel][spaxels]
+        return rows
 
     used = ~flat(cube.mask)
     flux = np.where(used, flat(cube.data), 0.0)
@@ -161,7 +172,7 @@ def _residuals(block: _Block, nx: int) -> tuple[Array, NDArray[np.bool_], Array]
     used = block.used & (np.abs(residual) <= CLIP * _scatter(residual, block.used))
     residual[~used] = 0.0
     patterns = _common_patterns(block, continuum, nx)
-    residual -= (residual @ patterns) @ patterns.T
+    residual -= np.einsum("cp,sp->cs", np.einsum("cs,sp->cp", residual, patterns), patterns)
     residual[~used] = 0.0
     return residual, used, patterns
 
@@ -172,18 +183,30 @@ def _basis(channels: NDArray[np.intp]) -> Float:
 
 
 def _fit_continuum(block: _Block) -> Array:
-    """Polynomial of each spaxel: unused and outlying channels are filled with the fit until it rests."""
+    """Polynomial of each spaxel, from its used channels without outliers."""
     basis = _basis(block.channels)
     inverse = np.linalg.pinv(basis).astype(np.float32)
-    basis = basis.astype(np.float32)
-    used = block.used.copy()
-    counts = np.maximum(used.sum(axis=0), 1)
-    fit = np.broadcast_to((block.flux * used).sum(axis=0) / counts, used.shape)
-    for turn in range(8):
-        fit = basis @ (inverse @ np.where(used, block.flux, fit))
+    fit = np.empty_like(block.flux)
+    for first in range(0, block.spaxels.size, CHUNK):
+        part = slice(first, first + CHUNK)
+        fit[:, part] = _fit_chunk(
+            block.flux[:, part], block.spread[:, part], block.used[:, part], basis.astype(np.float32), inverse
+        )
+    return fit
+
+
+def _fit_chunk(flux: Array, spread: Array, usable: NDArray[np.bool_], basis: Array, inverse: Array) -> Array:
+    """Fit some spaxels; what is unused or stands out is filled with the fit until it rests."""
+    used = usable
+    fit = np.broadcast_to((flux * used).sum(axis=0) / np.maximum(used.sum(axis=0), 1), used.shape)
+    for turn in range(FILLS):
+        fit = basis @ (inverse @ np.where(used, flux, fit))
         if turn in (1, 3):
-            residual = (block.flux - fit) / block.spread
-            used = block.used & (np.abs(residual) <= CLIP * _scatter(residual, block.used))
+            residual = (flux - fit) / spread
+            used = usable & (np.abs(residual) <= CLIP * _scatter(residual, usable))
+            # Nothing is filled in: the fit is the one of least squares already.
+            if used.all():
+                break
     return fit
 
 
@@ -245,16 +268,19 @@ def _collect(
         return field.reshape(-1, ny, nx)
 
     sums, response = _spectral_lags(block, residual, spectral_radius)
+    n_voxels = int(np.count_nonzero(block.used))
+    some = slice(None, None, 1 + n_voxels // SPATIAL_VOXELS)
     return WindowLags(
         wave=float(cube.wave[block.channels].mean()),
-        spatial_sums=lag_products(planes(residual), radius),
-        spatial_pairs=np.rint(lag_products(planes(block.used), radius)),
+        spatial_sums=lag_products(planes(residual[some]), radius),
+        spatial_pairs=np.rint(lag_products(planes(block.used[some]), radius)),
         pattern_lags=np.stack([lag_products(planes(pattern[None]), radius) for pattern in patterns.T]),
         spectral_sums=sums,
         spectral_response=response,
+        n_planes=block.channels[some].size,
         n_channels=block.channels.size,
         n_spaxels=block.spaxels.size,
-        n_voxels=int(np.count_nonzero(block.used)),
+        n_voxels=n_voxels,
     )
 
 
