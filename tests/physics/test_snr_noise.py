@@ -69,7 +69,7 @@ def test_first_pass_leaves_noise_alone_even_where_every_maximum_counts(spread, r
         rho = np.outer(run, run)
     cube = cube_of(noise, np.ones(shape), axis(HALPHA), spatial=rho)
     velocity = first_velocity_map(cube, "Halpha", 0.0, false_alarm=1e6, scales=[2.5])
-    assert np.count_nonzero(velocity.flags == 0) > 9000
+    assert np.count_nonzero(velocity.flags == 0) > 8000
     snr = line_snr(cube, "Halpha", 0.0, "matched", velocity=velocity).snr
     # A correlation length of sigma 0.8 px leaves one independent spaxel in 4 pi 0.64 = 8: 0.028 for the mean.
     assert abs(snr.data.mean()) < (0.02 if not spread else 0.06)
@@ -176,7 +176,7 @@ def test_blended_lines_are_told_apart_by_the_matched_filter():
     np.testing.assert_allclose(both, 700, rtol=0.01)
 
 
-@pytest.mark.parametrize(("side", "least"), [(0.2, 0.97), (0.35, 0.92), (0.5, 0.78)])
+@pytest.mark.parametrize(("side", "least"), [(0.2, 0.97), (0.35, 0.96), (0.5, 0.78)])
 def test_what_diagonal_weights_cost_where_channels_are_correlated(side, least):
     """Weights ignore the correlation: against the best possible ones this much of the S/N is left.
 

@@ -15,6 +15,7 @@ LINE = np.array([[6530.3, 6541.9]])
 SIDES = np.array([[6506.2, 6522.7], [6548.1, 6549.0], [6551.3, 6568.8]])
 CENTRES = np.array([6534.0, 6538.4, 6545.0])
 WANTED = np.array([1.0, 1.0, 0.0])
+OWNER = np.arange(3)
 SIGMA = np.array([1.3, 1.3, 1.9])
 LIMITS = np.array([0.5, 0.4])
 
@@ -37,7 +38,7 @@ def run(
     out = np.empty(M), np.empty(M), np.empty(M), np.empty(M, np.int8)
     kernel.measure_functional(
         data, variance, mask, np.ones(N, bool) if opened is None else opened,
-        np.ones(N) if scale is None else scale, lags, EDGES, common, stretch, sigma, CENTRES, WANTED, LINE, SIDES,
+        np.ones(N) if scale is None else scale, lags, EDGES, common, stretch, sigma, CENTRES, WANTED, OWNER, LINE, SIDES,
         matched, degree, limits, 0, M, *out,
     )  # fmt: skip
     return (*out, common)
@@ -85,12 +86,30 @@ def test_without_numba_the_same(rng):
     )
     weights, shares = np.zeros(N), np.zeros((3, N))
     status, coverage = kernel.line_weights.py_func(
-        weights, ~mask[:, 5], EDGES, compiled[4], 1.0, SIGMA, CENTRES, WANTED, LINE, SIDES, True, 1, LIMITS, shares
+        weights, ~mask[:, 5], EDGES, compiled[4], 1.0, SIGMA, CENTRES, WANTED, OWNER, LINE, SIDES, True, 1, LIMITS, shares
     )  # fmt: skip
     assert status == compiled[3][5]
     assert coverage == pytest.approx(compiled[2][5])
     used = weights != 0
     assert weights[used] @ data[used, 5] == pytest.approx(compiled[0][5])
+
+
+def test_tied_lines_are_one_profile():
+    """Two lines of the same flux as one unknown: their sum, with less noise than two unknowns have."""
+    light = np.array([naive.shares(EDGES, c, s) for c, s in zip(CENTRES, SIGMA, strict=True)])
+    spectrum = 5.0 * (light[0] + light[1]) / np.diff(EDGES) + 2.0
+    found = []
+    for wanted, owner in ((WANTED, OWNER), (np.array([1.0, 0.0, 0.0]), np.array([0, 0, 2]))):
+        weights = np.zeros(N)
+        status, coverage = kernel.line_weights(
+            weights, np.ones(N, bool), EDGES, np.ones(N), 1.0, SIGMA, CENTRES, wanted, owner, LINE, SIDES, True, 1,
+            LIMITS, np.zeros((3, N)),
+        )  # fmt: skip
+        assert status == kernel.MEASURED
+        assert coverage == pytest.approx(1.0, abs=1e-5)
+        assert weights @ spectrum == pytest.approx(10.0, rel=1e-5)
+        found.append(weights @ weights)
+    assert found[1] < found[0]
 
 
 def test_statuses(rng):

@@ -194,3 +194,13 @@ def test_channels_needed_for_a_map_cover_all_of_it():
     assert channels_needed(WAVE, "air", "Halpha", 0.02, max_velocity=300.0).start < one.start - 3
     with pytest.raises(InputError, match="no finite"):
         channels_needed(WAVE, "air", "Halpha", [np.nan])
+
+
+def test_channels_needed_for_the_peak_reach_its_continuum():
+    run = channels_needed(WAVE, "air", "Halpha", 0.0, "peak")
+    middle = int(np.abs(WAVE - HALPHA).argmin())
+    assert run.start <= middle - 100
+    assert run.stop > middle + 100
+    assert run.stop - run.start < 210
+    near = channels_needed(WAVE, "air", "Halpha", 0.0, "peak", continuum=("30 px", "50 px"))
+    assert near.stop - near.start < 110

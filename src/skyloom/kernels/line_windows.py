@@ -79,6 +79,21 @@ def _fill_shares(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _tie(shares: Array, owner: Array) -> None:  # pragma: no cover - compiled
+    """Make lines that share an amplitude one profile of unit flux; the others of them become empty."""
+    for k in range(owner.size):
+        if owner[k] != k:
+            shares[owner[k]] += shares[k]
+            shares[k] = 0.0
+    for k in range(owner.size):
+        members = 0
+        for m in range(owner.size):
+            members += owner[m] == k
+        if members > 1:
+            shares[k] /= members
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def solve_positive(matrix: Array, vector: Array) -> None:  # pragma: no cover - compiled
     """Solve a small positive symmetric system in place; unknowns without any information become 0."""
     n = vector.size
@@ -237,6 +252,7 @@ def line_weights(
     sigma: Array,
     centres: Array,
     wanted: Array,
+    owner: Array,
     line_windows: Array,
     side_windows: Array,
     matched: bool,
@@ -261,6 +277,8 @@ def line_weights(
         Standard deviations of the lines as observed, A.
     centres, wanted : (k,) arrays
         Rest wavelengths; 1 for lines whose flux is asked for, 0 for neighbours that must not leak into it.
+    owner : (k,) int array
+        Line whose amplitude each line shares: its own index, or that of an earlier line with the same flux.
     line_windows, side_windows : (m, 2) arrays
         Disjoint intervals of rest wavelength.
     matched : bool
@@ -279,6 +297,7 @@ def line_weights(
         return OUTSIDE, 0.0
     for k in range(centres.size):
         _fill_shares(shares[k], edges, centres[k] * stretch, sigma[k])
+    _tie(shares, owner)
     if matched:
         coverage = _profile_weights(weights, usable, edges, common, shares, wanted)
     else:
@@ -390,6 +409,7 @@ def measure_functional(
     sigma: Array,
     centres: Array,
     wanted: Array,
+    owner: Array,
     line_windows: Array,
     side_windows: Array,
     matched: bool,
@@ -431,7 +451,7 @@ def measure_functional(
     usual_status, usual_coverage = OUTSIDE, 0.0
     if alike:
         usual_status, usual_coverage = line_weights(
-            usual, opened, edges, common, stretch[0], sigma[0], centres, wanted,
+            usual, opened, edges, common, stretch[0], sigma[0], centres, wanted, owner,
             line_windows, side_windows, matched, degree, limits, shares,
         )  # fmt: skip
     weights = np.zeros((n, TILE))
@@ -444,7 +464,7 @@ def measure_functional(
             if opened[i] and (not alike or usual[i] != 0.0):
                 for p in range(width):
                     missing[p] += mask[i, first + p]
-        own_weights = not alike or usual_status != MEASURED or missing[:width].any()
+        own_weights = bool(not alike or usual_status != MEASURED or missing[:width].any())
         for p in range(width if own_weights else 0):
             q = first + p
             if alike and (missing[p] == 0 or usual_status == OUTSIDE):
@@ -455,7 +475,7 @@ def measure_functional(
                     usable[i] = opened[i] and not mask[i, q]
                 k = 0 if alike else q
                 status[q], coverage[q] = line_weights(
-                    own, usable, edges, common, stretch[k], sigma[k], centres, wanted,
+                    own, usable, edges, common, stretch[k], sigma[k], centres, wanted, owner,
                     line_windows, side_windows, matched, degree, limits, shares,
                 )  # fmt: skip
                 weights[:, p] = own

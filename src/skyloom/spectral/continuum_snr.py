@@ -8,14 +8,16 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.cube import Cube
 from skyloom.errors import InputError
 from skyloom.kernels.scatter import measure_scatter
-from skyloom.spectral.functional import BLOCK, Channels, cut_channels, spread
+from skyloom.spectral.functional import Channels, cut_channels
 from skyloom.spectral.line_maps import LineSNR, snr_images
+from skyloom.spectral.threads import blocks, run_blocks
 from skyloom.spectral.widths import channel_edges
 
 __all__ = ["continuum_snr", "side_scatter"]
 
 Float = NDArray[np.float64]
 MOST_DEGREE = 8
+BLOCK = 1024  # Spaxels per task; a fit costs more than a sum.
 
 
 def continuum_snr(
@@ -134,12 +136,12 @@ def _scatter(
     planes = tuple(np.empty(m) for _ in range(4))
     level, squares, expected, count = planes
 
-    def run(start: int) -> None:
+    def run(part: slice) -> None:
         measure_scatter(
             channels.data, channels.variance, channels.mask, channels.opened, channels.scale, channels.lags,
-            channels.edges, common, np.ascontiguousarray(stretch), windows, degree, coverage, start,
-            min(m, start + BLOCK // 4), *planes,
+            channels.edges, common, np.ascontiguousarray(stretch), windows, degree, coverage, part.start,
+            part.stop, *planes,
         )  # fmt: skip
 
-    spread(run, range(0, m, BLOCK // 4), workers)
+    run_blocks(run, blocks(m, BLOCK), workers)
     return level, squares, expected, count

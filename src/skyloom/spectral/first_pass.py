@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,7 @@ from skyloom.kernels.line_windows import MEASURED
 from skyloom.spectral.functional import cut_channels, measure
 from skyloom.spectral.line_setup import LineSetup, set_up_line
 from skyloom.spectral.widths import LIGHT
-from skyloom.spectral.windows import Continuum, Lines
+from skyloom.spectral.windows import FREE_ALLOWANCE, Continuum, Lines
 
 __all__ = ["first_velocity_map"]
 
@@ -63,7 +64,7 @@ def first_velocity_map(
     ----------
     cube : Cube
     line : str, float, Line or a sequence of them
-        A strong one; of a sequence the sum is used, each line with its own amplitude.
+        A strong one; the lines of a sequence are taken as equally strong.
     redshift : float, (ny, nx) array or Image
         Velocities are relative to it.
     max_velocity : float
@@ -103,10 +104,7 @@ def first_velocity_map(
     on noise, exactly, whatever the thresholds: a free maximum per spaxel would not.
     """
     _check_options(max_velocity, false_alarm, scales)
-    setup = set_up_line(
-        cube, line, redshift, "matched", half_width=None, continuum=continuum, velocity=None, sigma=sigma,
-        lines=lines,
-    )  # fmt: skip
+    setup = _set_up(cube, line, redshift, max_velocity, continuum, sigma, lines)
     trials = _trial_fluxes(cube, setup, max_velocity, scale, exclude, workers)
     shape = cube.shape[1:]
     rho = None if cube.correlation is None else cube.correlation.spatial
@@ -145,6 +143,27 @@ def _check_options(max_velocity: float, false_alarm: float, scales: ArrayLike | 
         raise InputError(f"false_alarm is {false_alarm}; expected a number > 0", field="false_alarm")
     if scales is not None and (np.ndim(scales) != 1 or not np.all(np.asarray(scales) > 0)):
         raise InputError(f"scales are {scales}; expected positive numbers of px", field="scales")
+
+
+def _set_up(
+    cube: Cube,
+    line: Lines,
+    redshift: Any,
+    max_velocity: float,
+    continuum: Continuum,
+    sigma: float,
+    lines: LineList | None,
+) -> LineSetup:
+    """Windows whose continuum the line does not reach at any trial velocity; nearer ones where the axis is short."""
+    options: dict[str, Any] = {
+        "half_width": None, "continuum": continuum, "velocity": None, "sigma": sigma, "lines": lines,
+    }  # fmt: skip
+    try:
+        return set_up_line(
+            cube, line, redshift, "matched", allowance=max(max_velocity, FREE_ALLOWANCE), **options
+        )
+    except InputError:
+        return set_up_line(cube, line, redshift, "matched", quiet=True, **options)
 
 
 def _hole_radius(rho: Float | None) -> float:
@@ -190,7 +209,7 @@ def _trial_fluxes(
         moved = replace(windows, sides=windows.sides / factor)
         result = measure(
             channels, moved, setup.stretch * factor, setup.sigma, matched=True, degree=1, limits=COVERAGE,
-            workers=workers,
+            tied=True, workers=workers,
         )  # fmt: skip
         flux[k], variance[k] = result.signal, result.variance
         good &= (result.status == MEASURED) & (result.variance > 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
+from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.line_windows import measure_functional
+from skyloom.spectral.threads import blocks, run_blocks
 from skyloom.spectral.widths import channel_edges, channel_widths
 from skyloom.spectral.windows import LineWindows
 
@@ -94,7 +94,7 @@ def cut_channels(
             field="mask",
             remedy="check the errors and the mask of the cube: is everything NaN, or are all errors zero?",
         )
-    lags = _lag_band(cube.correlation.spectral if cube.correlation else None, n_wave)[channels]
+    lags = lag_bands(cube.correlation.spectral if cube.correlation else None, n_wave)[channels]
     edges = channel_edges(cube.wave)
     start, stop, _ = channels.indices(n_wave)
     return Channels(data, variance, mask, opened, factor, lags, edges[start : stop + 1], common)
@@ -111,13 +111,6 @@ def _per_channel(values: ArrayLike | None, n_wave: int, field: str, default: flo
 
 def _flat(plane: Array) -> Array:
     return np.ascontiguousarray(plane.reshape(plane.shape[0], -1))
-
-
-def _lag_band(lags: Float | None, n_wave: int) -> Float:
-    """(n_wave, k) correlations; the same for all channels where only one set of lags is known."""
-    if lags is None:
-        return np.ones((n_wave, 1))
-    return np.ascontiguousarray(np.broadcast_to(lags, (n_wave, lags.shape[-1])))
 
 
 def _common_variance(variance: Array, mask: NDArray[np.bool_], opened: NDArray[np.bool_]) -> Float:
@@ -203,6 +196,7 @@ def measure(
     matched: bool,
     degree: int,
     limits: tuple[float, float],
+    tied: bool = False,
     workers: int | None = None,
     data: Array | None = None,
 ) -> Measurement:
@@ -220,6 +214,8 @@ def measure(
         Weights by the profile; else plain windows.
     degree, limits
         Of the continuum, and the least shares of line and continuum; see `skyloom.kernels.line_windows`.
+    tied : bool
+        The measured lines have the same flux; the signal is that of all of them.
     workers : int, optional
         Threads; None: one per core where there is work for them.
     data : (n, m) array, optional
@@ -233,26 +229,19 @@ def measure(
         rows = max(stretch.size, sigma.shape[0])
         stretch = np.broadcast_to(stretch, (rows,))
         sigma = np.broadcast_to(sigma, (rows, sigma.shape[1]))
+    wanted, owner = windows.wanted, np.arange(windows.wanted.size)
+    if tied:
+        owner = np.where(wanted > 0, 0, owner)
+        wanted = (np.arange(wanted.size) == 0).astype(np.float64)
     fixed = (
         values, channels.variance, channels.mask, channels.opened, channels.scale, channels.lags, channels.edges,
         channels.common, np.ascontiguousarray(stretch), np.ascontiguousarray(sigma), windows.centres,
-        windows.wanted, windows.line, windows.sides, matched, degree, np.array(limits),
+        wanted, owner, windows.line, windows.sides, matched, degree, np.array(limits),
     )  # fmt: skip
     out = (signal, noise, coverage, status)
 
-    def run(start: int) -> None:
-        measure_functional(*fixed, start, min(m, start + BLOCK), *out)
+    def run(part: slice) -> None:
+        measure_functional(*fixed, part.start, part.stop, *out)
 
-    spread(run, range(0, m, BLOCK), workers)
+    run_blocks(run, blocks(m, BLOCK), workers)
     return Measurement(signal, noise, coverage, status)
-
-
-def spread(run: Any, starts: range, workers: int | None) -> None:
-    """Call ``run`` for each start, on threads; an exception of any of them is raised."""
-    count = min(len(starts), os.cpu_count() or 1) if workers is None else min(len(starts), workers)
-    if count <= 1:
-        for start in starts:
-            run(start)
-        return
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(run, starts))

@@ -61,9 +61,13 @@ def set_up_line(
     velocity: Any,
     sigma: Any,
     lines: LineList | None,
+    allowance: float | None = None,
     quiet: bool = False,
 ) -> LineSetup:
-    """Return where and how a line is measured; see `skyloom.spectral.snr.line_snr` for the parameters."""
+    """Return where and how a line is measured; see `skyloom.spectral.snr.line_snr` for the parameters.
+
+    ``allowance`` is the velocity (km/s) that windows make room for; ``quiet`` leaves out the warning about the LSF.
+    """
     shape = cube.shape[1:]
     stretch = 1.0 + spaxel_values(redshift, shape, "redshift")
     if velocity is not None:
@@ -86,6 +90,8 @@ def set_up_line(
             AssumptionWarning,
             stacklevel=3,
         )
+    if allowance is None:
+        allowance = FREE_ALLOWANCE if stretch.size == 1 else MAP_ALLOWANCE
     width = np.hypot(np.median(instrument), at * typical(dispersion, "sigma") / LIGHT)
     windows = plan_windows(
         cube.wave,
@@ -95,7 +101,7 @@ def set_up_line(
         line_sigma=float(width),
         half_width=half_width,
         continuum=continuum,
-        allowance=FREE_ALLOWANCE if stretch.size == 1 else MAP_ALLOWANCE,
+        allowance=allowance,
         lines=lines,
     )
     finite = stretch[np.isfinite(stretch)]

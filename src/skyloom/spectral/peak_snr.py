@@ -12,15 +12,22 @@ from skyloom.core.cube import Cube
 from skyloom.core.linelist import LineList
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.kernels.scatter import measure_peak
-from skyloom.spectral.functional import BLOCK, cut_channels, spaxel_values, spread
+from skyloom.spectral.functional import BLOCK, cut_channels, spaxel_values
 from skyloom.spectral.line_maps import LineSNR, snr_images
 from skyloom.spectral.line_setup import typical
+from skyloom.spectral.threads import blocks, run_blocks
 from skyloom.spectral.widths import Width, width_in_channels
-from skyloom.spectral.windows import Continuum, Lines, LineWindows, measured_lines
+from skyloom.spectral.windows import (
+    PEAK_CONTINUUM,
+    PEAK_HALF,
+    Continuum,
+    Lines,
+    LineWindows,
+    measured_lines,
+)
 
 __all__ = ["PEAK_WARNING", "peak_snr"]
 
-HALF, INNER, OUTER = "25 px", "35 px", "100 px"
 PEAK_WARNING = (
     "the S/N of a peak is that of the highest of many channels: pure noise has a mean S/N of about 2.3 in it, and a "
     "bin of N spaxels claims about 2.3 sqrt(N); use method='window' or 'matched' for an S/N that noise leaves at 0"
@@ -57,7 +64,7 @@ def peak_snr(
     stretch = 1.0 + spaxel_values(redshift, cube.shape[1:], "redshift")
     middle = typical(stretch, "redshift")
     at = float(centres[0]) * middle
-    half = width_in_channels(HALF if half_width is None else half_width, cube.wave, at, "half_width")
+    half = width_in_channels(PEAK_HALF if half_width is None else half_width, cube.wave, at, "half_width")
     inner, outer = _distances(continuum, cube, at)
     if not half < inner < outer:
         raise InputError(
@@ -85,7 +92,7 @@ def peak_snr(
 
 def _distances(continuum: Continuum, cube: Cube, at: float) -> tuple[int, int]:
     if continuum is None:
-        continuum = (INNER, OUTER)
+        continuum = PEAK_CONTINUUM
     if isinstance(continuum, np.ndarray) or len(continuum) != 2 or np.ndim(continuum[0]) != 0:  # type: ignore[arg-type,index]
         raise InputError(
             "the continuum of a peak is given by two distances",
@@ -115,13 +122,13 @@ def _measure(
     signal, noise, count = np.empty(m), np.empty(m), np.empty(m)
     here = np.where(centre >= 0, centre - channels.start, -(10**6))
 
-    def run(start: int) -> None:
+    def run(part: slice) -> None:
         measure_peak(
-            cut.data, cut.mask, cut.opened, here, half, inner, outer, np.array(limits), start,
-            min(m, start + BLOCK), signal, noise, count,
+            cut.data, cut.mask, cut.opened, here, half, inner, outer, np.array(limits), part.start,
+            part.stop, signal, noise, count,
         )  # fmt: skip
 
-    spread(run, range(0, m, BLOCK), workers)
+    run_blocks(run, blocks(m, BLOCK), workers)
     good = count > 0
     if not good.any():
         raise InputError(

@@ -37,6 +37,7 @@ SIGMAS = 3.0  # Half a window holds this many standard deviations of the line.
 SIDE_WIDTH = 30.0  # A of line-free continuum on each side, or SIDE_PER_HALF half widths when these are more.
 SIDE_PER_HALF = 3.0
 SIDE_REACH = 4.0  # Continuum is looked for no further than this many times its length.
+PEAK_HALF, PEAK_CONTINUUM = "25 px", ("35 px", "100 px")
 SAME_LINE = 1e-3  # A; wavelengths closer than this are one line.
 NEIGHBOUR = 5.0  # Lines within this many sigma of a measured line are told apart by the matched filter.
 
@@ -378,6 +379,7 @@ def channels_needed(
     medium: Medium,
     line: Lines,
     redshift: float | ArrayLike,
+    method: str = "window",
     *,
     lsf: float | ArrayLike | None = None,
     half_width: Width | None = None,
@@ -393,7 +395,7 @@ def channels_needed(
     wave : (n,) array
         Channel centres of the whole cube, A.
     medium : {"air", "vacuum"}
-    line, half_width, continuum, sigma, lines
+    line, method, half_width, continuum, sigma, lines
         As for `line_snr`.
     redshift : float or array
     lsf : float or (n,) array, optional
@@ -411,10 +413,15 @@ def channels_needed(
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise InputError("the redshift has no finite value", field="redshift")
-    typical = 1.0 + float(np.median(finite))
+    low, typical, high = (1.0 + float(value) for value in (finite.min(), np.median(finite), finite.max()))
     _, centres = measured_lines(line, medium, lines)
     at = float(centres.mean()) * typical
     spread = float(np.interp(at, axis, channel_widths(axis))) if lsf is None else _lsf_number(lsf, axis, at)
+    if method == "peak":
+        outer = (PEAK_CONTINUUM if continuum is None else continuum)[1]  # type: ignore[index]
+        reach = width_in_angstrom(outer, axis, at, "continuum") / typical  # type: ignore[arg-type]
+        side = centres[:1, np.newaxis] + np.array([[-reach, reach]])
+        return LineWindows((), centres, np.ones(1), side, side).channels(axis, low, high)
     windows = plan_windows(
         axis,
         medium,
@@ -423,12 +430,11 @@ def channels_needed(
         line_sigma=float(np.hypot(spread, at * sigma / LIGHT)),
         half_width=half_width,
         continuum=continuum,
+        allowance=max(FREE_ALLOWANCE, max_velocity),
         lines=lines,
     )
     shift = max_velocity / LIGHT
-    return windows.channels(
-        axis, (1.0 + float(finite.min())) * (1.0 - shift), (1.0 + float(finite.max())) * (1.0 + shift)
-    )
+    return windows.channels(axis, low * (1.0 - shift), high * (1.0 + shift))
 
 
 def _lsf_number(lsf: float | ArrayLike, wave: Float, at: float) -> float:
