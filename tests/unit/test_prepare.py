@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.wcs import WCS
@@ -73,7 +74,9 @@ def test_a_wcs_with_a_spectral_axis_keeps_only_the_sky():
     assert rest.wcs.has_celestial
 
 
-@pytest.mark.parametrize("redshift", [-1.0, -2, np.nan, np.inf, "far", [0.1, 0.2], None])
+@pytest.mark.parametrize(
+    "redshift", [-1.0, -2, np.nan, np.inf, "far", "0.1", [0.1, 0.2], np.array([0.1]), None, 300 * u.km / u.s]
+)
 def test_an_impossible_redshift_is_refused(redshift):
     with pytest.raises(InputError, match="redshift") as caught:
         to_rest_frame(make_spectra(), redshift)
@@ -300,6 +303,15 @@ def test_variances_too_small_for_their_type_are_refused(make):
         tiny = subject.evolve(variance=np.full_like(subject.variance, 1e-45), modes=())
     with pytest.raises(InputError, match="usable voxels leave the range of float32"):
         to_rest_frame(tiny, -0.9)
+
+
+def test_an_extinction_beyond_all_numbers_is_refused():
+    with pytest.raises(InputError, match=r"the factor at 65\d\d\.\d A is inf"):
+        deredden(make_cube(), av=5000.0)
+    with pytest.raises(
+        InputError, match="usable voxels leave the range of float32 when they are scaled by up to"
+    ):
+        deredden(make_spectra(), av=150.0)
 
 
 def test_the_kernel_counts_what_is_spoilt():

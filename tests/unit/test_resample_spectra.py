@@ -296,5 +296,13 @@ def test_the_lsf_is_the_width_of_a_line_as_it_is_sampled(target):
     assert lsf > 1.03 * sigma
 
 
+def test_an_unknown_width_stays_where_it_is():
+    lsf = np.full((3, 60), 1.2)
+    lsf[1, 30] = np.nan
+    result = resample(make(LINEAR, masked=0).evolve(lsf=lsf), step=1.0)
+    assert 2 <= np.count_nonzero(np.isnan(result.lsf)) <= 3
+    assert np.isfinite(result.lsf[[0, 2]]).all()
+
+
 def test_no_lsf_stays_no_lsf():
     assert resample(make(LINEAR), step=1.0).lsf is None

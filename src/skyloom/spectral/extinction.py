@@ -145,7 +145,11 @@ def dereddening_factor(
     observed = subject.wave * (1.0 + applied_redshift(subject))
     vacuum = convert_medium(observed, subject.medium, "vacuum")  # type: ignore[arg-type]  # checked by the object
     curve_values = extinction_curve(vacuum, curve, r_v)
-    return 10.0 ** (0.4 * magnitudes * curve_values), {"av": magnitudes, "r_v": float(r_v), "curve": curve}
+    with np.errstate(
+        over="ignore"
+    ):  # A factor beyond all numbers is refused where it is applied, with its wavelength.
+        factor = 10.0 ** (0.4 * magnitudes * curve_values)
+    return factor, {"av": magnitudes, "r_v": float(r_v), "curve": curve}
 
 
 def _visual_extinction(subject: Cube | Spectra, av: float | None, ebv: float | None, r_v: float) -> float:

@@ -216,8 +216,10 @@ def _spread_over(shares: Overlap, plane: Array) -> Float:
     """Return ``W plane`` along the first axis, 0 where not covered."""
     total = np.zeros((shares.first.size, *plane.shape[1:]))
     for tap in range(shares.weights.shape[1]):
-        weight = shares.weights[:, tap].reshape(-1, *(1,) * (plane.ndim - 1))
-        total += weight * plane[shares.first + tap]
+        # Only what counts is read: a value that is not a number beside the pixel must not spoil it.
+        rows = np.flatnonzero(shares.weights[:, tap])
+        weight = shares.weights[rows, tap].reshape(-1, *(1,) * (plane.ndim - 1))
+        total[rows] += weight * plane[shares.first[rows] + tap]
     return total
 
 

@@ -98,8 +98,10 @@ def rest_frame_changes(subject: Cube | Spectra, redshift: float) -> tuple[float,
 
 def check_redshift(redshift: object) -> float:
     """Return a redshift as a float after checking that it is one."""
+    if isinstance(redshift, str) or np.ndim(redshift) != 0:  # type: ignore[arg-type]  # whatever it is
+        raise InputError(f"redshift is {redshift!r}; expected one number", field="redshift")
     try:
-        value = float(redshift)  # type: ignore[arg-type]  # whatever it is, it must be one number
+        value = float(redshift)  # type: ignore[arg-type]  # a number, or told that it is none
     except (TypeError, ValueError) as error:
         raise InputError(f"redshift is {redshift!r}; expected one number", field="redshift") from error
     if not np.isfinite(value) or value <= -1.0:

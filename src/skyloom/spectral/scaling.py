@@ -51,15 +51,11 @@ def scale_subject(
             f"the factor at {subject.wave[worst]:.1f} A is {factor[worst]}; it cannot be applied",
             field="data",
         )
-    flat = subject.data.shape[0] if isinstance(subject, Cube) else -1
     data, variance = _targets(subject, storage)
     if isinstance(subject, Cube):
         n_bad = _scale_planes(subject, factor, data, variance)
     else:
-        np.multiply(subject.data, factor.astype(data.dtype), out=data)
-        np.multiply(subject.variance, (factor**2).astype(variance.dtype), out=variance)
-        usable = np.isfinite(data) & (variance > 0) & (variance < np.inf)
-        n_bad = int(np.count_nonzero(~usable & ~subject.mask))
+        n_bad = _scale_rows(subject, factor, data, variance)
     if n_bad:
         raise InputError(
             f"{n_bad} usable voxels leave the range of {variance.dtype} when they are scaled by up to "
@@ -67,7 +63,8 @@ def scale_subject(
             field="variance",
             remedy='give a unit that brings the values near 1 ("1e-20 erg / (s cm2 AA)"), or float64 arrays',
         )
-    modes = tuple(_scaled_mode(mode, factor, subject.data.shape, flat) for mode in subject.modes)
+    column = factor[:, None, None] if isinstance(subject, Cube) else factor
+    modes = tuple(_scaled_mode(mode, column, subject.data.shape) for mode in subject.modes)
     return subject.evolve_checked(record, data=data, variance=variance, modes=modes, **changes)
 
 
@@ -103,11 +100,19 @@ def _scale_planes(cube: Cube, factor: Float, data: Array, variance: Array) -> in
     return sum(run_blocks(scale, blocks(n_wave, BLOCK // max(1, source.shape[1]))))
 
 
-def _scaled_mode(mode: Mode, factor: Float, shape: tuple[int, ...], flat: int) -> Mode:
+def _scale_rows(spectra: Spectra, factor: Float, data: Array, variance: Array) -> int:
+    # Anything may lie under the mask; what is usable is tested here.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        np.multiply(spectra.data, factor.astype(data.dtype), out=data)
+        np.multiply(spectra.variance, (factor**2).astype(variance.dtype), out=variance)
+    usable = np.isfinite(data) & (variance > 0) & (variance < np.inf)
+    return int(np.count_nonzero(~usable & ~spectra.mask))
+
+
+def _scaled_mode(mode: Mode, column: Float, shape: tuple[int, ...]) -> Mode:
     """Scale a shared error like the data; a constant factor goes into its sigma, whatever its map is."""
-    if np.all(factor == factor[0]):
-        return mode._replace(sigma=mode.sigma * float(factor[0]))
-    column = factor if flat < 0 else factor[:, None, None]
+    if np.all(column == column.flat[0]):
+        return mode._replace(sigma=mode.sigma * float(column.flat[0]))
     if np.ndim(mode.map) == 0:
         # A view with strides of zero: no plane of the size of the cube for one number per channel.
         return mode._replace(map=np.broadcast_to(column * float(mode.map), shape))
