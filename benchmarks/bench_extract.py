@@ -17,7 +17,7 @@ import sys
 FULL = 3681
 
 SETUP = """
-import json, resource, sys, time
+import json, sys, time, tracemalloc
 import numpy as np
 from scipy.spatial import cKDTree
 from skyloom.core.cube import Cube, CubeCorrelation
@@ -38,8 +38,12 @@ def slab(first):
     wave = 4750 + 1.25 * np.arange(first, first + n)
     return Cube(data, variance, mask, "1e-20 erg/(s cm2 AA)", None, wave, "air",
                 correlation=CubeCorrelation(rho, None))
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(function):
+    tracemalloc.start()
+    function()
+    peak = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    return peak
 def best(function):
     times = []
     for _ in range(3):
@@ -55,9 +59,8 @@ SLAB = (
 cube = slab(0)
 small = Cube(data[:2], variance[:2], mask[:2], cube.unit, None, cube.wave[:2], "air", correlation=cube.correlation)
 extract_spectra(small, labels)
-before = peak()
 cpu, spectra = best(lambda: extract_spectra(cube, labels))
-after = peak()
+extra = memory(lambda: extract_spectra(cube, labels))
 copies = [np.empty_like(plane) for plane in (data, variance, mask)]
 def copy():
     for target, plane in zip(copies, (data, variance, mask)):
@@ -74,7 +77,8 @@ start = time.process_time()
 for plane in variance[:4]:
     region_variances(plane, dense, used, rho)
 peer = (time.process_time() - start) / 4 * n
-print(json.dumps({"cpu": cpu, "peer": peer, "memory": after - before, "cube": 9e-6 * data.size, "copy": copied,
+print(json.dumps({"cpu": cpu, "peer": peer, "memory": extra, "result": 9e-6 * spectra.data.size,
+                  "cube": 9e-6 * data.size, "copy": copied,
                   "error": error, "flux": flux}))
 """
 )
@@ -83,12 +87,13 @@ WHOLE = (
     SETUP
     + """
 extract_spectra(slab(0), labels)
-before = peak()
+def whole():
+    parts = [extract_spectra(slab(first), labels, workers=2) for first in range(0, 3681 - n + 1, n)]
+    return merge_slabs(parts)
 start, wall = time.process_time(), time.perf_counter()
-parts = [extract_spectra(slab(first), labels, workers=2) for first in range(0, 3681 - n + 1, n)]
-spectra = merge_slabs(parts)
+spectra = whole()
 print(json.dumps({"cpu": time.process_time() - start, "wall": time.perf_counter() - wall,
-                  "channels": spectra.shape[1], "memory": peak() - before,
+                  "channels": spectra.shape[1], "memory": memory(whole),
                   "result": 9e-6 * spectra.data.size}))
 """
 )
@@ -99,10 +104,11 @@ NOISE = (
 cube = slab(0)
 measure_cube_noise(Cube(data[:64, :60, :60], variance[:64, :60, :60], mask[:64, :60, :60], cube.unit, None,
                         cube.wave[:64], "air"))
-before = peak()
 start = time.process_time()
 noise = measure_cube_noise(cube)
-print(json.dumps({"cpu": time.process_time() - start, "memory": peak() - before, "windows": len(noise.windows)}))
+cpu = time.process_time() - start
+extra = memory(lambda: measure_cube_noise(cube))
+print(json.dumps({"cpu": cpu, "memory": extra, "windows": len(noise.windows)}))
 """
 )
 
@@ -134,7 +140,7 @@ def main() -> None:
             f" ({found['cpu'] * FULL / options.channels:.1f} s for {FULL} channels),"
             f" {found['peer'] / found['cpu']:.1f} x faster than plane by plane,"
             f" {found['copy'] / found['cpu']:.0%} of copy bandwidth,"
-            f" {found['memory']:.0f} MB beside a cube of {found['cube']:.0f} MB,"
+            f" {found['memory']:.0f} MB at most (the spectra {found['result']:.0f}, the cube {found['cube']:.0f}),"
             f" variances agree to {found['error']:.1e}, sums to {found['flux']:.1e}"
         )
     if options.full:
