@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyloom.kernels import line_windows as kernel
+from skyloom.kernels import line_weights as kernel
 from skyloom.kernels import scatter
+from skyloom.kernels.line_windows import measure_functional
 from tests import oracles_snr as naive
 
 N, M = 60, 600
@@ -36,10 +37,10 @@ def run(
 ):
     common = np.linspace(1.0, 2.0, N)
     out = np.empty(M), np.empty(M), np.empty(M), np.empty(M, np.int8)
-    kernel.measure_functional(
+    measure_functional(
         data, variance, mask, np.ones(N, bool) if opened is None else opened,
-        np.ones(N) if scale is None else scale, lags, EDGES, common, stretch, sigma, CENTRES, WANTED, OWNER, LINE, SIDES,
-        matched, degree, limits, 0, M, *out,
+        np.ones(N) if scale is None else scale, lags, EDGES, common, stretch, sigma, CENTRES, WANTED, OWNER, LINE,
+        SIDES, matched, degree, limits, 0, M, *out,
     )  # fmt: skip
     return (*out, common)
 
@@ -86,7 +87,8 @@ def test_without_numba_the_same(rng):
     )
     weights, shares = np.zeros(N), np.zeros((3, N))
     status, coverage = kernel.line_weights.py_func(
-        weights, ~mask[:, 5], EDGES, compiled[4], 1.0, SIGMA, CENTRES, WANTED, OWNER, LINE, SIDES, True, 1, LIMITS, shares
+        weights, ~mask[:, 5], EDGES, compiled[4], 1.0, SIGMA, CENTRES, WANTED, OWNER, LINE, SIDES, True, 1,
+        LIMITS, shares,
     )  # fmt: skip
     assert status == compiled[3][5]
     assert coverage == pytest.approx(compiled[2][5])

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from skyloom.kernels.line_windows import add_overlap, solve_positive
+from skyloom.kernels.line_weights import add_overlap, solve_positive
 
 __all__ = ["measure_peak", "measure_scatter"]
 

@@ -15,7 +15,7 @@ from skyloom.core.image import Flag, Image
 from skyloom.core.linelist import LineList
 from skyloom.core.provenance import step
 from skyloom.errors import InputError
-from skyloom.kernels.line_windows import MEASURED
+from skyloom.kernels.line_weights import MEASURED
 from skyloom.spectral.functional import cut_channels, measure
 from skyloom.spectral.line_setup import LineSetup, set_up_line
 from skyloom.spectral.widths import LIGHT

@@ -60,7 +60,7 @@ class Channels:
 class Measurement:
     """What a functional gives for each of m spaxels.
 
-    ``status`` holds the codes of `skyloom.kernels.line_windows`; ``coverage`` the share of the line in sight.
+    ``status`` holds the codes of `skyloom.kernels.line_weights`; ``coverage`` the share of the line in sight.
     """
 
     signal: Float
@@ -213,7 +213,7 @@ def measure(
     matched : bool
         Weights by the profile; else plain windows.
     degree, limits
-        Of the continuum, and the least shares of line and continuum; see `skyloom.kernels.line_windows`.
+        Of the continuum, and the least shares of line and continuum; see `skyloom.kernels.line_weights`.
     tied : bool
         The measured lines have the same flux; the signal is that of all of them.
     workers : int, optional
