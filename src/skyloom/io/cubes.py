@@ -120,7 +120,7 @@ class CubeFile:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the file as it is on the disk; it takes about as long as reading it."""
+        """SHA-256 of the file as it is on the disk; `read` does without, because it takes as long as reading."""
         with open_fits(self.path) as file:
             return file.sha256
 
@@ -196,6 +196,7 @@ class CubeFile:
             rows=[rows.start, rows.stop],
             error_kind=self.layout.error_kind,
             masked=int(np.count_nonzero(mask)),
+            **{key: value for key, value in self.meta.items() if key in ("sha256", "weight_path")},
         )
         return Cube(
             data,
@@ -375,6 +376,7 @@ def read_whole(path: str | Path, **options: Any) -> Cube:
     """
     cube = open_cube(path, **options)
     cube.require_usable()
+    cube.meta["sha256"] = cube.sha256
     return cube.read()
 
 

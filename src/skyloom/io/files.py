@@ -11,6 +11,7 @@ import bz2
 import gzip
 import hashlib
 import io
+import math
 import mmap
 import zlib
 from collections.abc import Iterator
@@ -214,23 +215,24 @@ class Hdu:
         """
         if self._is_compressed:
             return np.ascontiguousarray(self._unpacked()[slices])
-        ranges = [part.indices(size)[:2] for part, size in zip(slices, self.shape, strict=False)]
-        shape = (*(max(0, stop - start) for start, stop in ranges), *self.shape[len(ranges) :])
+        whole = self.shape
+        ranges = [part.indices(size)[:2] for part, size in zip(slices, whole, strict=False)]
+        shape = (*(max(0, stop - start) for start, stop in ranges), *whole[len(ranges) :])
         kind = np.dtype(_PIXEL_TYPES[self.integer("BITPIX")])
         values = np.empty(shape, kind)
         if values.size:
-            self._fill(values, ranges)
+            self._fill(values, ranges, whole)
         native = values if kind.isnative else values.byteswap(inplace=True).view(kind.newbyteorder("="))
         return self._scaled(native)
 
-    def _fill(self, values: NDArray[Any], ranges: list[tuple[int, int]]) -> None:
+    def _fill(self, values: NDArray[Any], ranges: list[tuple[int, int]], shape: tuple[int, ...]) -> None:
         """Read the stored bytes of a range of the two slowest axes: one stretch where the second one is whole."""
-        row = values.itemsize * int(np.prod(self.shape[2:]))
-        plane = row * self.shape[1] if len(self.shape) > 1 else values.itemsize
+        row = values.itemsize * math.prod(shape[2:])
+        plane = row * shape[1] if len(shape) > 1 else values.itemsize
         first = ranges[0][0] if ranges else 0
-        whole = len(ranges) < 2 or ranges[1] == (0, self.shape[1])
-        stretches = [values] if whole else list(values)
-        start = self.start + first * plane + (0 if whole else ranges[1][0] * row)
+        complete = len(ranges) < 2 or ranges[1] == (0, shape[1])
+        stretches = [values] if complete else list(values)
+        start = self.start + first * plane + (0 if complete else ranges[1][0] * row)
         targets = [stretch.reshape(-1).view(np.uint8) for stretch in stretches]
         if self.file.content is not self.file.raw:
             for number, target in enumerate(targets):

@@ -44,7 +44,7 @@ def finish_voxels(
     largest = np.float32(floor) * np.float32(floor)
     for i in range(data.size):
         value = error[i]
-        negative += value < 0
+        negative += int(value < 0)
         if kind == 1:
             variance = value * value if value > 0 else np.float32(0.0)
         elif kind == 2:
@@ -54,7 +54,7 @@ def finish_voxels(
         error[i] = variance
         good = (variance > 0) & (variance < largest)
         finite = abs(data[i]) < np.inf
-        known += good
-        valued += finite
+        known += int(good)
+        valued += int(finite)
         mask[i] = mask[i] | (not (good & finite))
     return negative, valued, known
