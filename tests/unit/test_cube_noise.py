@@ -144,6 +144,20 @@ def test_units_of_any_size_serve():
     assert measure_cube_noise(scaled).scale == pytest.approx(noise.scale, rel=1e-3)
 
 
+def test_structure_that_wide_patches_share_is_told_and_taken_off(rng):
+    """Spectra that no pattern describes: a smooth ripple across the field, with its own spectrum."""
+    cube, rho, _ = galaxy_cube(14, (192, 60, 60), line=0.0, light=0.0)
+    y, x = np.indices((60, 60))
+    ripple = np.sin(y / 9) * np.cos(x / 11)
+    extra = 0.3 * rng.standard_normal(192)[:, None, None] * ripple
+    share = (0.3**2 * np.mean(ripple**2)) / (TRUE_SCALE * np.mean(cube.variance))
+    noise = measure_cube_noise(cube.evolve(data=(cube.data + extra).astype(np.float32)))
+    assert 0.4 * share < noise.structure < 1.2 * share
+    assert noise.scale == pytest.approx(TRUE_SCALE, rel=0.02)
+    assert noise.spatial.sum() == pytest.approx(rho.sum(), rel=0.15), "left in, it would add half"
+    assert measure_cube_noise(cube).structure == 0.0
+
+
 def test_given_channels_and_spaxels_are_the_only_ones_used():
     cube, _, _ = galaxy_cube(8, (128, 24, 24), line=0.0)
     line_free = np.arange(128) < 64
