@@ -452,8 +452,8 @@ def test_first_pass_does_not_know_the_spaxel_itself(rng):
     data[:, 10, 11] = 50 * rng.normal(size=120)
     other = first_velocity_map(cube.evolve(data=data.astype(np.float32)), "Halpha", 0.0)
     assert first.flags[10, 11] == 0
-    assert other.data[10, 11] == pytest.approx(first.data[10, 11], abs=1e-6)
-    assert other.data[10, 13] != pytest.approx(first.data[10, 13], abs=1e-3)
+    assert other.data[10, 11] == pytest.approx(first.data[10, 11], abs=0.01)  # rounding of float32
+    assert other.data[10, 13] != pytest.approx(first.data[10, 13], abs=0.1)
 
 
 def test_peak_windows_can_be_set(rng):

@@ -18,6 +18,7 @@ from skyloom.errors import InputError
 from skyloom.kernels.line_weights import MEASURED
 from skyloom.spectral.functional import cut_channels, measure
 from skyloom.spectral.line_setup import LineSetup, set_up_line
+from skyloom.spectral.threads import thread_count
 from skyloom.spectral.widths import LIGHT
 from skyloom.spectral.windows import FREE_ALLOWANCE, Continuum, Lines
 
@@ -111,7 +112,7 @@ def first_velocity_map(
     radius = _hole_radius(rho) if hole is None else float(hole)
     sizes = _scales(scales, radius, shape)
     velocity, error = np.full(shape, np.nan), np.full(shape, np.nan)
-    smoother = _Smoother(trials, rho, CUT * sizes[-1])
+    smoother = _Smoother(trials, rho, CUT * sizes[-1], workers)
     chance = false_alarm / len(sizes)
     for size in sizes:
         found, its_error = _peaks(trials, *smoother.smooth(size, radius), chance, size)
@@ -229,7 +230,7 @@ def _trial_fluxes(
 class _Smoother:
     """Sums of trial fluxes over neighbours, through transforms that are made once for all scales."""
 
-    def __init__(self, trials: _Trials, rho: Float | None, reach: float) -> None:
+    def __init__(self, trials: _Trials, rho: Float | None, reach: float, workers: int | None) -> None:
         ny, nx = trials.inverse.shape
         extent = int(np.ceil(reach)) + (0 if rho is None else max(rho.shape) // 2)
         self.size = tuple(fft.next_fast_len(n + min(extent, n), real=True) for n in (ny, nx))
@@ -238,7 +239,10 @@ class _Smoother:
         self.trials = trials
         # Noise has unit variance once flux / variance is multiplied by the error: scaled for a sound transform.
         self.unit = float(np.sqrt(np.median(trials.inverse[trials.inverse > 0])))
-        self.sums = fft.rfft2(trials.weighted / self.unit, self.size, axes=(-2, -1))
+        self.workers = thread_count() if workers is None else max(1, workers)
+        # Single precision: rounding of 1e-7 is nothing beside noise, and the planes are many.
+        planes = (trials.weighted / self.unit).astype(np.float32)
+        self.sums = fft.rfft2(planes, self.size, axes=(-2, -1), workers=self.workers)
         self.weights = fft.rfft2(trials.inverse / self.unit**2, self.size)
 
     def smooth(self, size: float, hole: float) -> tuple[Float, Float]:
@@ -246,7 +250,8 @@ class _Smoother:
         kernel = self._kernel(size, hole)
         noise = fft.irfft2(self.weights * fft.rfft2(self._noise_kernel(kernel)), self.size)
         ny, nx = self.shape
-        ratio = fft.irfft2(self.sums * fft.rfft2(kernel), self.size, axes=(-2, -1))[:, :ny, :nx]
+        product = self.sums * fft.rfft2(kernel).astype(np.complex64)
+        ratio = fft.irfft2(product, self.size, axes=(-2, -1), workers=self.workers)[:, :ny, :nx]
         floor = 1e-9 * float(noise.max())
         noise = noise[:ny, :nx]
         return ratio, np.where(noise > floor, np.sqrt(np.maximum(noise, floor)), np.inf)
