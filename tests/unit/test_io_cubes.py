@@ -137,6 +137,14 @@ def test_headers_that_cannot_be_used(drop, changes, message, tmp_path, rng):
     assert str(path) in str(caught.value)
 
 
+def test_a_missing_reference_pixel_is_the_first_with_a_warning(tmp_path, rng):
+    path = write_sci(tmp_path / "a.fits", rng, cards(("CRPIX3",)))
+    with pytest.warns(
+        AssumptionWarning, match="CRPIX3 is missing: the first channel is taken as the reference"
+    ):
+        assert open_cube(path).wave[0] == 4750.0
+
+
 def test_an_axis_of_frequency_is_named(tmp_path, rng):
     path = write_sci(tmp_path / "a.fits", rng, cards(CTYPE3="FREQ", CUNIT3="Hz"))
     with pytest.raises(FileFormatError, match="axes of frequency, energy or velocity are not read"):

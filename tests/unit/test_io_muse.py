@@ -21,6 +21,7 @@ from skyloom.io.cubes import open_cube
 from skyloom.io.inspect import inspect, render
 from skyloom.io.muse import lsf_sigma
 from skyloom.io.registry import sniff_instrument
+from skyloom.mock.cube_files import write_cube_mock
 from tests.cube_files import SHAPE, cards, voxels, write_cube, write_muse
 
 FLUX_DENSITY = u.Unit("1e-20 erg / (s cm2 AA)")
@@ -208,6 +209,19 @@ def test_source_files_of_mpdaf_are_named(tmp_path, rng):
     np.testing.assert_array_equal(open_cube(path, layout=layout).read().variance, variance)
 
 
+def test_a_mock_cube_scatters_about_its_truth_as_it_claims(tmp_path):
+    mock = write_cube_mock(
+        tmp_path, "muse", seed=11, shape=(12, 14), wave_range=(6500, 6700), sky_residuals=False
+    )
+    cube = sl.read(mock.cube)
+    truth = fits.getdata(mock.noise_free, "TRUTH")
+    pull = ((cube.data - truth) / np.sqrt(cube.variance))[cube.valid]
+    # Neighbours are correlated: the noise of the mean is some three times that of independent voxels.
+    assert abs(pull.mean()) < 9 / np.sqrt(pull.size)
+    assert pull.std() == pytest.approx(1.0, abs=0.03)
+    np.testing.assert_allclose(cube.wave, fits.getdata(mock.noise_free, "WAVE"), rtol=1e-12)
+
+
 # ------------------------------------------------------------------------------------------------- spectra
 
 
@@ -228,7 +242,7 @@ def test_a_single_spectrum(tmp_path, rng):
     assert np.flatnonzero(spectra.mask[0]).tolist() == [3, 4]
     np.testing.assert_array_equal(spectra.wave, 4750 + 1.25 * np.arange(50))
     np.testing.assert_allclose(spectra.lsf, lsf_sigma(spectra.wave))
-    assert (spectra.meta["source_id"], spectra.meta["right_ascension"]) == (5.0, 53.1)
+    assert (spectra.meta["source_id"], spectra.meta["ra"]) == (5.0, 53.1)
     with pytest.raises(FileFormatError, match=r"a single spectrum, no cube; read it with skyloom\.read"):
         open_cube(path)
 

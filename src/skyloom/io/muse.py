@@ -288,8 +288,8 @@ def muse_meta(primary: Header, header: Header) -> dict[str, Any]:
         "n_combined": ("NCOMBINE",),
         "resolving_power": ("SPEC_RES",),
         "source_id": ("ID",),
-        "right_ascension": ("RA",),
-        "declination": ("DEC",),
+        "ra": ("RA",),
+        "dec": ("DEC",),
     }
     for name, keywords in numbers.items():
         found = [value for key in keywords if (value := header_number(primary, key)) is not None]
