@@ -82,7 +82,8 @@ def rest_frame_changes(subject: Cube | Spectra, redshift: float) -> tuple[float,
             AssumptionWarning,
             stacklevel=3,
         )
-    total = (1.0 + before) * stretch - 1.0
+    # A first redshift is recorded as it was given, without the rounding of 1 + z.
+    total = float(redshift) if before == 0.0 else (1.0 + before) * stretch - 1.0
     changes: dict[str, Any] = {
         "wave": subject.wave / stretch,
         "lsf": None if subject.lsf is None else subject.lsf / stretch,
