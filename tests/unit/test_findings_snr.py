@@ -7,6 +7,8 @@ import pytest
 
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning
+from skyloom.spectral.binning import bin_to_snr
+from skyloom.spectral.bins import measure_bins
 from skyloom.spectral.snr import first_velocity_map, line_snr
 from skyloom.spectral.widths import LIGHT
 from tests.snr_scenes import axis, cube_of, line_profile, noise_cube
@@ -75,3 +77,26 @@ def test_logarithmic_channels_are_not_taken_as_linear(rng):
     data = 100 * line_profile(wave, np.full((3, 3), HALPHA), 1.6) + 2.0
     cube = cube_of(data, np.ones(data.shape), wave, lsf=1.5)
     np.testing.assert_allclose(line_snr(cube, "Halpha", 0.0).signal.data, 100.0, rtol=0.01)
+
+
+@pytest.mark.parametrize("binning", ["voronoi", "quadtree"])
+def test_a_noise_cube_gives_no_bins(binning, rng):
+    """Binned to a target of 10, noise claims dozens of bins with the peak (squares of 64 spaxels: 18), none without."""
+    cube = noise_cube(rng, (230, 64, 64), uneven=False)
+    with pytest.warns(AssumptionWarning, match="pure noise"):
+        peak = line_snr(cube, "Halpha", 0.0, "peak")
+    velocity = first_velocity_map(cube, "Halpha", 0.0)
+    found = {
+        "peak": peak,
+        "window": line_snr(cube, "Halpha", 0.0),
+        "matched": line_snr(cube, "Halpha", 0.0, "matched", velocity=velocity),
+    }
+    claimed = {}
+    for method, maps in found.items():
+        labels = bin_to_snr(maps.signal, None, 10.0, binning)
+        claimed[method] = np.asarray(measure_bins(maps.signal, labels)["snr"])
+    assert (claimed["peak"] >= 10).sum() >= 60
+    if binning == "quadtree":
+        assert np.median(claimed["peak"]) == pytest.approx(18, abs=1)
+    assert (claimed["window"] < 10).all()
+    assert (claimed["matched"] < 10).all()
