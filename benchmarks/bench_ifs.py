@@ -1,0 +1,170 @@
+"""Time, memory and accuracy of `ifs` on a MUSE field with known truth: read, S/N, bin, extract, write.
+
+    python benchmarks/bench_ifs.py [--size 300] [--directory FOLDER] [--workers 2] [--target 10]
+
+The mock (300x300 spaxels, 3681 channels, 3.0 GB with errors) is made once and kept in the folder. The recipe then runs
+from the command line, without pictures, with a warm numba cache; a second run shows what resuming costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable
+
+import skyloom as sl
+from skyloom.mock.cube_files import CubeMock, write_cube_mock
+from skyloom.spectral.snr import spectra_line_snr
+
+TARGET_SECONDS = 30.0
+FULL_SIZE = 300
+
+
+def make_mock(folder: Path, size: int, channels: tuple[float, float] | None) -> CubeMock:
+    """Write the mock, or find the one that is there; its truth is made again from the seed."""
+    start = time.perf_counter()
+    mock = write_cube_mock(
+        folder, "muse", seed=1, shape=(size, size), wave_range=channels, name="field", noise_free=False
+    )
+    print(f"mock written in {time.perf_counter() - start:.0f} s: {mock.cube.stat().st_size / 1e9:.2f} GB")
+    return mock
+
+
+def run(config: Path, out: Path, workers: int, settings: list[str]) -> tuple[float, float, float, str]:
+    """Run the command line; return wall and CPU seconds, peak memory (GB) and what it printed."""
+    command = [
+        sys.executable,
+        "-m",
+        "skyloom.cli",
+        "run",
+        str(config),
+        "--out",
+        str(out),
+        "--workers",
+        str(workers),
+    ]
+    for item in ("output.figures=false", "output.report=false", *settings):
+        command += ["--set", item]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.stdout + done.stderr)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, cpu, after.ru_maxrss / 2**20, done.stdout
+
+
+def print_stages(folder: Path) -> None:
+    """Print what each stage took."""
+    records = [json.loads(path.read_text()) for path in (folder / "stages").glob("*.json")]
+    for name in ("noise", "maps", "bins", "spectra", "table"):
+        record = next(item for item in records if item["stage"] == name)
+        size = sum(item[0] for item in record["files"].values()) / 1e6
+        print(
+            f"    {name:8s} CPU {record['cpu_seconds']:7.2f} s   wall {record['wall_seconds']:7.2f} s   "
+            f"files {size:7.1f} MB"
+        )
+
+
+def print_accuracy(mock: CubeMock, folder: Path) -> None:
+    """Print how the bins compare with their claims and with the truth."""
+    table = QTable.read(folder / "field_table.ecsv")
+    labels = sl.read(folder / "field_bins.fits")
+    spectra = sl.read(folder / "field_spectra.fits")
+    with fits.open(mock.lines) as hdus:
+        flux, dimming = hdus["HALPHA_FLUX"].data, hdus["EXTINCTION"].data
+    at = int(np.argmin(np.abs(spectra.wave - 6562.8 * (1 + mock.model.redshift))))
+    inside = labels.labels >= 0
+    ratio = (table["noise_measured"] / table["spectrum_noise"]).to_value("")
+    several = np.asarray(table["n_pixels"]) > 1
+    over = np.asarray(table["snr"])[several] / float(labels.meta["target"])
+    print(f"    {len(table)} bins of {int(inside.sum())} spaxels, {int(several.sum())} of several spaxels")
+    print(f"    measured over claimed noise of the bins' spectra: median {np.nanmedian(ratio):.3f}")
+    print(
+        f"    S/N over target, bins of several spaxels: median {np.median(over):.3f}, rms {np.std(over):.3f}"
+    )
+    below = np.asarray(table["snr"]) < float(labels.meta["target"])
+    print(
+        f"    below target: {int(below.sum())}, of them said to be remainders: {len(labels.meta['remainder'])}"
+    )
+    # The truth goes through the same window: stellar absorption and the ends of the line are no errors of the recipe.
+    step = slice(max(0, at - 150), at + 150)
+    light = (mock.model.truth(step)[:, inside].sum(axis=1, dtype=float) / dimming[step])[None]
+    lsf = spectra.lsf if spectra.lsf is None or np.ndim(spectra.lsf) == 0 else spectra.lsf[step]
+    clean = sl.Spectra(
+        light, np.ones_like(light), None, spectra.unit, spectra.wave[step], spectra.medium, lsf=lsf
+    )
+    window = spectra_line_snr(clean, "Halpha", mock.model.redshift)["signal"][0].to_value("erg / (s cm2)")
+    emitted = flux[inside].sum() / dimming[at]
+    found = table["spectrum_signal"].sum().to_value("erg / (s cm2)")
+    error = np.sqrt((table["spectrum_noise"] ** 2).sum()).to_value("erg / (s cm2)")
+    print(
+        f"    Halpha of all bins over that of the noise-free cube in the same window: {found / window:.4f} "
+        f"+- {error / window:.4f}; over all that is emitted: {found / emitted:.3f}"
+    )
+
+
+def copy_seconds(path: Path) -> float:
+    """Seconds that reading the file takes alone."""
+    start = time.perf_counter()
+    with open(path, "rb", buffering=0) as stream:
+        buffer = bytearray(1 << 24)
+        while stream.readinto(buffer):
+            pass
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--size", type=int, default=100, help=f"spaxels on a side; {FULL_SIZE} is the whole field"
+    )
+    parser.add_argument("--channels", type=float, nargs=2, help="A; default: all 3681")
+    parser.add_argument("--directory", type=Path, help="keeps the mock for the next time")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--target", type=float, default=10.0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.directory or Path(temporary)
+        channels = tuple(arguments.channels) if arguments.channels else None
+        mock = make_mock(folder / f"mock_{arguments.size}", arguments.size, channels)
+        settings = [f"binning.target={arguments.target}"]
+        warm = write_cube_mock(
+            Path(temporary) / "warm", "muse", seed=2, shape=(24, 24), wave_range=(6300, 6900)
+        )
+        run(warm.config, Path(temporary) / "warm_out", 1, settings)
+        print(
+            f"load of the machine {os.getloadavg()[0]:.1f}; the file alone reads in {copy_seconds(mock.cube):.1f} s"
+        )
+        out = Path(temporary) / "out"
+        wall, cpu, peak, printed = run(mock.config, out, arguments.workers, settings)
+        goal = f" (target {TARGET_SECONDS:g} s)" if arguments.size >= FULL_SIZE and not channels else ""
+        print(
+            f"ifs, {mock.model.n_wave} x {arguments.size} x {arguments.size}, {arguments.workers} workers: "
+            f"wall {wall:.1f} s{goal}, CPU {cpu:.1f} s, peak memory {peak:.2f} GB "
+            f"({peak * 2**30 / mock.cube.stat().st_size:.2f} of the file)"
+        )
+        print_stages(out / "field")
+        print_accuracy(mock, out / "field")
+        wall, cpu, _, _ = run(mock.config, out, arguments.workers, settings)
+        print(f"run again: wall {wall:.1f} s, CPU {cpu:.1f} s")
+        print(printed.strip())
+
+
+if __name__ == "__main__":
+    main()
