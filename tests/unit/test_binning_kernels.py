@@ -163,7 +163,7 @@ def merge(signal, labels, target=10.0):
     flat = work.ravel()
     places[flat[flat >= 0]] = np.flatnonzero(flat >= 0)
     order = np.argsort(stats[:, 0] / np.sqrt(stats[:, 1]))
-    bin_repair.merge_bins(work, values, spread, WHITE, stats, kind, places, order, target)
+    bin_repair.merge_bins(work, values, spread, WHITE, stats, kind, places, order, target, 1.0)
     return work[1:-1, 1:-1], kind
 
 

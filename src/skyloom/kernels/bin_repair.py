@@ -228,10 +228,14 @@ def merge_bins(  # noqa: C901 (one loop over pixels)
     places: Array,
     order: Array,
     target: float,
+    accept: float,
 ) -> int:
     """Join each bin below the target with the neighbour that makes both reach it with least to spare.
 
-    Where there is none it joins a remainder beside it; where there is none either, it becomes one.
+    Where there is none it joins a remainder, or another bin below the target, beside it; where there is none either,
+    it becomes a remainder. With ``accept`` below 1 only small bins (`SMALL`) are looked at: they join the neighbour
+    that is left with most, if that is at least ``accept`` in (S/N / target)^2, for exchanges to lift it again, and
+    nothing becomes a remainder.
 
     Returns
     -------
@@ -249,6 +253,8 @@ def merge_bins(  # noqa: C901 (one loop over pixels)
         if content_of(stats[poor, SIGNAL], stats[poor, VARIANCE], target) >= 1.0:
             continue
         size = _collect(labels, places[poor] // nx, places[poor] % nx, queue, seen, turn + 1)
+        if accept < 1.0 and size > SMALL:
+            continue
         best, least, best_variance, leftover = -1, np.inf, 0.0, -1
         tried = -1
         for index in range(size):
@@ -262,13 +268,22 @@ def merge_bins(  # noqa: C901 (one loop over pixels)
                     continue
                 tried = other
                 variance = stats[poor, VARIANCE] + stats[other, VARIANCE]
+                if content_of(stats[other, SIGNAL], stats[other, VARIANCE], target) < 1.0:
+                    leftover = other if leftover < 0 else leftover
+                # Correlation lowers this further; the sum over it is worth its time only here.
+                if content_of(stats[poor, SIGNAL] + stats[other, SIGNAL], variance, target) < accept:
+                    continue
                 for member in range(size):
                     variance += link(
                         labels, spread, correlation, queue[member] // nx, queue[member] % nx, other
                     )
                 content = content_of(stats[poor, SIGNAL] + stats[other, SIGNAL], variance, target)
-                if content >= 1.0 and content < least:
-                    best, least, best_variance = other, content, variance
+                # Above the target the nearest to it, else the nearest below.
+                spare = content if content >= 1.0 else 1e6 - content
+                if content >= accept and spare < least:
+                    best, least, best_variance = other, spare, variance
+        if best < 0 and accept < 1.0:
+            continue
         if best < 0 and leftover >= 0:
             best = leftover
             best_variance = stats[poor, VARIANCE] + stats[best, VARIANCE]

@@ -191,7 +191,8 @@ def _correlation(signal: ArrayLike | Image, correlation: ArrayLike | None) -> Ar
         correlation = signal.correlation
     if correlation is None:
         return np.ones((1, 1))
-    rho = check_correlation(correlation, ndim=2)
+    # A copy: loops are compiled anew for arrays that may not be written to.
+    rho = check_correlation(correlation, ndim=2).copy()
     if rho.shape[0] == rho.shape[1]:
         return rho
     return truncate_correlation(rho, lost=0.0)

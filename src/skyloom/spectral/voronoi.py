@@ -38,6 +38,8 @@ CHANGES = range(4, 45, 4)
 POOR = (0.8, 0.9, 0.93, 0.96, 0.98, 1.0, 1.0, 1.0)
 """S/N over target below which superfluous bins are dissolved, repair by repair: most of the better ones recover once
 the worst are gone."""
+ACCEPT = (0.8, 0.9, 1.0)
+"""Content that a bin may be left with when it takes in a small one that nobody else can have; the last is for good."""
 ROUNDING = 4
 """Rounds before, that only make the starting cells rounder."""
 VOID, VOID_PIXELS = 0.25, 16
@@ -72,7 +74,7 @@ def voronoi_labels(field: BinField, progress: Progress | None = None) -> tuple[L
     remainder : (m,) int32 array
         Bins that stay below the target.
     """
-    total = ROUNDS + ROUNDING + 6
+    total = ROUNDS + ROUNDING + len(POOR) + len(ACCEPT) + 3
     tick = _Ticker(progress, total)
     free = field.good & ~(field.signal >= field.target * np.sqrt(field.variance))
     density = _plan(field, free)
@@ -82,8 +84,9 @@ def voronoi_labels(field: BinField, progress: Progress | None = None) -> tuple[L
     _tessellate(field, cells, n_cells, tick)
     labels, kind = _with_other_pixels(field, cells, free)
     tick()
-    labels, kind = repair(field, labels, kind, tick)
-    return number_bins(field, labels)
+    numbered = number_bins(field, repair(field, labels, kind, tick))
+    tick.finish()
+    return numbered
 
 
 class _Ticker:
@@ -94,8 +97,16 @@ class _Ticker:
 
     def __call__(self) -> None:
         self.done += 1
+        self.tell(min(self.done, self.total - 1))
+
+    def finish(self) -> None:
+        """Report all steps as done: how many repairs it takes is not known before."""
+        self.tell(self.total)
+
+    def tell(self, done: int) -> None:
+        """Call the callback, if there is one."""
         if self.progress is not None:
-            self.progress(min(self.done, self.total), self.total)
+            self.progress(done, self.total)
 
 
 def _plan(field: BinField, free: NDArray[np.bool_]) -> Array:
@@ -197,7 +208,7 @@ def _with_other_pixels(field: BinField, cells: Labels, free: NDArray[np.bool_]) 
     return pieces, np.zeros(n_pieces, dtype=np.int64)
 
 
-def repair(field: BinField, labels: Labels, kind: Array, tick: _Ticker) -> tuple[Labels, Array]:
+def repair(field: BinField, labels: Labels, kind: Array, tick: _Ticker) -> Labels:
     """Even out the bins and let no bin stay below the target where its neighbours can help."""
     pad = max(1, field.correlation.shape[0] // 2)
     signal = np.pad(field.signal, pad)
@@ -215,15 +226,16 @@ def repair(field: BinField, labels: Labels, kind: Array, tick: _Ticker) -> tuple
             break
         work, kind = _separate(work, kind)
         stats = bin_exchange.bin_stats(work, *planes, kind.size, pad)
-    bin_exchange.exchange_pixels(work, *planes, stats, kind, field.target, AIM, 8)
-    places, order = _poorest_first(work, stats, field.target)
-    bin_repair.hand_over_pixels(work, *planes, stats, kind, places, order, field.target, AIM)
-    work, kind = _separate(work, kind)
-    stats = bin_exchange.bin_stats(work, *planes, kind.size, pad)
-    places, order = _poorest_first(work, stats, field.target)
-    bin_repair.merge_bins(work, *planes, stats, kind, places, order, field.target)
-    inner = work[pad:-pad, pad:-pad]
-    return np.ascontiguousarray(inner), kind
+    for accept in ACCEPT:
+        bin_exchange.exchange_pixels(work, *planes, stats, kind, field.target, AIM, 8)
+        places, order = _poorest_first(work, stats, field.target)
+        bin_repair.hand_over_pixels(work, *planes, stats, kind, places, order, field.target, AIM)
+        work, kind = _separate(work, kind)
+        stats = bin_exchange.bin_stats(work, *planes, kind.size, pad)
+        places, order = _poorest_first(work, stats, field.target)
+        bin_repair.merge_bins(work, *planes, stats, kind, places, order, field.target, accept)
+        tick()
+    return np.ascontiguousarray(work[pad:-pad, pad:-pad])
 
 
 def join_poor(field: BinField, labels: Labels) -> Labels:
@@ -234,7 +246,7 @@ def join_poor(field: BinField, labels: Labels) -> Labels:
     kind = np.zeros(int(labels.max(initial=-1)) + 1, dtype=np.int64)
     stats = bin_exchange.bin_stats(work, *planes, kind.size, pad)
     places, order = _poorest_first(work, stats, field.target)
-    bin_repair.merge_bins(work, *planes, stats, kind, places, order, field.target)
+    bin_repair.merge_bins(work, *planes, stats, kind, places, order, field.target, 1.0)
     return np.ascontiguousarray(work[pad:-pad, pad:-pad])
 
 
