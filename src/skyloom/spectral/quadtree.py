@@ -1,4 +1,4 @@
-"""Square bins: a square is cut into four where its quarters reach the target."""
+"""Square bins: squares are cut into four as long as the quarters reach the target."""
 
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ def quadtree_labels(field: BinField) -> tuple[Labels, Labels]:
 
     Notes
     -----
-    Squares have sides of 2^k pixels and their corners at multiples of that. A square is cut when every quarter with
-    usable pixels either reaches the target or is empty of signal; one quarter at least must reach it. Empty: the
-    square has a higher S/N without such quarters than with them, so they could only spoil a bin. The pixels of all
-    empty quarters are then cut anew, by themselves: faint light around a bright knot gets its own, larger
-    squares, in which the knot is left out. What is not connected (by masked pixels, or by what was left out) falls
-    into its parts. A part below the target joins the neighbour that reaches it together with the part and has least to
-    spare; where there is none it remains, flagged, together with others that touch it.
+    Squares have sides of 2^k pixels and their corners at multiples of that. A square is cut when all its quarters with
+    usable pixels reach the target, or two of them at least, or when the others are empty of signal. Empty: the square
+    has a higher S/N without such quarters than with them, so they could only spoil a bin. The pixels of all empty
+    quarters are then cut anew, by themselves: faint light around a bright knot gets its own, larger squares, in which
+    the knot is left out. What is not connected (by masked pixels, or by what was left out) falls into its parts. A
+    quarter or part below the target joins the neighbour that reaches it together with the part and has least to spare;
+    where there is none it remains, flagged, together with others that touch it. So most bins are squares, and the rest
+    a square with one or more smaller ones beside it; no pixel is in two bins, and S/N are those of the pixels in them.
     """
     labels = np.full(field.signal.shape, -1, dtype=np.int32)
     todo, n_bins = field, 0
@@ -125,13 +126,14 @@ def _which_to_cut(
     lacking = good & ~reached
     kept_signal = _add_quarters(np.where(reached, child.signal, 0.0))
     kept_variance = _add_quarters(np.where(reached, child.variance, 0.0))
-    any_reached = _add_quarters(reached.astype(np.int64)) > 0
+    n_reached = _add_quarters(reached.astype(np.int64))
     any_lacking = _add_quarters(lacking.astype(np.int64)) > 0
     noise = np.sqrt(np.maximum(parent.variance, 0.0))
     # S/N without the lacking quarters >= with them; the correlation between quarters is left out of this choice only.
     better = kept_signal * noise >= parent.signal * np.sqrt(np.maximum(kept_variance, 0.0))
-    cut = open_squares & any_reached & (~any_lacking | better)
-    return cut, _quarters(cut, shape) & lacking
+    better &= open_squares & (n_reached > 0)
+    cut = better | (open_squares & ((n_reached >= 2) | ((n_reached == 1) & ~any_lacking)))
+    return cut, _quarters(better, shape) & lacking
 
 
 def _add_quarters(plane: Array) -> Array:
