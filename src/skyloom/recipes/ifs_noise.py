@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -117,15 +118,22 @@ def measured_noise(source: Source) -> CubeNoise | None:
     """Measure the noise in some slabs of channels spread over the cube; None where that is not possible."""
     line_free = line_free_channels(source)
     slabs = sample_slabs(source, line_free)
+
+    def measure(channels: slice) -> CubeNoise | str:
+        try:
+            return measure_cube_noise(source.read(channels), line_free=line_free[channels])
+        except InputError as error:
+            return error.message
+
     found: list[CubeNoise] = []
     reason = "no channel is free of lines"
-    for number, channels in enumerate(slabs):
-        try:
-            cube = source.read(channels)
-            found.append(measure_cube_noise(cube, line_free=line_free[channels], workers=source.threads))
-        except InputError as error:
-            reason = error.message
-        source.tick("noise", number + 1, len(slabs))
+    with ThreadPoolExecutor(source.threads) as pool:
+        for number, each in enumerate(pool.map(measure, slabs), start=1):
+            if isinstance(each, str):
+                reason = each
+            else:
+                found.append(each)
+            source.tick("noise", number, len(slabs))
     if found:
         return combine_cube_noise(found)
     source.cube.require_usable()
