@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from skyloom._version import __version__
+from skyloom.cli_templates import templates
 from skyloom.errors import InputError
 from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
 from skyloom.recipes.result import ExitCode
@@ -75,6 +76,9 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"skyloom {__version__}")
         raise typer.Exit
+
+
+app.add_typer(templates, name="templates")
 
 
 @app.callback()
