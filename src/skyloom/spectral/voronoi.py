@@ -1,11 +1,11 @@
-"""Voronoi-like bins of equal signal-to-noise ratio, with a floor that holds.
+"""Weighted Voronoi bins of equal signal-to-noise ratio, with a floor that holds.
 
 Three steps. *Plan*: around each pixel, the smallest window that reaches the target tells how large a bin must be
-there, and halving the field along that density gives starting cells. *Tessellate*: the cells become those of a power
-diagram (Voronoi cells with additive weights), generators moving to the centres, weights to equal signal-to-noise
-ratios, cells being removed or halved where a neighbourhood has too many or too few. *Repair*: pixels cross borders one
-at a time, with exact covariance, until the bins are even; what stays below the target is dissolved into its
-neighbours. ``docs/design/binning.md`` argues the choices.
+there, and halving the field along that density gives starting cells. *Tessellate*: the cells become weighted Voronoi
+cells, generators moving to the centres, radii to equal signal-to-noise ratios, cells being removed or halved where a
+neighbourhood has too many or too few. *Repair*: pixels cross borders one at a time, with exact covariance, until the
+bins are even; what stays below the target is dissolved into its neighbours. ``docs/design/binning.md`` argues the
+choices.
 """
 
 from __future__ import annotations
@@ -227,6 +227,9 @@ def repair(field: BinField, labels: Labels, kind: Array, tick: _Ticker) -> Label
         work, kind = _separate(work, kind)
         stats = bin_exchange.bin_stats(work, *planes, kind.size, pad)
     for accept in ACCEPT:
+        if _split(work, planes, stats, field.target):
+            work, kind = _separate(work, kind)
+            stats = bin_exchange.bin_stats(work, *planes, kind.size, pad)
         bin_exchange.exchange_pixels(work, *planes, stats, kind, field.target, AIM, 8)
         places, order = _poorest_first(work, stats, field.target)
         bin_repair.hand_over_pixels(work, *planes, stats, kind, places, order, field.target, AIM)
