@@ -13,6 +13,7 @@ from skyloom.core import geometry
 from skyloom.core.apertures import circle_overlap
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap, as_labels
+from skyloom.core.line_maps import SHARED_ERRORS
 from skyloom.core.noise import region_variances, sum_variance
 from skyloom.core.units import area_unit, sum_unit
 from skyloom.errors import InputError, ShapeError
@@ -50,7 +51,8 @@ def sum_regions(image: Image, labels: ArrayLike | LabelMap) -> QTable:
     ShapeError
         When labels and image differ in shape.
     InputError
-        When labels are not whole numbers, or a surface brightness comes without a WCS.
+        When labels are not whole numbers, a surface brightness comes without a WCS, or the image is a map of bins whose
+        pixels share one error (`skyloom.spectral.maps.sum_bins` adds those up).
 
     Notes
     -----
@@ -115,7 +117,7 @@ def sum_apertures(image: Image, x: ArrayLike, y: ArrayLike, radius: float | Arra
     Raises
     ------
     InputError
-        When a radius is not > 0, or a surface brightness comes without a WCS.
+        When a radius is not > 0, a surface brightness comes without a WCS, or pixels share errors (see `sum_regions`).
     ShapeError
         When the positions differ in number.
     """
@@ -169,6 +171,12 @@ def _aperture(
 
 def _pixel_weights(image: Image) -> _Weights:
     """Pixel areas where the unit is a surface brightness."""
+    if image.meta.get(SHARED_ERRORS):
+        raise InputError(
+            f"pixels of this map share errors within {image.meta[SHARED_ERRORS]}; a sum would get a wrong one",
+            field=SHARED_ERRORS,
+            remedy="use skyloom.spectral.maps.sum_bins",
+        )
     unit = sum_unit(image.unit)
     per = area_unit(image.unit)
     if per is None:
