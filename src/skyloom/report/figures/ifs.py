@@ -250,19 +250,29 @@ def bin_spectra(
         panels = figure.subplots(len(rows), 1, squeeze=False, sharex=True).ravel()
         for axes, row, name in zip(panels, rows, names, strict=True):
             _draw_spectrum(axes, spectra, row, name, shaded)
-        for key, wavelength in (marks or {}).items():
-            if spectra.wave[0] < wavelength < spectra.wave[-1]:
-                for axes in panels:
-                    axes.axvline(wavelength, color=ACCENT, lw=0.6, alpha=0.5, zorder=0)
-                panels[0].text(
-                    wavelength, 1.02, key, transform=panels[0].get_xaxis_transform(), rotation=90,
-                    size=6.5, color=ACCENT, ha="center", va="bottom",
-                )  # fmt: skip
+        _mark_lines(list(panels), marks or {}, spectra.wave)
         figure.supylabel(_text_of(spectra.unit), size=8)
         panels[-1].set_xlabel(f"wavelength in {spectra.medium} (Å)")
         top = 0.99 if not marks else 0.97
         figure.tight_layout(rect=(0.0, 0.0, 1.0, top), h_pad=0.4)
         return to_png(figure)
+
+
+def _mark_lines(panels: Sequence[Axes], marks: Mapping[str, float], wave: Float) -> None:
+    """A thin rule at each line, and its name on top where there is room for it."""
+    apart = 0.008 * (wave[-1] - wave[0])
+    labelled: list[float] = []
+    for key, wavelength in marks.items():
+        if not wave[0] < wavelength < wave[-1]:
+            continue
+        for axes in panels:
+            axes.axvline(wavelength, color=ACCENT, lw=0.6, alpha=0.5, zorder=0)
+        if all(abs(wavelength - other) > apart for other in labelled):
+            labelled.append(wavelength)
+            panels[0].text(
+                wavelength, 1.02, key, transform=panels[0].get_xaxis_transform(), rotation=90,
+                size=6.5, color=ACCENT, ha="center", va="bottom",
+            )  # fmt: skip
 
 
 def _draw_spectrum(
