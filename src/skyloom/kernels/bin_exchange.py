@@ -35,7 +35,7 @@ Array = NDArray[Any]
 SIGNAL, VARIANCE, COUNT, ROWS, COLUMNS = 0, 1, 2, 3, 4
 FREE, REMAINDER = 0, 1
 BELOW = 6  # Price of one unit of content below the target, against the square of a deviation above.
-# Price of one more pair of neighbours in different bins, per share of the bin; up to 8 times that for large bins.
+# Price of one more pair of neighbours in different bins, per share of the bin; up to 21 times that for large bins.
 EDGE = 0.15
 REACH = 2.0  # Square of the distance, in radii of the bin, at which it may still take a pixel.
 SHAPE = 0.15  # Price of a pixel one cell radius on the wrong side of the border, per share of the cell.
@@ -253,7 +253,7 @@ def exchange_pixels(  # noqa: C901 (one loop over pixels)
                     total += cost(before, aim) - cost(after, aim)
                     share = 0.5 / stats[giver, COUNT] + 0.5 / stats[taker, COUNT]
                     total -= SHAPE * share * misplaced(stats, y, x, giver, taker)
-                    straight = 1.0 + min(0.02 * min(stats[giver, COUNT], stats[taker, COUNT]), 7.0)
+                    straight = 1.0 + min(0.02 * min(stats[giver, COUNT], stats[taker, COUNT]), 20.0)
                     total -= EDGE * straight * share * _roughening(labels, y, x, giver, taker)
                     if total > most:
                         best, most, best_variance = taker, total, variance
