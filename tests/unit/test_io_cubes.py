@@ -30,7 +30,7 @@ from skyloom.io.headers import parse_bunit
 from skyloom.io.inspect import inspect, render
 from skyloom.io.registry import register_reader
 from skyloom.io.wavelengths import sampled_wave
-from skyloom.kernels.voxels import KINDS, finish_voxels
+from skyloom.kernels.voxels import KINDS, decode_voxels, finish_voxels
 from tests import oracles_readers
 from tests.cube_files import AXES, SHAPE, cards, voxels, write_cube
 
@@ -650,3 +650,23 @@ def test_the_kernel_is_its_naive_twin(kind, compiled, rng):
         np.testing.assert_allclose(variance[~bad], expected[~bad], rtol=2e-7)
         np.testing.assert_array_equal(bad, expected_bad)
         assert tuple(int(count) for count in counts) == expected_counts
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_decoding_bits_is_decoding_numbers(compiled, rng):
+    odd = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1e-45, 3.4e38], np.float32)
+    data = rng.normal(size=400).astype(np.float32)
+    error = (1.0 + rng.random(400)).astype(np.float32)
+    mask = rng.random(400) < 0.1
+    data[:9], error[20:29], data[40:49], error[40:49] = odd, odd, odd, odd[::-1]
+    function = decode_voxels if compiled else decode_voxels.py_func
+    for errors in (error, np.abs(np.nan_to_num(error, nan=1.0))):
+        values, variance, bad = np.empty(400, np.float32), np.empty(400, np.float32), mask.copy()
+        stored = [plane.astype(">f4").view(np.uint8).view(np.uint32) for plane in (data, errors)]
+        with np.errstate(over="ignore"):  # without numba, 0 - 1 of unsigned integers is announced
+            negative = function(*stored, values.view(np.uint32), variance.view(np.uint32), bad)
+        expected = oracles_readers.finish_voxels(data, errors, mask, "variance", np.inf)
+        np.testing.assert_array_equal(values.view(np.uint32), data.view(np.uint32))
+        np.testing.assert_array_equal(variance.view(np.uint32), errors.view(np.uint32))
+        np.testing.assert_array_equal(bad, expected[1])
+        assert bool(negative) == bool(np.signbit(errors).any())

@@ -7,6 +7,7 @@ does not object.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
@@ -29,7 +30,7 @@ from skyloom.errors import (
 from skyloom.io.cube_layout import CubeLayout, GenericLayout, error_kind_of
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.registry import check_options, layout_function, read, sniff_instrument
-from skyloom.kernels.voxels import KINDS, finish_voxels
+from skyloom.kernels.voxels import KINDS, decode_voxels, finish_voxels
 
 __all__ = [
     "CubeFile",
@@ -75,6 +76,13 @@ class CubeFile:
         self.shape = (n_wave, ny, nx)
         self._error = self._open_errors(file)
         self._check_shapes()
+        # What most cubes are; then one pass turns bytes into voxels.
+        self._is_direct = (
+            self._data.is_plain_float32
+            and self._error.is_plain_float32
+            and (layout.error_kind, layout.error_floor, layout.factor) == ("variance", None, 1.0)
+            and sys.byteorder == "little"
+        )
         self.wave = check_wave(layout.wave, n_wave, layout.medium)
         self.medium = layout.medium
         self.unit = layout.unit
@@ -172,10 +180,16 @@ class CubeFile:
         mask = np.empty(shape, bool)
         negative = 0
         count = max(1, _BLOCK_BYTES // max(1, 4 * shape[1] * shape[2]))
+        # One piece of memory for the bytes of every block: fresh pages would cost more than the reading.
+        buffers = np.empty((2, 8 * count * shape[1] * shape[2]), np.uint8)
         for start in range(0, shape[0], count):
             part = slice(start, min(start + count, shape[0]))
             source = (slice(first + part.start, first + part.stop), slice(bottom, top))
-            negative += self._fill(source, data[part], variance[part], mask[part])[0]
+            planes = data[part], variance[part], mask[part]
+            if self._is_direct:
+                negative += self._decode(source, *planes, buffers)
+            else:
+                negative += self._fill(source, *planes, buffers)[0]
         if negative:
             warnings.warn(
                 f"{self._error.file.path}: {negative} voxels have a negative {self.layout.error_kind.replace('_', ' ')}"
@@ -198,14 +212,14 @@ class CubeFile:
             masked=int(np.count_nonzero(mask)),
             **{key: value for key, value in self.meta.items() if key in ("sha256", "weight_path")},
         )
-        return Cube(
-            data,
-            variance,
-            mask,
-            self.unit,
-            _moved(self.wcs, rows.start),
-            self.wave[channels],
-            self.medium,
+        first = Cube(data[:1], variance[:1], mask[:1], self.unit, None, self.wave[:1], self.medium)
+        # The kernels have tested every voxel already.
+        return first.evolve_checked(
+            data=data,
+            variance=variance,
+            mask=mask,
+            wcs=_moved(self.wcs, rows.start),
+            wave=self.wave[channels],
             lsf=self._lsf_part(channels, rows),
             psf=self.psf,
             correlation=_correlation_part(self.correlation, channels),
@@ -221,28 +235,55 @@ class CubeFile:
         return self.lsf[channels] if isinstance(self.lsf, np.ndarray) else self.lsf
 
     def _fill(
-        self, source: tuple[slice, slice], data: Array, variance: Array, mask: NDArray[np.bool_]
+        self,
+        source: tuple[slice, slice],
+        data: Array,
+        variance: Array,
+        mask: NDArray[np.bool_],
+        buffers: NDArray[np.uint8],
     ) -> tuple[int, int, int]:
-        """Read a block into contiguous arrays; return the counts of `finish_voxels`."""
+        """Read a block into contiguous arrays, through ``buffers``; return the counts of `finish_voxels`."""
         layout = self.layout
+        self._read_mask(source, mask)
         power = {"variance": 2, "sigma": 1, "inverse_variance": -2}[layout.error_kind]
-        data[:] = _times(self._data.section(*source), layout.factor, 1)
-        variance[:] = _times(self._error.section(*source), layout.factor, power)
-        if self._mask is None:
-            mask[:] = False
-        else:
-            mask[:] = self._bad(self._mask.section(*source[len(source) - len(self._mask.shape) + 1 :]))
+        data[:] = _times(self._data.section(*source, buffer=buffers[0]), layout.factor, 1)
+        variance[:] = _times(self._error.section(*source, buffer=buffers[1]), layout.factor, power)
         floor = np.inf if layout.error_floor is None else layout.error_floor * layout.factor
         kind = KINDS.index(layout.error_kind)
         counts = finish_voxels(data.reshape(-1), variance.reshape(-1), mask.reshape(-1), kind, float(floor))
         return int(counts[0]), int(counts[1]), int(counts[2])
 
+    def _decode(
+        self,
+        source: tuple[slice, slice],
+        data: Array,
+        variance: Array,
+        mask: NDArray[np.bool_],
+        buffers: NDArray[np.uint8],
+    ) -> int:
+        """Do what `_fill` does, for plain variances; return how many are negative."""
+        self._read_mask(source, mask)
+        stored = [
+            hdu.stored_section(*source, buffer=buffer).reshape(-1).view(np.uint32)
+            for hdu, buffer in zip((self._data, self._error), buffers, strict=True)
+        ]
+        targets = [plane.reshape(-1).view(np.uint32) for plane in (data, variance)]
+        suspicious = decode_voxels(stored[0], stored[1], targets[0], targets[1], mask.reshape(-1))
+        return int(np.count_nonzero(variance < 0)) if suspicious else 0
+
+    def _read_mask(self, source: tuple[slice, slice], mask: NDArray[np.bool_]) -> None:
+        if self._mask is None:
+            mask[:] = False
+        else:
+            mask[:] = self._bad(self._mask.section(*source[len(source) - len(self._mask.shape) + 1 :]))
+
     def _bad(self, codes: Array) -> NDArray[np.bool_]:
         if self.layout.bad_bits is None:
             return np.asarray(codes != self.layout.good_value)
-        if codes.dtype.kind == "f":
-            codes = codes.astype(np.int64)
-        return np.asarray((codes & codes.dtype.type(self.layout.bad_bits)) != 0)
+        whole = codes.astype(np.int64) if codes.dtype.kind == "f" else codes
+        bits = whole.view(np.dtype(f"u{whole.dtype.itemsize}"))
+        asked = self.layout.bad_bits & int(np.iinfo(bits.dtype).max)
+        return np.asarray((bits & bits.dtype.type(asked)) != 0)
 
     def require_usable(self) -> None:
         """Raise unless the file has a usable voxel; it looks at few channels where most are good.
@@ -254,11 +295,11 @@ class CubeFile:
         """
         n_wave, ny, nx = self.shape
         data, variance = np.empty((1, ny, nx), np.float32), np.empty((1, ny, nx), np.float32)
-        mask = np.empty((1, ny, nx), bool)
+        mask, buffers = np.empty((1, ny, nx), bool), np.empty((2, 8 * ny * nx), np.uint8)
         valued = known = 0
         # From the middle outwards: the ends of an axis are often empty.
         for channel in sorted(range(n_wave), key=lambda number: abs(number - n_wave // 2)):
-            counts = self._fill((slice(channel, channel + 1), ALL), data, variance, mask)
+            counts = self._fill((slice(channel, channel + 1), ALL), data, variance, mask, buffers)
             if not mask.all():
                 return
             valued, known = valued + counts[1], known + counts[2]

@@ -197,7 +197,7 @@ class Hdu:
                 f"extension {label} cannot be read ({error})", source=self.file.path
             ) from error
 
-    def section(self, *slices: slice) -> NDArray[Any]:
+    def section(self, *slices: slice, buffer: NDArray[np.uint8] | None = None) -> NDArray[Any]:
         """Return a part of the array as `array` gives it, reading only its bytes from a plain file.
 
         It works after the file has been closed too. Compressed files are in memory anyway; compressed images are
@@ -207,6 +207,8 @@ class Hdu:
         ----------
         *slices : slice
             Of the slowest axes first, at most two; contiguous (no step).
+        buffer : (n,) uint8 array, optional
+            Memory to read the stored bytes into, at least as many; the result may be a view of it.
 
         Raises
         ------
@@ -215,15 +217,39 @@ class Hdu:
         """
         if self._is_compressed:
             return np.ascontiguousarray(self._unpacked()[slices])
+        values = self.stored_section(*slices, buffer=buffer)
+        kind = values.dtype
+        native = values if kind.isnative else values.byteswap(inplace=True).view(kind.newbyteorder("="))
+        return self._scaled(native)
+
+    @property
+    def is_plain_float32(self) -> bool:
+        """Whether the stored numbers are the values themselves, big-endian float32."""
+        scale, zero = (header_number(self.header, key) for key in ("BSCALE", "BZERO"))
+        plain = not self._is_compressed and scale in (None, 1.0) and zero in (None, 0.0)
+        return plain and self.integer("BITPIX") == -32
+
+    def stored_section(self, *slices: slice, buffer: NDArray[np.uint8] | None = None) -> NDArray[Any]:
+        """Return a part of the array as it is stored, big-endian and without scale; see `section`.
+
+        Parameters
+        ----------
+        *slices : slice
+            As for `section`; of an image that is not compressed.
+        buffer : (n,) uint8 array, optional
+            Memory to read into; the result is a view of it.
+        """
         whole = self.shape
         ranges = [part.indices(size)[:2] for part, size in zip(slices, whole, strict=False)]
         shape = (*(max(0, stop - start) for start, stop in ranges), *whole[len(ranges) :])
         kind = np.dtype(_PIXEL_TYPES[self.integer("BITPIX")])
-        values = np.empty(shape, kind)
+        if buffer is None:
+            values = np.empty(shape, kind)
+        else:
+            values = buffer[: kind.itemsize * math.prod(shape)].view(kind).reshape(shape)
         if values.size:
             self._fill(values, ranges, whole)
-        native = values if kind.isnative else values.byteswap(inplace=True).view(kind.newbyteorder("="))
-        return self._scaled(native)
+        return values
 
     def _fill(self, values: NDArray[Any], ranges: list[tuple[int, int]], shape: tuple[int, ...]) -> None:
         """Read the stored bytes of a range of the two slowest axes: one stretch where the second one is whole."""
