@@ -127,7 +127,7 @@ def _describe(library: TemplateLibrary) -> list[str]:
     fwhm = np.asarray(library.fwhm)
     speed = 299792.458 * fwhm / library.wave
     ages, metals = np.unique(library.age), np.unique(library.metallicity)
-    weights = "masses formed" if library.meta.get("mass_normalised") else "light (mass is not known)"
+    weights = "masses formed" if library.meta.get("flux_per_mass") else "light (mass is not known)"
     lines = [
         f"{library.name}: {len(library)} templates, {library.wave.size} wavelengths from {library.wave[0]:.1f} to"
         f" {library.wave[-1]:.1f} A in {library.medium}",

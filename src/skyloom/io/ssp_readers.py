@@ -57,7 +57,7 @@ class SspFamily:
     fwhm : float or None
         A; None: the files have the resolving power (extension SRES).
     meta : dict
-        ``source``, ``fwhm_source``, ``imf``, ``unit``, ``mass_normalised`` (True: the flux is that of one solar mass
+        ``source``, ``fwhm_source``, ``imf``, ``unit``, ``flux_per_mass`` (True: the flux is that of one solar mass
         formed, so that weights are masses).
     wave_range : (float, float), optional
         Where the spectra can be used.
@@ -100,8 +100,8 @@ FAMILIES: dict[str, SspFamily] = {
                 "fwhm_source": "resolving power per wavelength in the extension SRES of the files",
                 "imf": "Salpeter (slope 2.35)",
                 "unit": "",
-                "mass_normalised": False,
-                "note": "each spectrum is divided by its median: weights are light, mass fractions are not known",
+                "flux_per_mass": False,
+                "note": "each spectrum is divided by its median: mass fractions are not known",
             },
             exact_ages={"00.003": 10.0**-2.5, "00.032": 10.0**-1.5},
         ),
@@ -116,7 +116,7 @@ FAMILIES: dict[str, SspFamily] = {
                 "fwhm_source": "Bruzual & Charlot 2003; the 2.3 A of the headers is narrower than the lines are",
                 "imf": "Chabrier",
                 "unit": LUMINOSITY_PER_MASS,
-                "mass_normalised": True,
+                "flux_per_mass": True,
                 "solar_metallicity": SOLAR_Z,
                 "note": "wavelengths of STELIB are off by up to 0.5 A (25 km/s), differently along the spectrum",
             },
@@ -133,7 +133,7 @@ FAMILIES: dict[str, SspFamily] = {
                 "fwhm_source": "Falcon-Barroso et al. 2011, 10.1051/0004-6361/201116842: 2.51 A at all wavelengths",
                 "imf": "unimodal, slope 1.3 (Salpeter)",
                 "unit": LUMINOSITY_PER_MASS,
-                "mass_normalised": True,
+                "flux_per_mass": True,
             },
             wave_range=(3480.0, 9430.0),
         ),
@@ -285,7 +285,7 @@ def read_starlight_base(
         **(family.meta if family is not None else {}),
         "family": "starlight",
         "unit": LUMINOSITY_PER_MASS,
-        "mass_normalised": True,
+        "flux_per_mass": True,
         "solar_metallicity": float(solar_metallicity),
         "star_fraction": [entry.star_fraction for entry in entries],
         "codes": [entry.code for entry in entries],
@@ -314,7 +314,7 @@ def read_template_folder(
         Spectra in any form of `read_template_spectrum`, and ``templates.ecsv``, ``templates.csv`` or
         ``templates.txt`` with the columns ``file``, ``age`` (Gyr), ``metallicity`` ([M/H]) and, if known,
         ``star_fraction``. Lines ``# key: value`` before it (or the meta of an ECSV table) may say ``medium``,
-        ``fwhm`` (A), ``wave_unit``, ``unit``, ``mass_normalised``, ``name``, ``imf``, ``source``.
+        ``fwhm`` (A), ``wave_unit``, ``unit``, ``flux_per_mass``, ``name``, ``imf``, ``source``.
     medium : {"air", "vacuum"}, optional
         Overrules the table; needed where neither the table nor the files say it.
     fwhm : float or (n_wave,) array, optional
@@ -359,7 +359,7 @@ def read_template_folder(
         )
     if "star_fraction" in table.colnames:
         notes["star_fraction"] = [float(value) for value in table["star_fraction"]]
-    notes = {"unit": "", "mass_normalised": False, **notes, "family": "folder"}
+    notes = {"unit": "", "flux_per_mass": False, **notes, "family": "folder"}
     notes["files"] = [path.name for path in paths]
     own = str(notes.pop("name", place.name))
     ages, metals = ([float(value) for value in table[column]] for column in ("age", "metallicity"))
@@ -390,6 +390,11 @@ def _population_table(path: Path) -> tuple[Table, dict[str, Any]]:
             source=path,
             remedy="give the columns file, age (Gyr), metallicity ([M/H])",
         )
+    for name in ("age", "metallicity"):
+        if table[name].dtype.kind not in "iuf" or np.ma.is_masked(table[name]):
+            raise FileFormatError(
+                f"the column {name} holds something else than numbers", source=path, field=name
+            )
     if table["age"].unit is not None:
         table["age"] = table["age"].quantity.to_value("Gyr")
     return table, notes

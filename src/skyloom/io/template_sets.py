@@ -293,7 +293,7 @@ def load_templates(
     Returns
     -------
     TemplateLibrary
-        ``meta["mass_normalised"]`` says whether the flux is that of one solar mass formed, so that weights are masses.
+        ``meta["flux_per_mass"]`` says whether the flux is that of one solar mass formed, so that weights are masses.
 
     Raises
     ------
