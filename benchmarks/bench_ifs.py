@@ -23,21 +23,30 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import skyloom as sl
-from skyloom.mock.cube_files import CubeMock, write_cube_mock
+from skyloom.mock.cube_files import default_scene, write_cube_mock
+from skyloom.mock.cubes import CubeModel, cube_model
+from skyloom.mock.spectrographs import muse
 from skyloom.spectral.snr import spectra_line_snr
 
 TARGET_SECONDS = 30.0
 FULL_SIZE = 300
+SEED = 1
 
 
-def make_mock(folder: Path, size: int, channels: tuple[float, float] | None) -> CubeMock:
-    """Write the mock, or find the one that is there; its truth is made again from the seed."""
+def make_mock(folder: Path, size: int, channels: tuple[float, float] | None) -> CubeModel:
+    """Write the mock unless it is there already; return how it was made, which gives the truth again."""
     start = time.perf_counter()
-    mock = write_cube_mock(
-        folder, "muse", seed=1, shape=(size, size), wave_range=channels, name="field", noise_free=False
-    )
-    print(f"mock written in {time.perf_counter() - start:.0f} s: {mock.cube.stat().st_size / 1e9:.2f} GB")
-    return mock
+    finished = folder / "finished"
+    if not finished.exists():
+        write_cube_mock(
+            folder, "muse", seed=SEED, shape=(size, size), wave_range=channels, name="field", noise_free=False
+        )
+        finished.touch()
+    written = (folder / "cubes" / "field.fits").stat().st_size / 1e9
+    print(f"mock of {written:.2f} GB ready after {time.perf_counter() - start:.0f} s")
+    tool = muse().select(channels)
+    shape = (size, size)
+    return cube_model(default_scene(shape, tool, SEED), tool, shape, seed=SEED, a_v=0.15)
 
 
 def run(config: Path, out: Path, workers: int, settings: list[str]) -> tuple[float, float, float, str]:
@@ -78,14 +87,14 @@ def print_stages(folder: Path) -> None:
         )
 
 
-def print_accuracy(mock: CubeMock, folder: Path) -> None:
+def print_accuracy(model: CubeModel, mock: Path, folder: Path) -> None:
     """Print how the bins compare with their claims and with the truth."""
     table = QTable.read(folder / "field_table.ecsv")
     labels = sl.read(folder / "field_bins.fits")
     spectra = sl.read(folder / "field_spectra.fits")
-    with fits.open(mock.lines) as hdus:
+    with fits.open(mock / "truth" / "field_lines.fits") as hdus:
         flux, dimming = hdus["HALPHA_FLUX"].data, hdus["EXTINCTION"].data
-    at = int(np.argmin(np.abs(spectra.wave - 6562.8 * (1 + mock.model.redshift))))
+    at = int(np.argmin(np.abs(spectra.wave - 6562.8 * (1 + model.redshift))))
     inside = labels.labels >= 0
     ratio = (table["noise_measured"] / table["spectrum_noise"]).to_value("")
     several = np.asarray(table["n_pixels"]) > 1
@@ -101,12 +110,12 @@ def print_accuracy(mock: CubeMock, folder: Path) -> None:
     )
     # The truth goes through the same window: stellar absorption and the ends of the line are no errors of the recipe.
     step = slice(max(0, at - 150), at + 150)
-    light = (mock.model.truth(step)[:, inside].sum(axis=1, dtype=float) / dimming[step])[None]
+    light = (model.truth(step)[:, inside].sum(axis=1, dtype=float) / dimming[step])[None]
     lsf = spectra.lsf if spectra.lsf is None or np.ndim(spectra.lsf) == 0 else spectra.lsf[step]
     clean = sl.Spectra(
         light, np.ones_like(light), None, spectra.unit, spectra.wave[step], spectra.medium, lsf=lsf
     )
-    window = spectra_line_snr(clean, "Halpha", mock.model.redshift)["signal"][0].to_value("erg / (s cm2)")
+    window = spectra_line_snr(clean, "Halpha", model.redshift)["signal"][0].to_value("erg / (s cm2)")
     emitted = flux[inside].sum() / dimming[at]
     found = table["spectrum_signal"].sum().to_value("erg / (s cm2)")
     error = np.sqrt((table["spectrum_noise"] ** 2).sum()).to_value("erg / (s cm2)")
@@ -142,26 +151,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.directory or Path(temporary)
         channels = tuple(arguments.channels) if arguments.channels else None
-        mock = make_mock(folder / f"mock_{arguments.size}", arguments.size, channels)
+        mock = folder / f"mock_{arguments.size}"
+        model = make_mock(mock, arguments.size, channels)
+        cube, config = mock / "cubes" / "field.fits", mock / "ifs.yaml"
         settings = [f"binning.target={arguments.target}"]
         warm = write_cube_mock(
             Path(temporary) / "warm", "muse", seed=2, shape=(24, 24), wave_range=(6300, 6900)
         )
         run(warm.config, Path(temporary) / "warm_out", 1, settings)
         print(
-            f"load of the machine {os.getloadavg()[0]:.1f}; the file alone reads in {copy_seconds(mock.cube):.1f} s"
+            f"load of the machine {os.getloadavg()[0]:.1f}; the file alone reads in {copy_seconds(cube):.1f} s"
         )
         out = Path(temporary) / "out"
-        wall, cpu, peak, printed = run(mock.config, out, arguments.workers, settings)
+        wall, cpu, peak, printed = run(config, out, arguments.workers, settings)
         goal = f" (target {TARGET_SECONDS:g} s)" if arguments.size >= FULL_SIZE and not channels else ""
         print(
-            f"ifs, {mock.model.n_wave} x {arguments.size} x {arguments.size}, {arguments.workers} workers: "
+            f"ifs, {model.n_wave} x {arguments.size} x {arguments.size}, {arguments.workers} workers: "
             f"wall {wall:.1f} s{goal}, CPU {cpu:.1f} s, peak memory {peak:.2f} GB "
-            f"({peak * 2**30 / mock.cube.stat().st_size:.2f} of the file)"
+            f"({peak * 2**30 / cube.stat().st_size:.2f} of the file)"
         )
         print_stages(out / "field")
-        print_accuracy(mock, out / "field")
-        wall, cpu, _, _ = run(mock.config, out, arguments.workers, settings)
+        print_accuracy(model, mock, out / "field")
+        wall, cpu, _, _ = run(config, out, arguments.workers, settings)
         print(f"run again: wall {wall:.1f} s, CPU {cpu:.1f} s")
         print(printed.strip())
 

@@ -97,8 +97,10 @@ Examples:
   skyloom run homogenize.yaml
   skyloom run homogenize.yaml --set sky.method=mesh --set 'objects=[37, 912]'
   skyloom run homogenize.yaml --out results --workers 2
+  skyloom run ifs.yaml --set snr.line=SII6716 --set binning.target=5
 
-A run that was interrupted goes on where it stopped: finished items are kept unless --overwrite is given.
+A run that was interrupted goes on where it stopped: what is finished is kept unless --overwrite is given. A
+recipe of stages (ifs) does again what a change of the configuration concerns, and nothing else.
 
 {EXIT_CODES}"""
 )
@@ -113,7 +115,9 @@ def run(
             "--set", metavar="KEY=VALUE", help="Change a value, such as target.psf=f160w. Repeatable."
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes on this machine.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine; threads for a single cube.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A running Dask scheduler to work on.")
     ] = None,
@@ -138,7 +142,7 @@ def run(
     epilog=f"""\b
 Examples:
   skyloom init homogenize > homogenize.yaml
-  skyloom init homogenize --out homogenize.yaml
+  skyloom init ifs --out ifs.yaml
 
 \b
 Recipes:
