@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from skyloom.core.cube import Cube, CubeCorrelation, check_wave
+from skyloom.core.cube import Cube, check_wave
 from skyloom.core.provenance import step
 from skyloom.errors import (
     AssumptionWarning,
@@ -28,6 +27,7 @@ from skyloom.errors import (
     ShapeError,
 )
 from skyloom.io.cube_layout import CubeLayout, GenericLayout, error_kind_of
+from skyloom.io.cube_parts import axis_range, correlation_of_channels, wcs_of_rows
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.registry import check_options, layout_function, read, sniff_instrument
 from skyloom.kernels.voxels import KINDS, decode_voxels, finish_voxels
@@ -173,8 +173,8 @@ class CubeFile:
         FileFormatError
             When the file has been cut off since it was opened.
         """
-        first, last = _range(channels, self.shape[0], "channels")
-        bottom, top = _range(rows, self.shape[1], "rows")
+        first, last = axis_range(channels, self.shape[0], "channels")
+        bottom, top = axis_range(rows, self.shape[1], "rows")
         shape = (last - first, top - bottom, self.shape[2])
         data, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
         mask = np.empty(shape, bool)
@@ -218,11 +218,11 @@ class CubeFile:
             data=data,
             variance=variance,
             mask=mask,
-            wcs=_moved(self.wcs, rows.start),
+            wcs=wcs_of_rows(self.wcs, rows.start),
             wave=self.wave[channels],
             lsf=self._lsf_part(channels, rows),
             psf=self.psf,
-            correlation=_correlation_part(self.correlation, channels),
+            correlation=correlation_of_channels(self.correlation, channels),
             meta=dict(self.meta),
             history=(done,),
         )
@@ -332,8 +332,8 @@ class LoadedCube(CubeFile):
 
     def read(self, channels: slice = ALL, rows: slice = ALL) -> Cube:
         """Return a part of the cube; see `CubeFile.read`."""
-        first, last = _range(channels, self.shape[0], "channels")
-        bottom, top = _range(rows, self.shape[1], "rows")
+        first, last = axis_range(channels, self.shape[0], "channels")
+        bottom, top = axis_range(rows, self.shape[1], "rows")
         part, lines = slice(first, last), slice(bottom, top)
         cube = self._whole
         if (first, bottom) == (0, 0) and (last, top) == self.shape[:2]:
@@ -352,8 +352,8 @@ class LoadedCube(CubeFile):
             ),
             wave=cube.wave[part],
             lsf=lsf,
-            wcs=_moved(cube.wcs, bottom),
-            correlation=_correlation_part(cube.correlation, part),
+            wcs=wcs_of_rows(cube.wcs, bottom),
+            correlation=correlation_of_channels(cube.correlation, part),
         )
 
     def require_usable(self) -> None:
@@ -438,34 +438,9 @@ def missing_errors(path: Path) -> FileFormatError:
     )
 
 
-def _range(part: slice, size: int, name: str) -> tuple[int, int]:
-    start, stop, stride = part.indices(size)
-    if stride != 1 or stop <= start:
-        raise InputError(
-            f"{name} is {part}; expected a range without step within 0 to {size}",
-            field=name,
-            remedy="ask for a range that lies on the cube",
-        )
-    return start, stop
-
-
 def _times(values: Array, factor: float, power: int) -> Array:
     """Return values times a power of the factor, step by step: its square may be beyond the range of float32."""
     if factor != 1.0:
         for _ in range(abs(power)):
             values = values * factor if power > 0 else values / factor
     return values
-
-
-def _moved(wcs: WCS | None, rows: int) -> WCS | None:
-    """Return the WCS of an array that begins ``rows`` rows higher."""
-    if wcs is None or rows == 0:
-        return wcs
-    return wcs.slice((slice(rows, None), slice(None)))
-
-
-def _correlation_part(correlation: CubeCorrelation | None, channels: slice) -> CubeCorrelation | None:
-    """Return the correlation of a range of channels; a band of lags has a row for each."""
-    if correlation is None or correlation.spectral is None or correlation.spectral.ndim != 2:
-        return correlation
-    return CubeCorrelation(correlation.spatial, correlation.spectral[channels])
