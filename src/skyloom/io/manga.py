@@ -24,8 +24,8 @@ from skyloom.errors import AssumptionWarning, FileFormatError, InputError, Repai
 from skyloom.io.cube_layout import CubeLayout
 from skyloom.io.cubes import read_whole
 from skyloom.io.files import FitsFile, Header, header_number, open_fits
-from skyloom.io.generic_cube import celestial_wcs
 from skyloom.io.headers import parse_bunit
+from skyloom.io.observation import celestial_wcs
 from skyloom.io.survey_noise import MANGA_NOISE, correlation_of_tables, manga_correlation
 from skyloom.io.wavelengths import header_wave
 from skyloom.kernels.voxels import KINDS, finish_voxels

@@ -31,14 +31,9 @@ from skyloom.errors import (
 from skyloom.io.cube_layout import CubeLayout
 from skyloom.io.cubes import missing_errors, read_whole
 from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits
-from skyloom.io.generic_cube import (
-    celestial_wcs,
-    error_extension,
-    observation_meta,
-    science_extension,
-    unit_of,
-)
+from skyloom.io.generic_cube import error_extension, science_extension
 from skyloom.io.headers import parse_bunit
+from skyloom.io.observation import celestial_wcs, observation_meta, unit_of
 from skyloom.io.wavelengths import header_wave, is_spectral
 from skyloom.kernels.voxels import KINDS, finish_voxels
 

@@ -23,9 +23,9 @@ from skyloom.core.units import parse_unit
 from skyloom.errors import AssumptionWarning, FileFormatError, InputError, RepairWarning, ShapeError
 from skyloom.io.cube_layout import error_kind_of
 from skyloom.io.files import FitsFile, Hdu, Header, open_fits
-from skyloom.io.generic_cube import observation_meta
 from skyloom.io.headers import parse_bunit, wcs_from_header
 from skyloom.io.images import assemble, find_image
+from skyloom.io.observation import observation_meta
 
 __all__ = ["map_names", "read_muse_image", "read_muse_maps", "sniff", "sniff_image"]
 

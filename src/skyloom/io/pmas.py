@@ -26,8 +26,8 @@ from skyloom.errors import AssumptionWarning, FileFormatError, RepairWarning, Sh
 from skyloom.io.cube_layout import CubeLayout
 from skyloom.io.cubes import read_whole
 from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits
-from skyloom.io.generic_cube import celestial_wcs, observation_meta
 from skyloom.io.headers import parse_bunit
+from skyloom.io.observation import celestial_wcs, observation_meta
 from skyloom.io.survey_noise import CALIFA_NOISE, califa_correlation
 from skyloom.io.wavelengths import WaveAxis, header_wave, sampled_wave, wave_problem
 from skyloom.kernels.voxels import KINDS, finish_voxels

@@ -28,8 +28,8 @@ from skyloom.io.blocks import Extension, card, encode, text_cards, write_array
 from skyloom.io.cube_layout import CubeLayout
 from skyloom.io.cubes import read_whole
 from skyloom.io.files import FitsFile
-from skyloom.io.generic_cube import celestial_wcs
 from skyloom.io.headers import unit_text, wcs_cards
+from skyloom.io.observation import celestial_wcs
 from skyloom.io.plain_json import from_json, to_json
 from skyloom.io.wavelengths import header_wave
 
