@@ -61,7 +61,7 @@ OBJECT_CODES = {"outside": 0, "inside": 1, "unknown": 2}
 
 
 @dataclass
-class _Contents:
+class Contents:
     """What goes into one file, collected object by object."""
 
     extensions: list[Extension] = field(default_factory=list)
@@ -111,12 +111,12 @@ def _write_file(extensions: Iterable[Extension], path: str | Path, overwrite: bo
 
 def extensions_of(obj: Storable) -> list[Extension]:
     """Return the extensions of one object, the primary HDU first; see `write`."""
-    contents = _Contents()
+    contents = Contents()
     _add_object(contents, obj, item="", prefix="")
-    return _finished(contents, type(obj).__name__)
+    return finished(contents, type(obj).__name__)
 
 
-def _add_object(contents: _Contents, obj: Storable, item: str, prefix: str) -> None:
+def _add_object(contents: Contents, obj: Storable, item: str, prefix: str) -> None:
     if isinstance(obj, LabelMap):
         contents.add(f"{prefix}SCI", obj.labels, contents.grid(obj.wcs))
         contents.note(item, "wcs", obj.wcs is not None)
@@ -131,7 +131,7 @@ def _add_object(contents: _Contents, obj: Storable, item: str, prefix: str) -> N
     contents.history += [(item, step) for step in obj.history]
 
 
-def _add_planes(contents: _Contents, obj: Image | Cube | Spectra, item: str, prefix: str) -> None:
+def _add_planes(contents: Contents, obj: Image | Cube | Spectra, item: str, prefix: str) -> None:
     grid = b"" if isinstance(obj, Spectra) else contents.grid(obj.wcs)
     contents.add(
         f"{prefix}SCI", obj.data, card("BUNIT", unit_text(obj.unit)) + grid + _observation_cards(obj.meta)
@@ -167,7 +167,7 @@ def _size(value: str | float) -> float:
     return 0.0 if isinstance(value, str) else float(value)
 
 
-def _psf_note(contents: _Contents, psf: PSF | None, prefix: str) -> dict[str, Any] | None:
+def _psf_note(contents: Contents, psf: PSF | None, prefix: str) -> dict[str, Any] | None:
     if psf is None:
         return None
     if isinstance(psf, SampledPSF):
@@ -184,7 +184,7 @@ def _matrix_cards(matrix: Array) -> bytes:
     )
 
 
-def _array_note(contents: _Contents, value: Any, name: str, header: bytes = b"") -> Any:
+def _array_note(contents: Contents, value: Any, name: str, header: bytes = b"") -> Any:
     """Put an array into an extension of its own and return its name; scalars and None stay in the table."""
     if value is None or np.ndim(value) == 0:
         return value if value is None else float(value)
@@ -193,7 +193,7 @@ def _array_note(contents: _Contents, value: Any, name: str, header: bytes = b"")
     return {"extension": name}
 
 
-def _correlation_note(contents: _Contents, correlation: Any, prefix: str) -> Any:
+def _correlation_note(contents: Contents, correlation: Any, prefix: str) -> Any:
     if isinstance(correlation, CubeCorrelation):
         return {
             "spatial": _array_note(contents, correlation.spatial, f"{prefix}CORR"),
@@ -202,12 +202,12 @@ def _correlation_note(contents: _Contents, correlation: Any, prefix: str) -> Any
     return _array_note(contents, correlation, f"{prefix}CORR")
 
 
-def _mode_note(contents: _Contents, mode: Mode, number: int, prefix: str) -> dict[str, Any]:
+def _mode_note(contents: Contents, mode: Mode, number: int, prefix: str) -> dict[str, Any]:
     note = _array_note(contents, mode.map, f"{prefix}MODE{number}")
     return {"name": mode.name, "sigma": float(mode.sigma), "map": note}
 
 
-def _finished(contents: _Contents, kind: str, extra: Iterable[Extension] = ()) -> list[Extension]:
+def finished(contents: Contents, kind: str, extra: Iterable[Extension] = ()) -> list[Extension]:
     header = (
         card("ORIGIN", "Skyloom", "software that wrote this file")
         + card("SKYVERS", __version__, "its version")
@@ -303,7 +303,7 @@ def product_extensions(
         ``{BAND}_SCI``, ``_VAR``, ``_WHT`` (inverse variance, 0 where masked), ``_MASK``, ``_CORR`` (a single 1 for
         independent pixels) and whatever else an image carries, then ``OBJECT_MASK``, ``CONFIG``, ``META``, ``HISTORY``.
     """
-    contents = _Contents()
+    contents = Contents()
     shape = next(iter(images.values())).shape if images else None
     for band, image in images.items():
         if image.shape != shape:
@@ -319,10 +319,10 @@ def product_extensions(
     if config:
         lines = [(to_json(line, "config"),) for line in config.splitlines()]
         extra.append(Extension("CONFIG", _text_table(("LINE",), lines)))
-    return _finished(contents, "Product", extra)
+    return finished(contents, "Product", extra)
 
 
-def _add_band(contents: _Contents, band: str, image: Image) -> None:
+def _add_band(contents: Contents, band: str, image: Image) -> None:
     if not re.fullmatch(r"[A-Za-z0-9+.-]+", band):
         raise InputError(
             f"{band!r} cannot name extensions", field="band", remedy="use letters, digits, + . -"
@@ -373,7 +373,7 @@ def read_skyloom(path: str | Path, *, band: str | None = None) -> Storable:
         When it is a product and ``band`` is not one of its bands.
     """
     with open_fits(path) as file:
-        contents = _OwnFile(file)
+        contents = OwnFile(file)
         if band is None and contents.kind != "Product":
             return contents.build("")
         if band in contents.items and band is not None:
@@ -387,12 +387,12 @@ def read_skyloom(path: str | Path, *, band: str | None = None) -> Storable:
 def read_product(path: str | Path) -> dict[str, Image]:
     """Read all bands of a product; see `write_product`."""
     with open_fits(path) as file:
-        contents = _OwnFile(file)
+        contents = OwnFile(file)
         objects = {item: contents.build(item) for item in contents.items}
         return {item: obj for item, obj in objects.items() if isinstance(obj, Image)}
 
 
-class _OwnFile:
+class OwnFile:
     """An open file of ours: its tables parsed, its planes read on demand."""
 
     def __init__(self, file: FitsFile) -> None:

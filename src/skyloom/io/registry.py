@@ -34,6 +34,7 @@ class _Reader(NamedTuple):
 # Module and function of each reader that comes with Skyloom, in the order in which they are asked. Names only, so that
 # nothing heavy is imported before a file is read.
 _BUILT_IN: dict[str, tuple[str, str, str]] = {
+    "line-maps": ("skyloom.io.line_maps", "sniff", "read_line_maps"),
     "skyloom": ("skyloom.io.fits", "sniff", "read_skyloom"),
     "resampled": ("skyloom.io.resampled", "sniff", "read_resampled"),
     "muse": ("skyloom.io.muse", "sniff", "read_muse"),

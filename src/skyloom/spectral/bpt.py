@@ -156,8 +156,8 @@ def bpt_classes(
     result = QTable({"id": np.asarray(table["id"]) if "id" in table.colnames else np.arange(len(table))})
     result.meta["meanings"] = {"flag": {int(each): str(each.name) for each in DerivedFlag}}
     for name, ratio in (("x", x), ("y", y)):
-        result[name] = ratio.log * dex * u.dex()
-        result[f"{name}_err"] = np.sqrt(ratio.variance) * dex * u.dex()
+        result[name] = ratio.log * dex * u.dex
+        result[f"{name}_err"] = np.sqrt(ratio.variance) * dex * u.dex
     shared = _shared(table, chart.lines, covariance) * dex**2
     chances = np.zeros((3, len(table)))
     rows = np.flatnonzero(known)

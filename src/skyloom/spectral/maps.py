@@ -167,7 +167,8 @@ def _values(table: QTable, column: str, kind: str, scale: Float, suffix: u.UnitB
 
 def _bare(column: Any) -> tuple[Float, u.UnitBase]:
     if isinstance(column, u.Quantity):
-        return np.asarray(column.value, dtype=np.float64), column.unit
+        # A column of dex(1) holds logarithms; their error is in dex.
+        return np.asarray(column.value, dtype=np.float64), getattr(column.unit, "function_unit", column.unit)
     return np.asarray(column, dtype=np.float64), u.dimensionless_unscaled
 
 
