@@ -6,6 +6,7 @@ itself is not part of Skyloom.
 
 from __future__ import annotations
 
+from skyloom.io.starlight.continuum import read_starlight_continuum, starlight_continuum
 from skyloom.io.starlight.grids import (
     GridFit,
     StarlightGrid,
@@ -50,7 +51,9 @@ __all__ = [
     "read_output",
     "read_outputs",
     "read_spectrum",
+    "read_starlight_continuum",
     "spaxel_names",
+    "starlight_continuum",
     "write_base",
     "write_grid",
     "write_masks",
