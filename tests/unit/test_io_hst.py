@@ -351,7 +351,7 @@ def test_five_thousand_cards(tmp_path):
 def test_unknown_instrument_and_option_list_the_known_ones(tmp_path):
     science, weight = write_pair(tmp_path)
     with pytest.raises(
-        InputError, match="'hubble' is no known instrument; known: .*skyloom, .*hst, segmentation, image"
+        InputError, match=r"'hubble' is no known instrument; known: .*skyloom, .*hst, segmentation, image"
     ):
         sl.read(science, weight=weight, instrument="hubble")
     with pytest.raises(InputError, match="take no units; known: weight, weight_kind, unit, band"):
