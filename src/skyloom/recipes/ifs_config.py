@@ -332,7 +332,7 @@ class CheckSettings(Settings):
         (0.8, 1.25), description="median over bins of measured over claimed noise"
     )
     below_target: NotNegative = Field(0.0, description="share of bins below target that are no remainder")
-    remainder: NotNegative = Field(0.25, description="share of the binned spaxels in bins below target")
+    remainder: NotNegative = Field(0.25, description="share of the light that is in bins below target")
 
 
 class OutputSettings(Settings):

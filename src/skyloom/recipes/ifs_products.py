@@ -262,9 +262,17 @@ def make_record(source: Source, noise: NoiseModel, labels: LabelMap, table: QTab
         if to_target and several.any()
         else math.nan,
         "below_target": float(np.mean((snr < target * BELOW) & ~remainder)) if to_target else math.nan,
-        "remainder": float(n_pixels[remainder].sum() / max(1, n_pixels.sum())) if to_target else math.nan,
+        "remainder": _light_share(table, remainder) if to_target else math.nan,
         "bin_noise": float(np.nanmedian(ratio)) if np.isfinite(ratio).any() else math.nan,
     }
+
+
+def _light_share(table: QTable, chosen: Any) -> float:
+    """Share of the light of all bins that is in the chosen ones; where these are all, all of it."""
+    light = np.nan_to_num(np.asarray(getattr(table["signal"], "value", table["signal"]), dtype=np.float64))
+    if chosen.all():
+        return 1.0
+    return float(max(light[chosen].sum(), 0.0) / max(light.sum(), np.finfo(np.float64).tiny))
 
 
 def _ratio(table: QTable, above: str, below: str) -> Any:
@@ -289,7 +297,7 @@ _SUMMARY = {
     "median_snr": ("", "median S/N of the bins as claimed"),
     "median_over_target": ("", "the same over the target, bins of several spaxels"),
     "below_target": ("", "share of bins below the target that are not said to be a remainder"),
-    "remainder": ("", "share of the binned spaxels in bins below the target"),
+    "remainder": ("", "share of the light of all bins that is in bins below the target"),
     "noise_scale": ("", "measured over claimed standard deviation in line-free channels"),
     "noise_scale_err": ("", "its standard error"),
     "spatial_sum": ("", "sum of the noise correlation of spaxels"),

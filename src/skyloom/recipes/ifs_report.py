@@ -127,7 +127,7 @@ def _object_checks(name: str, record: Record, settings: CheckSettings) -> Iterat
             name,
             record["remainder"],
             maximum=settings.remainder,
-            meaning="share of the binned spaxels in bins below the target: what the data do not allow",
+            meaning="share of the light that is in bins below the target, which the data do not allow",
         )
 
 
