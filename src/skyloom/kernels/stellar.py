@@ -1,0 +1,236 @@
+"""Stellar continua fitted to many spectra: non-negative weights inside, kinematics and dust outside.
+
+For given parameters the weights follow from a Gram matrix (`skyloom.kernels.nnls`). Parameters are found by
+Levenberg-Marquardt on what the weights leave over (variable projection, Golub & Pereyra 1973, 10.1137/0710036), with
+the templates that have a weight alone; all templates are tried again at the end of each round.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from skyloom.kernels.line_profiles import factorise, solve
+from skyloom.kernels.nnls import gram, solve_nonnegative
+from skyloom.kernels.stellar_model import GasLines, Row, derivatives, fill_columns
+
+__all__ = ["State", "fit_row", "search_velocity"]
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+ROUNDS = 8
+STEPS = 25
+ROUND_TOLERANCE = 0.03  # Of chi square, for templates that come or go.
+ROUGH = 1.0  # Of chi square, in the first round.
+ENOUGH = 10.0  # A step that gains this many tolerances leaves less than one to be gained.
+MOST_DAMPING = 1e7
+
+
+class State(NamedTuple):
+    """Parameters with their limits, and which are held; weights and which of them are in use."""
+
+    parameters: Float
+    low: Float
+    high: Float
+    held: Bool
+    solution: Float
+    passive: Bool
+
+
+class Work(NamedTuple):
+    """Space for the columns and their derivatives (3, n, size), attenuation, Gram matrix and vector."""
+
+    columns: Float
+    dimming: Float
+    matrix: Float
+    vector: Float
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _space(n: int, size: int, layers: int) -> Work:
+    return Work(np.empty((layers, n, size)), np.empty(n), np.empty((size, size)), np.empty(size))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _weights_at(
+    row: Row, gas: GasLines, coefficients: Float, parameters: Float, slopes: bool, work: Work, passive: Bool,
+    solution: Float,
+) -> float:  # fmt: skip
+    """Solve for the weights at given parameters; return chi square."""
+    fill_columns(row, gas, coefficients, parameters, slopes, work.columns, work.dimming)
+    columns = work.columns[0]
+    size = columns.shape[1]
+    gram(columns, size, row.values, work.matrix, work.vector)
+    solve_nonnegative(work.matrix, work.vector, size, coefficients.shape[1], passive, solution)
+    members = np.flatnonzero(passive)
+    total = 0.0
+    for p in range(row.values.size):
+        left = row.values[p]
+        for k in members:
+            left -= columns[p, k] * solution[k]
+        total += left * left
+    return total
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _normal_equations(
+    row: Row, work: Work, passive: Bool, solution: Float, slopes: Float
+) -> tuple[Float, Float]:
+    """Matrix and gradient of the parameters, freed of the columns in use."""
+    n, n_parameters = slopes.shape
+    columns, matrix = work.columns[0], work.matrix
+    members = np.flatnonzero(passive)
+    count = members.size
+    cross, square, gradient = (
+        np.zeros((n_parameters, count)),
+        np.zeros((n_parameters, n_parameters)),
+        np.zeros(n_parameters),
+    )
+    for p in range(n):
+        left = row.values[p]
+        for k in range(count):
+            left -= columns[p, members[k]] * solution[members[k]]
+        for i in range(n_parameters):
+            slope = slopes[p, i]
+            gradient[i] += slope * left
+            for k in range(count):
+                cross[i, k] += slope * columns[p, members[k]]
+            for j in range(i + 1):
+                square[i, j] += slope * slopes[p, j]
+    block = np.empty((count, count))
+    for i in range(count):
+        for j in range(count):
+            block[i, j] = matrix[members[i], members[j]]
+    factorise(block, count)
+    for i in range(n_parameters):
+        projected = cross[i].copy()
+        solve(block, count, projected)
+        for j in range(i, n_parameters):
+            total = 0.0
+            for k in range(count):
+                total += projected[k] * cross[j, k]
+            square[j, i] -= total
+            square[i, j] = square[j, i]
+    return square, gradient
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _step(square: Float, gradient: Float, damping: float, state: State, trial: Float) -> float:
+    """Write the next parameters; return the decrease of chi square that is expected of a small step."""
+    n = gradient.size
+    free = np.zeros(n, np.bool_)
+    for i in range(n):
+        at_low = state.parameters[i] <= state.low[i] and gradient[i] <= 0.0
+        at_high = state.parameters[i] >= state.high[i] and gradient[i] >= 0.0
+        free[i] = not (state.held[i] or at_low or at_high) and square[i, i] > 0.0
+    members = np.flatnonzero(free)
+    m = members.size
+    matrix, right = np.empty((m, m)), np.empty(m)
+    for i in range(m):
+        right[i] = gradient[members[i]]
+        for j in range(m):
+            matrix[i, j] = square[members[i], members[j]]
+        matrix[i, i] *= 1.0 + damping
+    factorise(matrix, m)
+    solve(matrix, m, right)
+    trial[:] = state.parameters
+    expected = 0.0
+    for i in range(m):
+        k = members[i]
+        trial[k] = min(max(trial[k] + right[i], state.low[k]), state.high[k])
+        expected += gradient[k] * (trial[k] - state.parameters[k])
+    return expected
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _improve(
+    row: Row, gas: GasLines, coefficients: Float, state: State, n_free: int, tolerance: float
+) -> tuple[float, bool]:
+    """Find the parameters with the templates given; return chi square and whether it converged."""
+    n, n_templates = row.root.size, coefficients.shape[1]
+    size = n_templates + n_free
+    n_parameters = state.parameters.size
+    # Two spaces, so that a step that is not accepted leaves the one before as it was.
+    here, there = _space(n, size, 3), _space(n, size, 3)
+    slopes = np.zeros((n, n_parameters))
+    trial, solution = np.empty(n_parameters), np.empty(size)
+    chi2 = _weights_at(row, gas, coefficients, state.parameters, True, here, state.passive, state.solution)
+    damping = 0.0
+    for _ in range(STEPS):
+        derivatives(
+            row, gas, n_templates, state.parameters, state.solution, here.columns, here.dimming, slopes
+        )
+        square, gradient = _normal_equations(row, here, state.passive, state.solution, slopes)
+        while True:
+            expected = _step(square, gradient, damping, state, trial)
+            if expected < tolerance:
+                return chi2, True
+            passive = state.passive.copy()
+            new = _weights_at(row, gas, coefficients, trial, True, there, passive, solution)
+            if new <= chi2:
+                break
+            damping = max(10.0 * damping, 1e-2)
+            if damping > MOST_DAMPING:
+                return chi2, False
+        here, there = there, here
+        gained = chi2 - new
+        damping = 0.1 * damping if damping > 1e-3 else 0.0
+        chi2 = new
+        state.parameters[:] = trial
+        state.solution[:] = solution
+        state.passive[:] = passive
+        if gained < ENOUGH * tolerance and damping == 0.0:
+            return chi2, True
+    return chi2, False
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def fit_row(
+    row: Row, gas: GasLines, coefficients: Float, state: State, n_free: int, tolerance: float
+) -> tuple[float, bool]:
+    """Fit weights and parameters of one spectrum in place; return chi square and whether it converged."""
+    n_templates = coefficients.shape[1]
+    work = _space(row.root.size, n_templates + n_free, 1)
+    before, settled = math.inf, True
+    for number in range(ROUNDS):
+        chi2 = _weights_at(
+            row, gas, coefficients, state.parameters, False, work, state.passive, state.solution
+        )
+        members = np.flatnonzero(state.passive[:n_templates])
+        if before - chi2 < ROUND_TOLERANCE or members.size == 0:
+            return chi2, settled
+        few = np.empty((coefficients.shape[0], members.size))
+        for i in range(few.shape[0]):
+            for k in range(members.size):
+                few[i, k] = coefficients[i, members[k]]
+        part = State(
+            state.parameters, state.low, state.high, state.held, np.zeros(members.size + n_free),
+            np.ones(members.size + n_free, np.bool_),
+        )  # fmt: skip
+        # The first choice of templates is not the last: no need to follow it to the end.
+        before, settled = _improve(row, gas, few, part, n_free, tolerance if number else ROUGH)
+        state.passive[:n_templates] = False
+        state.passive[members] = part.passive[: members.size]
+    return chi2, False
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def search_velocity(
+    row: Row, gas: GasLines, coefficients: Float, parameters: Float, velocities: Float
+) -> float:
+    """Return the velocity with the least chi square, for a few templates and the polynomials of ``row``."""
+    n, size = row.root.size, coefficients.shape[1] + row.added.shape[0]
+    work = _space(n, size, 1)
+    passive, solution = np.zeros(size, np.bool_), np.empty(size)
+    trial = parameters.copy()
+    least, best = math.inf, 0.0
+    for velocity in velocities:
+        trial[0] = velocity
+        chi2 = _weights_at(row, gas, coefficients, trial, False, work, passive, solution)
+        if chi2 < least:
+            least, best = chi2, velocity
+    return best

@@ -1,0 +1,172 @@
+"""The stellar model of one spectrum: columns of templates, polynomials and lines, and their derivatives.
+
+``model = A(b) 10^(-0.4 A_V k) sum_k w_k T_k(v, s2) + sum_j a_j P_j + sum_l f_l G_l(v_gas, s2_gas)``, where T are templates
+broadened and averaged over channels, ``A = 1 + sum_j b_j P_j``, P Legendre polynomials. Weights, additive polynomials
+and lines are linear; the parameters are ``v, s2, A_V, b_1 ... b_m, v_gas, s2_gas``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from skyloom.kernels.broadening import Channels, broaden
+from skyloom.kernels.line_profiles import LEAST_SIGMA, SPEED_OF_LIGHT, add_profile, reach_of
+
+__all__ = ["GasLines", "Row", "derivatives", "fill_columns", "select_channels"]
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+VELOCITY, SQUARED, DUST, SHAPES = 0, 1, 2, 3
+MAGNITUDE = 0.4 * math.log(10.0)
+LEAST_LEVEL = 1e-3  # The multiplicative polynomial never falls below.
+
+
+class GasLines(NamedTuple):
+    """Emission lines that are fitted together: wavelengths (A, observed at velocity 0), flux relative to the column,
+    column of each; ``edges`` (n_wave + 1,) and ``lsf`` (n_wave,) of the spectrum in A.
+    """
+
+    wave: Float
+    ratio: Float
+    column: Int
+    edges: Float
+    lsf: Float
+
+
+class Row(NamedTuple):
+    """Channels of a spectrum: where they lie on the grid, root of their weight, weighted values, A / A_V, the
+    polynomials (m, n) of shape and (j, n) to add, the channel's number on the axis.
+    """
+
+    channels: Channels
+    root: Float
+    values: Float
+    dust: Float
+    shapes: Float
+    added: Float
+    index: Int
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _taken(values: Float, index: Int) -> Float:
+    out = np.empty((values.shape[0], index.size))
+    for k in range(values.shape[0]):
+        for i in range(index.size):
+            out[k, i] = values[k, index[i]]
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def select_channels(
+    channels: Channels, dust: Float, shapes: Float, added: Float, root: Float, values: Float, index: Int
+) -> Row:
+    """Return the row that holds the channels ``index`` only; ``values`` become weighted."""
+    return Row(
+        Channels(
+            channels.place[index], channels.width[index], channels.extra[index], channels.spread, channels.step
+        ),
+        root[index], root[index] * values[index], dust[index], _taken(shapes, index), _taken(added, index), index,
+    )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _level(row: Row, parameters: Float, p: int) -> float:
+    """Multiplicative polynomial."""
+    total = 1.0
+    for j in range(row.shapes.shape[0]):
+        total += parameters[SHAPES + j] * row.shapes[j, p]
+    return max(total, LEAST_LEVEL)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def fill_columns(
+    row: Row, gas: GasLines, coefficients: Float, parameters: Float, slopes: bool, out: Float, dimming: Float
+) -> None:
+    """Write the weighted columns out[0] (n, size): templates, polynomials, lines.
+
+    With ``slopes``, out[1] and out[2] get the derivatives of the templates by velocity and squared dispersion, and
+    ``dimming`` (n,) the root of the weight times the attenuation.
+    """
+    n_templates = coefficients.shape[1]
+    n = row.root.size
+    broaden(row.channels, coefficients, parameters[VELOCITY], max(parameters[SQUARED], 0.0), slopes, out)
+    size = n_templates + row.added.shape[0]
+    for p in range(n):
+        dimming[p] = row.root[p] * math.exp(-MAGNITUDE * parameters[DUST] * row.dust[p])
+        factor = dimming[p] * _level(row, parameters, p)
+        for layer in range(3 if slopes else 1):
+            for k in range(n_templates):
+                out[layer, p, k] *= factor
+        for j in range(n_templates, size):
+            out[0, p, j] = row.root[p] * row.added[j - n_templates, p]
+    if gas.wave.size:
+        line_columns(row, gas, parameters, np.zeros(0), size, out[0], np.zeros((0, 0)))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def line_columns(
+    row: Row, gas: GasLines, parameters: Float, solution: Float, offset: int, columns: Float, slopes: Float
+) -> None:
+    """Write the weighted columns of the lines from ``offset`` on; or, where ``solution`` is given, the derivatives.
+
+    Derivatives by velocity and squared dispersion of the gas go into the last two columns of ``slopes``.
+    """
+    n_wave = gas.lsf.size
+    sloped = solution.size > 0
+    n_parameters = parameters.size
+    velocity, squared = parameters[n_parameters - 2], parameters[n_parameters - 1]
+    if sloped:
+        slopes[:, n_parameters - 2 :] = 0.0
+    else:
+        columns[:, offset:] = 0.0
+    one, by_flux = np.ones(n_wave), np.zeros(n_wave)
+    by_velocity, by_variance = np.zeros(n_wave), np.zeros(n_wave)
+    for line in range(gas.wave.size):
+        scale = gas.wave[line] / SPEED_OF_LIGHT
+        centre = gas.wave[line] + velocity * scale
+        channel = min(max(int(np.searchsorted(gas.edges, centre)) - 1, 0), n_wave - 1)
+        sigma = math.sqrt(max(gas.lsf[channel] ** 2 + squared * scale * scale, LEAST_SIGMA**2))
+        first, last = reach_of(gas.edges, 0, n_wave, centre, sigma)
+        by_flux[first:last], by_velocity[first:last], by_variance[first:last] = 0.0, 0.0, 0.0
+        amount = gas.ratio[line] * (solution[offset + gas.column[line]] if sloped else 1.0)
+        add_profile(
+            gas.edges, one, first, last, 0, centre, sigma, amount, scale, scale * scale,
+            by_flux, by_velocity, by_variance,
+        )  # fmt: skip
+        for p in range(np.searchsorted(row.index, first), np.searchsorted(row.index, last)):
+            if sloped:
+                slopes[p, n_parameters - 2] += row.root[p] * by_velocity[row.index[p]]
+                slopes[p, n_parameters - 1] += row.root[p] * by_variance[row.index[p]]
+            else:
+                columns[p, offset + gas.column[line]] += row.root[p] * by_flux[row.index[p]]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def derivatives(
+    row: Row, gas: GasLines, n_templates: int, parameters: Float, solution: Float, columns: Float, dimming: Float,
+    slopes: Float,
+) -> None:  # fmt: skip
+    """Write the weighted derivatives (n, n_parameters) of the model at given weights.
+
+    ``columns`` and ``dimming`` as `fill_columns` left them, ``solution`` in the order of its columns.
+    """
+    n = row.root.size
+    for p in range(n):
+        level = _level(row, parameters, p)
+        value, by_velocity, by_squared = 0.0, 0.0, 0.0
+        for k in range(n_templates):
+            value += columns[0, p, k] * solution[k]
+            by_velocity += columns[1, p, k] * solution[k]
+            by_squared += columns[2, p, k] * solution[k]
+        slopes[p, VELOCITY] = by_velocity
+        slopes[p, SQUARED] = by_squared
+        slopes[p, DUST] = -MAGNITUDE * row.dust[p] * value
+        for j in range(row.shapes.shape[0]):
+            slopes[p, SHAPES + j] = value / level * row.shapes[j, p]
+    if gas.wave.size:
+        line_columns(row, gas, parameters, solution, n_templates + row.added.shape[0], columns[0], slopes)
