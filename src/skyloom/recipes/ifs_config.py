@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
     Tag,
-    ValidationInfo,
     model_validator,
 )
 
-from skyloom.core.linelist import default_lines
 from skyloom.errors import InputError
 from skyloom.io.cube_layout import GenericLayout
-from skyloom.recipes.config import FilePath, FilePattern, Settings, merge, nearest
+from skyloom.recipes.config import FilePath, FilePattern, Settings, merge
+from skyloom.recipes.ifs_values import (
+    BYTES,
+    ErrorKind,
+    FileOrName,
+    Line,
+    Lines,
+    Range,
+    Ranges,
+    Redshift,
+    WeightKind,
+    Width,
+    check_line,
+    check_memory,
+    name_or_block,
+    pair_or_windows,
+)
 from skyloom.recipes.patterns import (
     Name,
     NotNegative,
@@ -33,92 +45,6 @@ from skyloom.recipes.patterns import (
     to_mapping,
 )
 from skyloom.spectral.sky_residuals import SKY_RESIDUALS
-
-
-def _check_line(value: Any) -> Any:
-    """A key of the line list, or a rest wavelength."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is no line; give a key such as Halpha, or a rest wavelength in A")
-    if isinstance(value, int | float):
-        if not value > 0:
-            raise ValueError(f"{value!r} is no wavelength")
-        return float(value)
-    keys = default_lines().keys
-    if value not in keys:
-        match = nearest(value, [key.lower() for key in keys])
-        known = {key.lower(): key for key in keys}
-        hint = f"did you mean {known[match]!r}?" if match else f"known are {', '.join(keys)}"
-        raise ValueError(f"{value!r} is not in the line list; {hint}")
-    return value
-
-
-def _to_lines(value: Any) -> Any:
-    lines = value if isinstance(value, list | tuple) else [value]
-    if not lines:
-        raise ValueError("the list of lines is empty")
-    return tuple(_check_line(line) for line in lines)
-
-
-_WIDTH = re.compile(r"\s*(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?)\s*(?:A|AA|Angstrom|px|km/s)\s*")
-
-
-def _check_width(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = f"{value:g} A"
-    match = _WIDTH.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{value!r} is no width; give A, px or km/s, such as 300 km/s")
-    if not float(match["number"]) > 0:
-        raise ValueError(f"{value!r} is no positive width")
-    return value
-
-
-def _check_ranges(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        for item in value:
-            pair = isinstance(item, list | tuple) and len(item) == 2
-            if not pair or not all(isinstance(end, int | float) for end in item) or not item[0] < item[1]:
-                raise ValueError(f"{item!r} is no range; give [from, to] in A")
-    return value
-
-
-_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MiB": 2.0**20, "GiB": 2.0**30}
-
-
-def _check_memory(value: Any) -> Any:
-    if value == "auto":
-        return value
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(\w+)\s*", str(value))
-    if match is None or match[2] not in _BYTES or match[1].count(".") > 1 or not float(match[1]) > 0:
-        raise ValueError(f"{value!r} is no amount of memory; give auto, or such as 2 GB")
-    return f"{match[1]} {match[2]}"
-
-
-def _name_or_block(value: Any) -> str:
-    return "[block]" if isinstance(value, Mapping | Settings) else "[name]"
-
-
-def _pair_or_windows(value: Any) -> str:
-    inner = value[0] if isinstance(value, list | tuple) and value else None
-    return "[windows]" if isinstance(inner, list | tuple) else "[pair]"
-
-
-def _file_or_name(text: str, info: ValidationInfo) -> str:
-    """A file beside the configuration by its whole path; anything else stays a name."""
-    base = (info.context or {}).get("base")
-    path = Path(text).expanduser() if base is None else Path(base) / Path(text).expanduser()
-    return str(path) if path.is_file() else text
-
-
-Line = str | float
-FileOrName = Annotated[str, Field(min_length=1), AfterValidator(_file_or_name)]
-Lines = Annotated[tuple[Line, ...], BeforeValidator(_to_lines)]
-Width = Annotated[str, BeforeValidator(_check_width)]
-Range = tuple[float, float]
-Ranges = Annotated[tuple[Range, ...], BeforeValidator(_check_ranges)]
-Redshift = Annotated[float, Field(gt=-0.1, lt=20.0)]
-ErrorKind = Literal["variance", "sigma", "inverse_variance"]
-WeightKind = Literal["variance", "rms", "inverse_variance"]
 
 
 class LayoutSettings(Settings):
@@ -161,7 +87,7 @@ class CubeSettings(Settings):
     weight_kind: WeightKind | None = Field(None, description="what it holds")
     instrument: Annotated[
         Annotated[Name, Tag("[name]")] | Annotated[LayoutSettings, Tag("[block]")],
-        Discriminator(_name_or_block),
+        Discriminator(name_or_block),
     ] = "auto"
     milky_way_corrected: bool | None = Field(
         None, description="whether extinction has been taken off already"
@@ -188,7 +114,7 @@ class NoiseSettings(Settings):
     )
     spatial_correlation: Annotated[
         Annotated[Literal["measured", "file", "none"], Tag("[name]")] | Annotated[NoiseBlur, Tag("[block]")],
-        Discriminator(_name_or_block),
+        Discriminator(name_or_block),
     ] = "measured"
     spectral_correlation: Literal["measured", "file", "none"] = "measured"
     line_free: Ranges | None = Field(None, description="observed A; default: off lines and sky residuals")
@@ -205,7 +131,7 @@ class SnrSettings(Settings):
     continuum: (
         Annotated[
             Annotated[tuple[Width, Width], Tag("[pair]")] | Annotated[Ranges, Tag("[windows]")],
-            Discriminator(_pair_or_windows),
+            Discriminator(pair_or_windows),
         ]
         | None
     ) = Field(None, description="from and to, either side of the line, or windows in rest A")
@@ -213,7 +139,7 @@ class SnrSettings(Settings):
     velocity: Literal["first_pass", "none"] | FilePattern | None = Field(
         None, description="first_pass, or a map in km/s; default: first_pass for matched"
     )
-    velocity_line: Annotated[Line, BeforeValidator(_check_line)] | None = Field(
+    velocity_line: Annotated[Line, BeforeValidator(check_line)] | None = Field(
         None, description="the line of the first pass; default: the first of 'line'"
     )
     max_velocity: Positive = Field(400.0, description="km/s that the first pass looks at")
@@ -386,7 +312,7 @@ class IfsConfig(Settings):
     starlight: StarlightSettings | None = None
     checks: CheckSettings = CheckSettings()
     output: OutputSettings = OutputSettings()
-    memory: Annotated[str, BeforeValidator(_check_memory)] = "auto"
+    memory: Annotated[str, BeforeValidator(check_memory)] = "auto"
     workers: Annotated[int, Field(ge=1)] = 1
 
     extra_keys: ClassVar[tuple[str, ...]] = COMMON_BLOCKS
@@ -440,7 +366,7 @@ class IfsConfig(Settings):
         if self.memory == "auto":
             return 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         number, unit = self.memory.split()
-        return float(number) * _BYTES[unit]
+        return float(number) * BYTES[unit]
 
     def object_names(self) -> tuple[str, ...]:
         """Name the objects of the run."""
