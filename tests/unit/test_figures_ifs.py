@@ -77,4 +77,4 @@ def test_noise_of_a_cube_with_and_without_correlation():
     ],
 )
 def test_units_are_written_for_people(unit, text):
-    assert ifs._text_of(u.Unit(unit)) == text
+    assert ifs.text_of(u.Unit(unit)) == text

@@ -15,8 +15,8 @@ EXT6    integrated flux: the sum over the channels of the line
 The header of each names the planes: ``LINE001`` is the line of the first plane; in EXT4 and EXT5 ``LINE001``,
 ``LINE002`` and ``LINE003`` are flux, wavelength and sigma of the first line, and ``UNIT001`` ... their units, which
 differ from plane to plane. The wavelength is that of the spectra that were fitted (at rest, if they were), in A; sigma
-is the observed one, with the instrument, in A. What was not measured is NaN, not 0. For the existing scripts that read these
-files by number; ``{LINE}_FLUX`` of the layout "skyloom" says what it is.
+is the observed one, with the instrument, in A. What was not measured is NaN, not 0. For scripts that read such files by
+number; ``{LINE}_FLUX`` of the layout "skyloom" says what it is.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ pyplot, so nothing is shared between calls and worker processes need no display.
 from __future__ import annotations
 
 from skyloom.report.figures.ifs import bin_maps, bin_spectra, cube_noise, line_maps, velocity_map
+from skyloom.report.figures.line_fits import fit_gallery
+from skyloom.report.figures.lines import bpt_diagram, ew_class_maps, fitted_line_maps, quantity_maps
 from skyloom.report.figures.noise import correlation_maps
 from skyloom.report.figures.psf import GrowthCurve, growth_curves
 from skyloom.report.figures.sheet import BandRow, contact_sheet
@@ -18,11 +20,16 @@ __all__ = [
     "SkyHistogram",
     "bin_maps",
     "bin_spectra",
+    "bpt_diagram",
     "contact_sheet",
     "correlation_maps",
     "cube_noise",
+    "ew_class_maps",
+    "fit_gallery",
+    "fitted_line_maps",
     "growth_curves",
     "line_maps",
+    "quantity_maps",
     "sky_histograms",
     "velocity_map",
 ]

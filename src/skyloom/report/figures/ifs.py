@@ -58,23 +58,23 @@ def line_maps(title: str, signal: Image, noise: Image, snr: Image, *, dpi: float
     bytes
         A PNG.
     """
-    scatter = _robust_range(noise, 50.0, 50.0)[1]
-    peak = max(_robust_range(signal, 0.0, 99.5)[1], 10 * scatter)
-    top = max(_robust_range(snr, 0.0, 99.5)[1], 10.0)
-    low, high = _robust_range(noise, 1.0, 99.0)
+    scatter = robust_range(noise, 50.0, 50.0)[1]
+    peak = max(robust_range(signal, 0.0, 99.5)[1], 10 * scatter)
+    top = max(robust_range(snr, 0.0, 99.5)[1], 10.0)
+    low, high = robust_range(noise, 1.0, 99.0)
     panels = (
         ("signal", signal, asinh_norm(2 * scatter, -3 * scatter, peak), FLUX_MAP),
         ("noise", noise, Normalize(low, high), NOISE_MAP),
         ("signal / noise", snr, asinh_norm(2.0, -3.0, top), NOISE_MAP),
     )
     with mpl.rc_context(STYLE):
-        figure, axes = _row_of_maps(title, signal, len(panels), dpi)
+        figure, axes = row_of_maps(title, signal, len(panels), dpi)
         for number, (axis, (name, image, norm, colours)) in enumerate(zip(axes, panels, strict=True)):
-            picture = draw_panel(axis, image, _masked(image), None, norm, colours)
+            picture = draw_panel(axis, image, masked(image), None, norm, colours)
             axis.set_title(name, weight="bold")
-            _colour_bar(figure, axis, picture, _unit_text(image))
+            colour_bar(figure, axis, picture, _unit_text(image))
             if number == 0:
-                _marks(axis, image)
+                draw_marks(axis, image)
         return to_png(figure)
 
 
@@ -94,22 +94,22 @@ def velocity_map(title: str, velocity: Image, *, dpi: float = 110.0) -> bytes:
     bytes
         A PNG.
     """
-    low, high = _robust_range(velocity, 1.0, 99.0)
+    low, high = robust_range(velocity, 1.0, 99.0)
     half = max(high - low, 1.0) / 2
     middle = (low + high) / 2
     error = np.ma.masked_array(np.sqrt(np.where(velocity.mask, 1.0, velocity.variance)), velocity.mask)
     with mpl.rc_context(STYLE):
-        figure, (left, right) = _row_of_maps(title, velocity, 2, dpi)
+        figure, (left, right) = row_of_maps(title, velocity, 2, dpi)
         norm = Normalize(middle - half, middle + half)
-        picture = draw_panel(left, velocity, _masked(velocity), None, norm, SIGNED_MAP)
+        picture = draw_panel(left, velocity, masked(velocity), None, norm, SIGNED_MAP)
         left.set_title("velocity", weight="bold")
-        _colour_bar(figure, left, picture, _unit_text(velocity))
-        _marks(left, velocity)
+        colour_bar(figure, left, picture, _unit_text(velocity))
+        draw_marks(left, velocity)
         values = error.compressed()
         norm = Normalize(0.0, float(np.percentile(values, 99.0)) if values.size else 1.0)
         picture = draw_panel(right, velocity, error, None, norm, NOISE_MAP)
         right.set_title("its error", weight="bold")
-        _colour_bar(figure, right, picture, _unit_text(velocity))
+        colour_bar(figure, right, picture, _unit_text(velocity))
         return to_png(figure)
 
 
@@ -138,7 +138,7 @@ def bin_maps(title: str, labels: LabelMap, table: QTable, target: float, *, dpi:
     ids, snr = np.asarray(table["id"]), np.asarray(table["snr"], dtype=np.float64)
     frame = _frame(labels)
     with mpl.rc_context(STYLE):
-        figure, (left, middle, right) = _row_of_maps(title, frame, 3, dpi)
+        figure, (left, middle, right) = row_of_maps(title, frame, 3, dpi)
         patchwork = np.ma.masked_array(_patchwork(labels.labels), labels.labels < 0)
         draw_panel(left, frame, patchwork, None, Normalize(0, _COLOURS.N - 1), _COLOURS)
         _outline(left, labels.labels)
@@ -148,8 +148,8 @@ def bin_maps(title: str, labels: LabelMap, table: QTable, target: float, *, dpi:
         top = max(float(np.percentile(usable, 99.0)) if usable.size else 1.0, 1.5 * target)
         picture = draw_panel(middle, frame, values, None, Normalize(0.0, top), NOISE_MAP)
         middle.set_title("signal / noise of the bins", weight="bold")
-        _colour_bar(figure, middle, picture, "")
-        _marks(middle, frame)
+        colour_bar(figure, middle, picture, "")
+        draw_marks(middle, frame)
         _draw_spread(right, snr, np.asarray(table["n_pixels"]), target)
         return to_png(figure)
 
@@ -251,7 +251,7 @@ def bin_spectra(
         for axes, row, name in zip(panels, rows, names, strict=True):
             _draw_spectrum(axes, spectra, row, name, shaded)
         _mark_lines(list(panels), marks or {}, spectra.wave)
-        figure.supylabel(_text_of(spectra.unit), size=8)
+        figure.supylabel(text_of(spectra.unit), size=8)
         panels[-1].set_xlabel(f"wavelength in {spectra.medium} (Å)")
         top = 0.99 if not marks else 0.97
         figure.tight_layout(rect=(0.0, 0.0, 1.0, top), h_pad=0.4)
@@ -343,7 +343,7 @@ def cube_noise(
         extent = (-reach - 0.5, reach + 0.5, -reach - 0.5, reach + 0.5)
         picture = middle.imshow(kernel, cmap=SIGNED_MAP, vmin=-1, vmax=1, extent=extent)
         middle.set(title="between spaxels", xlabel="lag (px)")
-        _colour_bar(figure, middle, picture, "")
+        colour_bar(figure, middle, picture, "")
         lags = np.ones(1) if spectral is None else np.asarray(spectral)
         lags = lags[lags.shape[0] // 2] if lags.ndim == 2 else lags
         half = lags.size // 2
@@ -357,7 +357,7 @@ def cube_noise(
 # --- shared by the maps ------------------------------------------------------------------------------
 
 
-def _row_of_maps(title: str, image: Image, n: int, dpi: float) -> tuple[Figure, Sequence[Axes]]:
+def row_of_maps(title: str, image: Image, n: int, dpi: float) -> tuple[Figure, Sequence[Axes]]:
     """Open a figure with n panels side by side, as high as the maps need."""
     ny, nx = image.shape
     height = float(np.clip(PANEL * ny / nx, 1.6, 5.0))
@@ -370,7 +370,7 @@ def _row_of_maps(title: str, image: Image, n: int, dpi: float) -> tuple[Figure, 
     return figure, list(axes)
 
 
-def _colour_bar(figure: Figure, axes: Axes, picture: Any, label: str) -> None:
+def colour_bar(figure: Figure, axes: Axes, picture: Any, label: str) -> None:
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
     bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
     bar.ax.tick_params(length=2, width=0.6, pad=1.5, labelsize=7)
@@ -390,7 +390,7 @@ def _stretched_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if tick == 0.0 or tick > -low / 3]
 
 
-def _marks(axes: Axes, image: Image) -> None:
+def draw_marks(axes: Axes, image: Image) -> None:
     if image.wcs is None:
         return
     draw_compass(axes, image)
@@ -398,11 +398,11 @@ def _marks(axes: Axes, image: Image) -> None:
     draw_beam(axes, image)
 
 
-def _masked(image: Image) -> np.ma.MaskedArray[Any, Any]:
+def masked(image: Image) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.masked_array(np.asarray(image.data, dtype=np.float64), image.mask)
 
 
-def _robust_range(image: Image, low: float, high: float) -> tuple[float, float]:
+def robust_range(image: Image, low: float, high: float) -> tuple[float, float]:
     values = image.data[image.valid]
     if values.size == 0:
         return 0.0, 1.0
@@ -411,10 +411,10 @@ def _robust_range(image: Image, low: float, high: float) -> tuple[float, float]:
 
 
 def _unit_text(image: Image) -> str:
-    return _text_of(image.unit)
+    return text_of(image.unit)
 
 
-def _text_of(unit: u.UnitBase) -> str:
+def text_of(unit: u.UnitBase) -> str:
     """A unit for people: 10⁻²⁰ erg/(s cm2), not 1e-20 erg / (cm2 s)."""
     scale = float(unit.scale)
     bare = u.CompositeUnit(1.0, unit.bases, unit.powers) if scale != 1.0 else unit
