@@ -225,10 +225,32 @@ def test_tables_of_lines_as_fits_and_text(tmp_path):
 def test_more_columns_than_fits_allows_go_on_in_another_extension(tmp_path):
     wide = QTable({"id": [4, 5], **{f"a{number}": [1.0, 2.0] * u.km for number in range(1200)}})
     (path,) = write_line_table(wide, tmp_path / "wide.fits", most_values=1000)
-    with fits.open(path) as hdus:
+    with fits.open(path, checksum=True) as hdus:
         assert [hdu.name for hdu in hdus[1:]] == ["LINES", "LINES2"]
         assert sum(len(hdu.columns) for hdu in hdus[1:]) == 1202
         assert list(hdus[2].data["id"]) == [4, 5]
+
+
+def test_long_tables_are_written_block_by_block(tmp_path, rng):
+    n = 9001  # more than two blocks of rows, and rows of an odd number of bytes
+    table = QTable(
+        {
+            "id": np.arange(n),
+            "name": rng.choice(["a", "bcd", "Å"], n),
+            "good": rng.random(n) < 0.5,
+            "flux": rng.normal(size=n).astype(np.float32) * UNIT,
+            "age": rng.normal(size=n) * u.dex(u.one),
+        }
+    )
+    (path,) = write_line_table(table, tmp_path / "long.fits", most_values=10)
+    with fits.open(path, checksum=True) as hdus:
+        data = hdus[1].data
+        np.testing.assert_array_equal(data["flux"], table["flux"].value)
+        np.testing.assert_array_equal(data["good"], table["good"])
+        assert set(data["name"]) == {"a", "bcd", "\\xc5"}
+        assert hdus[1].columns["age"].unit == "dex"
+    with pytest.raises(InputError, match="no column of numbers"):
+        write_line_table(QTable({"a": np.zeros((2, 3))}), tmp_path / "x.fits")
 
 
 # --- spectra and models ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skyloom.errors import InputError
 
-__all__ = ["BLOCK", "Extension", "card", "encode", "text_cards", "write_array"]
+__all__ = ["BLOCK", "Extension", "card", "encode", "text_cards", "write_array", "write_table"]
 
 BLOCK = 2880
 Value = str | bool | int | float | None
@@ -221,25 +221,77 @@ def _pixels(data: NDArray[Any]) -> tuple[int, bytes, bytes]:
 
 def _table(records: NDArray[Any]) -> tuple[bytes, bytes]:
     """Return the structure cards and bytes of a structured array of text and number columns."""
-    names = records.dtype.names or ()
+    structure, stored = _table_structure(records.dtype, records.size)
+    return structure, records.astype(stored).tobytes()
+
+
+def _table_structure(dtype: np.dtype[Any], n_rows: int) -> tuple[bytes, np.dtype[Any]]:
+    """Return the cards that describe a table, and the type of its rows in a file."""
+    names = dtype.names or ()
     formats, columns = [], b""
     for number, name in enumerate(names, start=1):
-        column = records.dtype[name]
+        column = dtype[name]
         code = f"{max(1, column.itemsize)}A" if column.kind == "S" else _COLUMN_CODES[column.str[1:]]
         formats.append((name, column.newbyteorder(">")))
         columns += card(f"TTYPE{number}", name) + card(f"TFORM{number}", code)
-    body = records.astype(np.dtype(formats)).tobytes()
     structure = (
         card("XTENSION", "BINTABLE", "binary table")
         + card("BITPIX", 8)
         + card("NAXIS", 2)
-        + card("NAXIS1", records.dtype.itemsize)
-        + card("NAXIS2", records.size)
+        + card("NAXIS1", dtype.itemsize)
+        + card("NAXIS2", n_rows)
         + card("PCOUNT", 0)
         + card("GCOUNT", 1)
         + card("TFIELDS", len(names))
     )
-    return structure + columns, body
+    return structure + columns, np.dtype(formats)
+
+
+def write_table(
+    stream: BinaryIO,
+    name: str,
+    dtype: np.dtype[Any],
+    n_rows: int,
+    parts: Iterable[NDArray[Any]],
+    cards: bytes = b"",
+) -> None:
+    """Write a table whose rows come in parts, so that it need not be in memory as a whole.
+
+    Parameters
+    ----------
+    stream : binary file, open for writing and able to seek
+    name : str
+        EXTNAME.
+    dtype : structured dtype
+        Of a row, packed.
+    n_rows : int
+    parts : iterable of structured arrays
+        The rows; all parts but the last have a number of rows that is a multiple of four.
+    cards : bytes
+        Further cards, see `card`.
+
+    Raises
+    ------
+    InputError
+        When the parts do not add up to ``n_rows``.
+    """
+    structure, stored = _table_structure(dtype, n_rows)
+    start = stream.tell()
+    stream.write(_finished_header(structure, name, cards, 0))
+    data_sum = size = 0
+    for part in parts:
+        body = part.astype(stored).tobytes()
+        # Words of four bytes add up part by part only when each part is made of whole words.
+        data_sum = _fold(data_sum + _sum32(body + b"\0" * (-len(body) % 4)))
+        size += len(body)
+        stream.write(body)
+    if size != stored.itemsize * n_rows:
+        raise InputError(f"the parts have {size} bytes; {n_rows} rows have {stored.itemsize * n_rows}")
+    stream.write(b"\0" * (-size % BLOCK))
+    end = stream.tell()
+    stream.seek(start)
+    stream.write(_finished_header(structure, name, cards, data_sum))
+    stream.seek(end)
 
 
 def _sum32(body: bytes | NDArray[Any]) -> int:

@@ -29,7 +29,7 @@ from skyloom.io.blocks import Extension, card, encode, text_cards
 from skyloom.io.files import FitsFile, open_fits
 from skyloom.io.fits import Contents, OwnFile, extensions_of, finished, read_skyloom
 from skyloom.io.headers import exact_wcs, parse_bunit, unit_text
-from skyloom.io.tables import table_extension, write_ecsv
+from skyloom.io.tables import write_columns, write_ecsv
 
 __all__ = [
     "LAYOUTS",
@@ -148,7 +148,7 @@ def _quantity(maps: LineMaps, name: str, grid: bytes) -> Iterator[Extension]:
     extension = name.upper()
     values = maps.spread(item.values)
     unit = card("BUNIT", unit_text(item.unit)) + _line_cards(maps, name)
-    if item.variance is None:
+    if item.variance is None or name.endswith("_snr"):  # the error of a signal over noise is 1
         yield Extension(extension, values.astype(np.float32), unit + grid)
         return
     error = maps.spread(np.sqrt(item.variance))
@@ -254,7 +254,7 @@ def _rows_of(bins: Array, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], ND
 def _read_quantity(own: OwnFile, name: str, first: NDArray[np.int64], stretch: float) -> BinValues:
     hdu = own.hdu(name.upper())
     error = f"{name.upper()}_ERR"
-    variance = None
+    variance = np.ones(first.size) if name.endswith("_snr") else None
     if error in own.planes and hdu.header.get("ERRDATA") == error:
         variance = own.plane(error).ravel()[first].astype(np.float64) ** 2
     unit = parse_bunit(str(hdu.header["BUNIT"])) if str(hdu.header["BUNIT"]).strip() else u.one
@@ -306,13 +306,11 @@ def write_line_table(
     first = ["id"] if "id" in table.colnames else []
     step = MOST_COLUMNS - len(first)
     parts = [[*first, *rest[start : start + step]] for start in range(0, max(len(rest), 1), step)]
-    extensions = [
-        table_extension(table[part], name if number == 0 else f"{name}{number + 1}")
-        for number, part in enumerate(parts)
-    ]
     origin = card("ORIGIN", "Skyloom", "software that wrote this file")
     with atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as stream:
-        _write(stream, [Extension("", None, origin), *extensions])
+        _write(stream, [Extension("", None, origin)])
+        for number, part in enumerate(parts, start=1):
+            write_columns(stream, table, name if number == 1 else f"{name}{number}", part)
     if len(table) * len(table.colnames) > most_values:
         return (path,)
     return path, write_ecsv(table, path.with_suffix(".ecsv"))
