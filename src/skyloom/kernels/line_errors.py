@@ -14,17 +14,23 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.kernels.line_profiles import factorise, solve
+from skyloom.kernels.line_profiles import (
+    add_profile,
+    add_rows,
+    dot,
+    factorise,
+    products_with,
+    reach_of,
+    solve,
+)
+from skyloom.kernels.line_types import Data, Plan, State, Work
 from skyloom.kernels.lines import (
-    Data,
-    Plan,
-    State,
-    _dot,
-    _normal,
-    amplitudes_of,
-    build,
-    channel_range,
-    project,
+    add_normal,
+    answer_kinematics,
+    line_shape,
+    shape_segment,
+    slopes_against,
+    solve_segment,
 )
 
 Float = NDArray[np.float64]
@@ -39,8 +45,8 @@ class Linear(NamedTuple):
     variance: Float
     total: Float
     total_variance: Float
-    model: Float
-    baseline: Float
+    model: NDArray[np.float32]
+    baseline: NDArray[np.float32]
 
 
 class Kinematic(NamedTuple):
@@ -49,6 +55,15 @@ class Kinematic(NamedTuple):
     inverse: Float
     covariance: Float
     shifts: Float
+
+
+class Noise(NamedTuple):
+    """What is known of the noise beside its variance: ``lags`` (n_wave, k) between channels; ``modes`` (m, n_wave),
+    errors that channels share, in units of the noise; both as in `skyloom.kernels.line_fits.fit_rows`.
+    """
+
+    lags: Float
+    modes: Float
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -73,7 +88,7 @@ def correlate(row: Float, lags: Float, low: int, used: Float) -> Float:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _inverse(matrix: Float) -> Float:
+def inverse_of(matrix: Float) -> Float:
     """Inverse of a symmetric matrix; rows without information are 0."""
     size = matrix.shape[0]
     factor = matrix.copy()
@@ -88,147 +103,147 @@ def _inverse(matrix: Float) -> Float:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def kinematic_covariance(
-    plan: Plan, data: Data, kinematics: Float, state: State, lags: Float, modes: Float
+    plan: Plan, data: Data, work: Work, kinematics: Float, state: State, noise: Noise
 ) -> Kinematic:  # fmt: skip
-    """Covariance of the kinematics.
+    """Covariance of the kinematics; leaves the active segments solved in ``work``.
 
     Returns
     -------
     inverse : (2 n_sets, 2 n_sets) array
         ``H^-1`` over the free kinematics.
     covariance : the same shape
-        With correlated channels and the shared errors ``modes`` (m, n_wave), which are in units of the noise.
+        With correlated channels and shared errors.
     shifts : (m, 2 n_sets) array
         What one standard deviation of each mode does to the kinematics.
     """
     size = kinematics.size
-    hessian, noise = np.zeros((size, size)), np.zeros((size, size))
-    shifts = np.zeros((modes.shape[0], size))
-    for segment in range(plan.segment_range.shape[0]):
-        low, high = channel_range(plan, data, segment)
-        if high <= low or not state.active[segment]:
+    hessian, scatter = np.zeros((size, size)), np.zeros((size, size))
+    shifts = np.zeros((noise.modes.shape[0], size))
+    white = noise.lags.shape[1] == 1
+    for segment in range(work.low.size):
+        if work.filled[segment] == 0 or not state.active[segment]:
             continue
-        part = build(plan, data, segment, kinematics, state)
-        if part.columns.size == 0:
-            continue
-        factor = _normal(part.design)
-        slopes, _ = project(plan, part, factor, amplitudes_of(part, factor, data.flux[low:high]))
-        for k in range(size):
-            if not state.free[k]:
-                continue
-            smeared = correlate(slopes[k], lags, low, data.root)
-            for j in range(size):
-                if state.free[j]:
-                    hessian[k, j] += _dot(slopes[k], slopes[j])
-                    noise[k, j] += _dot(smeared, slopes[j])
-            for mode in range(modes.shape[0]):
-                shifts[mode, k] += _dot(slopes[k], modes[mode, low:high])
-    inverse = _inverse(hessian)
-    covariance = inverse @ noise @ inverse
+        shape_segment(plan, data, work, segment, kinematics, state.tied)
+        solve_segment(plan, data, work, segment, state.pin)
+        answer_kinematics(plan, work, segment)
+        add_normal(plan, work, segment, hessian)
+        if not white:
+            _add_scatter(plan, data, work, segment, state, noise.lags, scatter)
+        low, high = work.low[segment], work.high[segment]
+        for mode in range(shifts.shape[0]):
+            projected_against(plan, work, segment, noise.modes[mode, low:high], shifts[mode])
+    for k in range(size):
+        for j in range(size):
+            if not (state.free[k] and state.free[j]):
+                hessian[k, j] = 0.0
+                scatter[k, j] = 0.0
+    inverse = inverse_of(hessian)
+    covariance = inverse.copy() if white else inverse @ scatter @ inverse
     shifts = shifts @ inverse
     covariance += shifts.T @ shifts
     return Kinematic(inverse, covariance, shifts)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def clear(result: Linear) -> None:
-    """Reset to unknown fluxes and an empty model."""
-    result.flux[:], result.variance[:] = np.nan, np.nan
-    result.total[:], result.total_variance[:] = np.nan, np.nan
-    result.model[:], result.baseline[:] = 0.0, 0.0
+def projected_against(plan: Plan, work: Work, segment: int, vector: Float, result: Float) -> None:
+    """Add ``S^T`` times a vector over the channels of a segment to ``result`` (2 n_sets,)."""
+    slopes_against(work, segment, vector, result)
+    size = work.filled[segment] + plan.degree + 1
+    against = np.empty(size)
+    products_with(work.basis[segment], work.support[segment], size, vector, against)
+    for k in range(result.size):
+        if work.present[segment, k // 2]:
+            result[k] -= dot(work.answer[segment, k, :size], against)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add_scatter(
+    plan: Plan, data: Data, work: Work, segment: int, state: State, lags: Float, scatter: Float
+) -> None:
+    """Add ``S^T R S`` of a segment, R the correlation between channels."""
+    low, m, count = work.low[segment], work.high[segment] - work.low[segment], work.filled[segment]
+    size = count + plan.degree + 1
+    for k in range(scatter.shape[0]):
+        if not work.present[segment, k // 2] or not state.free[k]:
+            continue
+        slope = np.zeros(m)
+        for place in range(count):
+            if work.groups[segment, place] == k // 2:
+                row = 2 * place + k % 2
+                start, stop = work.reach[segment, row]
+                for i in range(start, stop):
+                    slope[i] += work.linear[segment, place] * work.slopes[segment, row, i]
+        add_rows(work.basis[segment], work.support[segment], size, work.answer[segment, k], -1.0, slope)
+        smeared = correlate(slope, lags, low, data.root)
+        projected_against(plan, work, segment, smeared, scatter[k])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def linear_results(
-    plan: Plan, data: Data, kinematics: Float, state: State, lags: Float, modes: Float, errors: Kinematic,
+    plan: Plan, data: Data, work: Work, kinematics: Float, state: State, noise: Noise, errors: Kinematic,
     result: Linear,
 ) -> tuple[float, int, int]:  # fmt: skip
-    """Fill ``result``; returns chi square, and the numbers of channels and of linear unknowns."""
-    clear(result)
+    """Fill ``result``; returns chi square, and the numbers of channels and of linear unknowns.
+
+    Follows `kinematic_covariance`, which has solved the active segments.
+    """
+    result.flux[:], result.variance[:] = np.nan, np.nan
+    result.total[:], result.total_variance[:] = np.nan, np.nan
     chi2, n_used, n_linear = 0.0, 0, 0
-    for segment in range(plan.segment_range.shape[0]):
-        low, high = channel_range(plan, data, segment)
-        if high <= low:
+    for segment in range(work.low.size):
+        count = work.filled[segment]
+        if count == 0:
             continue
-        part = build(plan, data, segment, kinematics, state)
-        if part.columns.size == 0:
-            continue
-        factor = _normal(part.design)
-        linear = amplitudes_of(part, factor, data.flux[low:high])
-        slopes, absorbed = project(plan, part, factor, linear)
+        low, m = work.low[segment], work.high[segment] - work.low[segment]
         if not state.active[segment]:
-            # The noise of this segment had no part in the kinematics.
-            slopes[:] = 0.0
-        estimator = _Estimator(part.design, factor, slopes, absorbed, lags, modes, low)
-        for place in range(part.columns.size):
-            column = part.columns[place]
-            result.flux[column] = linear[place]
-            weights = np.zeros(linear.size)
+            shape_segment(plan, data, work, segment, kinematics, state.tied)
+            solve_segment(plan, data, work, segment, state.pin)
+            answer_kinematics(plan, work, segment)
+        weights = np.zeros(count + plan.degree + 1)
+        for place in range(count):
+            column = work.members[segment, place]
+            result.flux[column] = work.linear[segment, place]
             weights[place] = 1.0
-            result.variance[column] = _variance(estimator, data, errors, weights)
-        _add_totals(plan, part.columns, linear, estimator, data, errors, result)
-        chi2 += _add_models(data, part.design, linear, part.columns.size, low, result)
-        for i in range(low, high):
+            result.variance[column] = weighted_variance(
+                plan, data, work, segment, state, noise, errors, weights
+            )
+            weights[place] = 0.0
+        _add_totals(plan, data, work, segment, state, noise, errors, result)
+        chi2 += dot(work.residual[segment, :m], work.residual[segment, :m])
+        for i in range(low, low + m):
             n_used += data.root[i] > 0.0
-        for place in range(linear.size):
-            n_linear += factor[place, place] > 0.0
+        for place in range(count + plan.degree + 1):
+            n_linear += work.factor[segment, place, place] > 0.0
     _follow_ties(plan, state.tied, result)
     return chi2, n_used, n_linear
 
 
-class _Estimator(NamedTuple):
-    """The linear estimator of a segment; ``absorbed`` is X, ``slopes`` S of the module's docstring."""
-
-    design: Float
-    factor: Float
-    slopes: Float
-    absorbed: Float
-    lags: Float
-    modes: Float
-    low: int
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _add_totals(
-    plan: Plan, columns: NDArray[np.int64], linear: Float, estimator: _Estimator, data: Data, errors: Kinematic,
-    result: Linear,
+    plan: Plan, data: Data, work: Work, segment: int, state: State, noise: Noise, errors: Kinematic, result: Linear
 ) -> None:  # fmt: skip
     """Sums over the components of each line that has several."""
-    for place in range(columns.size):
-        total = plan.column_total[columns[place]]
-        weights, value, members, first = np.zeros(linear.size), 0.0, 0, True
-        for other in range(columns.size):
-            if plan.column_total[columns[other]] == total:
+    count = work.filled[segment]
+    for place in range(count):
+        column = work.members[segment, place]
+        total = plan.column_total[column]
+        value, members, first = 0.0, 0, True
+        weights = np.zeros(count + plan.degree + 1)
+        for other in range(count):
+            if plan.column_total[work.members[segment, other]] == total:
                 weights[other] = 1.0
-                value += linear[other]
+                value += work.linear[segment, other]
                 members += 1
                 first = first and other >= place
         if not first:
             continue
         result.total[total] = value
         if members == 1:
-            result.total_variance[total] = result.variance[columns[place]]
+            result.total_variance[total] = result.variance[column]
         else:
-            result.total_variance[total] = _variance(estimator, data, errors, weights)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _add_models(data: Data, design: Float, linear: Float, p: int, low: int, result: Linear) -> float:
-    """Write the models of a segment, and return its chi square."""
-    chi2 = 0.0
-    for i in range(design.shape[1]):
-        root = data.root[low + i]
-        if root == 0.0:
-            continue
-        lines, rest = 0.0, 0.0
-        for place in range(p):
-            lines += linear[place] * design[place, i]
-        for place in range(p, linear.size):
-            rest += linear[place] * design[place, i]
-        chi2 += (data.flux[low + i] - lines - rest) ** 2
-        result.model[low + i] = lines / root
-        result.baseline[low + i] = rest / root
-    return chi2
+            result.total_variance[total] = weighted_variance(
+                plan, data, work, segment, state, noise, errors, weights
+            )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -247,40 +262,123 @@ def _follow_ties(plan: Plan, tied: Float, result: Linear) -> None:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _variance(estimator: _Estimator, data: Data, errors: Kinematic, weights: Float) -> float:
+def weighted_variance(
+    plan: Plan, data: Data, work: Work, segment: int, state: State, noise: Noise, errors: Kinematic, weights: Float
+) -> float:  # fmt: skip
     """Variance of a weighted sum of linear parameters of a segment; the derivation is in the module's docstring."""
-    size, m = estimator.design.shape
-    n_kinematics = errors.covariance.shape[0]
+    size, n_kinematics = weights.size, errors.covariance.shape[0]
+    low, m = work.low[segment], work.high[segment] - work.low[segment]
     through = np.zeros(n_kinematics)
     known = False
     for j in range(size):
-        known = known or (weights[j] != 0.0 and estimator.factor[j, j] > 0.0)
-        for k in range(n_kinematics):
-            through[k] += estimator.absorbed[k, j] * weights[j]
+        known = known or (weights[j] != 0.0 and work.factor[segment, j, j] > 0.0)
     if not known:
         return np.nan
-    solution = weights.copy()
-    solve(estimator.factor, size, solution)
-    row = np.zeros(m)
-    for j in range(size):
-        for i in range(m):
-            row[i] += solution[j] * estimator.design[j, i]
-    smeared = correlate(row, estimator.lags, estimator.low, data.root)
-    variance = _dot(row, smeared)
     for k in range(n_kinematics):
-        if through[k] == 0.0:
-            continue
+        if work.present[segment, k // 2]:
+            through[k] = dot(work.answer[segment, k, :size], weights)
+    solution = weights.copy()
+    solve(work.factor[segment], size, solution)
+    variance = dot(weights, solution)
+    for k in range(n_kinematics):
+        if through[k] != 0.0:
+            variance += through[k] * dot(errors.covariance[k], through)
+    if noise.lags.shape[1] == 1 and noise.modes.shape[0] == 0:
+        return max(variance, 0.0)
+    row = np.zeros(m)
+    add_rows(work.basis[segment], work.support[segment], size, solution, 1.0, row)
+    smeared = correlate(row, noise.lags, low, data.root)
+    variance += dot(row, smeared) - dot(weights, solution)
+    if state.active[segment]:
         # Noise of this segment reaches the flux by itself and through the kinematics.
-        pull = 0.0
-        for j in range(n_kinematics):
-            pull += errors.inverse[k, j] * _dot(estimator.slopes[j], smeared)
-            variance += through[k] * errors.covariance[k, j] * through[j]
-        variance -= 2.0 * through[k] * pull
-    for mode in range(estimator.modes.shape[0]):
-        direct = _dot(row, estimator.modes[mode, estimator.low : estimator.low + m])
-        moved = 0.0
-        for k in range(n_kinematics):
-            moved += through[k] * errors.shifts[mode, k]
+        pull = np.zeros(n_kinematics)
+        projected_against(plan, work, segment, smeared, pull)
+        variance -= 2.0 * dot(through, errors.inverse @ pull)
+    for mode in range(noise.modes.shape[0]):
+        direct = dot(row, noise.modes[mode, low : low + m])
         # The square of the second part alone is in the covariance already.
-        variance += direct * direct - 2.0 * direct * moved
+        variance += direct * direct - 2.0 * direct * dot(through, errors.shifts[mode])
     return max(variance, 0.0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def write_models(plan: Plan, data: Data, work: Work, kinematics: Float, result: Linear) -> None:
+    """Write lines and baseline to all channels of the segments, masked ones as well."""
+    for segment in range(work.low.size):
+        low, high, count = work.low[segment], work.high[segment], work.filled[segment]
+        if count == 0:
+            continue
+        lines, rest = np.zeros(high - low), np.zeros(high - low)
+        whole = True
+        for i in range(low, high):
+            whole = whole and data.root[i] > 0.0
+        if whole:
+            _scaled_columns(plan, data, work, segment, lines, rest)
+        else:
+            _profiles_anew(plan, data, work, segment, kinematics, result.flux, lines, rest)
+        for i in range(high - low):
+            result.model[low + i], result.baseline[low + i] = lines[i], rest[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _scaled_columns(plan: Plan, data: Data, work: Work, segment: int, lines: Float, rest: Float) -> None:
+    low, count = work.low[segment], work.filled[segment]
+    basis, support, linear = work.basis[segment], work.support[segment], work.linear[segment]
+    add_rows(basis, support, count, linear, 1.0, lines)
+    add_rows(basis[count:], support[count:], plan.degree + 1, linear[count:], 1.0, rest)
+    for i in range(lines.size):
+        lines[i] /= data.root[low + i]
+        rest[i] /= data.root[low + i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _profiles_anew(
+    plan: Plan, data: Data, work: Work, segment: int, kinematics: Float, flux: Float, lines: Float, rest: Float
+) -> None:  # fmt: skip
+    """Do what `_scaled_columns` does where some channels have no weight to divide by."""
+    low, high, count = work.low[segment], work.high[segment], work.filled[segment]
+    ones, unused = np.ones(data.root.size), np.zeros((2, high - low))
+    for place in range(count):
+        column, group = work.members[segment, place], work.groups[segment, place]
+        for at in range(plan.first_line[column], plan.first_line[column + 1]):
+            line = plan.lines_by_column[at]
+            centre, sigma = line_shape(
+                work.unshifted[line], work.moving[line], work.instrument[line], kinematics[2 * group],
+                kinematics[2 * group + 1],
+            )  # fmt: skip
+            first, last = reach_of(data.edges, low, high, centre, sigma)
+            factor = flux[column] * plan.ratio[line]
+            add_profile(
+                data.edges,
+                ones,
+                first,
+                last,
+                low,
+                centre,
+                sigma,
+                factor,
+                1.0,
+                1.0,
+                lines,
+                unused[0],
+                unused[1],
+            )
+    polynomials = np.zeros((plan.degree + 1, high - low))
+    legendre(data.edges, ones, low, high, polynomials)
+    for order in range(plan.degree + 1):
+        for i in range(rest.size):
+            rest[i] += work.linear[segment, count + order] * polynomials[order, i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def legendre(edges: Float, root: Float, low: int, high: int, result: Float) -> None:
+    """Fill Legendre polynomials over the channels low ... high - 1, times ``root``; ``result`` (orders, high - low)."""
+    if high <= low:
+        return
+    middle, half = 0.5 * (edges[low] + edges[high]), 0.5 * (edges[high] - edges[low])
+    for i in range(high - low):
+        x = (0.5 * (edges[low + i] + edges[low + i + 1]) - middle) / half
+        value, previous = 1.0, 0.0
+        for order in range(result.shape[0]):
+            result[order, i] = value * root[low + i]
+            value, previous = ((2 * order + 1) * x * value - order * previous) / (order + 1), value

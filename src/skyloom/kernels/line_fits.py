@@ -3,354 +3,239 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.kernels.line_errors import Kinematic, Linear, kinematic_covariance, linear_results
-from skyloom.kernels.line_profiles import line_shape
-from skyloom.kernels.lines import Data, Plan, State, channel_range, minimise
+from skyloom.kernels.line_bias import kinematic_bias
+from skyloom.kernels.line_errors import Linear, Noise, kinematic_covariance, linear_results, write_models
+from skyloom.kernels.line_starts import (
+    channel_range,
+    first_velocity,
+    prepare,
+    set_strengths,
+    significances,
+)
+from skyloom.kernels.line_types import Controls, Data, Plan, Results, State, Work, make_work
+from skyloom.kernels.lines import minimise
+
+__all__ = ["Controls", "Results", "fit_rows"]
 
 Float = NDArray[np.float64]
 
 # Bits of the flag of a set of kinematics.
 BORROWED, AT_BOUND, NOT_CONVERGED, DEAD = 1, 2, 4, 8
 SEEN = 0.75  # Of the significance that kinematics need; the first guess does not hit a line exactly.
-LEAST_COVERAGE = 0.6  # Share of a profile that must fall on usable channels.
-
-
-class Controls(NamedTuple):
-    """How the fit proceeds.
-
-    ``search`` : (n_velocities,) km/s, tried as first guess; ``start_variance`` : km2/s2; ``anchors`` : (n_columns,)
-    bool, columns that the first guess looks at; ``absorbing`` : (n_columns,) bool, columns that usually are negative;
-    ``weak`` : significance below which a set borrows the kinematics of the strongest one; ``tolerance`` : of chi
-    square; ``most`` : steps.
-    """
-
-    search: Float
-    start_variance: float
-    anchors: NDArray[np.bool_]
-    absorbing: NDArray[np.bool_]
-    weak: float
-    tolerance: float
-    most: int
-
-
-class Results(NamedTuple):
-    """Arrays that are filled, one row per spectrum."""
-
-    kinematics: Float
-    kinematic_variance: Float
-    flux: Float
-    flux_variance: Float
-    total: Float
-    total_variance: Float
-    set_flags: NDArray[np.int64]
-    tied: Float
-    chi2: Float
-    n_used: NDArray[np.int64]
-    n_unknown: NDArray[np.int64]
-    model: NDArray[np.float32]
-    baseline: NDArray[np.float32]
+LARGEST_CORRECTION = 0.5  # Of a standard deviation: beyond, an expansion to second order says nothing.
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def fit_rows(
     plan: Plan, controls: Controls, edges: Float, values: NDArray[np.float32], variances: NDArray[np.float32],
     mask: NDArray[np.bool_], lsf: Float, lags: Float, modes: NDArray[np.float32], scale: Float, start: Float,
-    guessed: bool, first: int, last: int, results: Results,
+    first: int, last: int, results: Results,
 ) -> None:  # fmt: skip
     """Fit spectra first ... last - 1.
 
     ``values`` (n, n_wave) without their continuum; ``lsf`` (1 or n, n_wave) A; ``lags`` (n_wave, k); ``modes``
     (n, m, n_wave) shared errors in the unit of the values; ``scale`` (n,) 1 + redshift; ``start`` (n, 2 n_sets)
-    kinematics, used as they are when ``guessed``, otherwise their velocity is searched around.
+    kinematics; the velocity is searched around them when ``controls.search`` is not empty.
     """
     n_wave = values.shape[1]
-    flux, root = np.empty(n_wave), np.empty(n_wave)
+    flux, root, shared = np.empty(n_wave), np.empty(n_wave), np.empty((modes.shape[1], n_wave))
+    most = 1
     for row in range(first, last):
-        for i in range(n_wave):
-            usable = not mask[row, i] and variances[row, i] > 0.0
-            root[i] = 1.0 / math.sqrt(variances[row, i]) if usable else 0.0
-            flux[i] = values[row, i] * root[i] if usable else 0.0
-        shared = np.empty((modes.shape[1], n_wave))
-        for mode in range(modes.shape[1]):
-            for i in range(n_wave):
-                shared[mode, i] = modes[row, mode, i] * root[i] if root[i] > 0.0 else 0.0
+        for segment in range(plan.segment_range.shape[0]):
+            low, high = channel_range(plan, edges, scale[row], segment)
+            most = max(most, high - low)
+    work = make_work(plan, most)
+    for row in range(first, last):
+        weigh(values[row], variances[row], mask[row], modes[row], flux, root, shared)
         data = Data(edges, flux, root, lsf[min(row, lsf.shape[0] - 1)], scale[row])
-        _fit_row(plan, controls, data, lags, shared, start[row], guessed, row, results)
+        _fit_row(plan, controls, data, work, Noise(lags, shared), start[row], row, results)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def weigh(
+    values: NDArray[np.float32], variance: NDArray[np.float32], mask: NDArray[np.bool_], modes: NDArray[np.float32],
+    flux: Float, root: Float, shared: Float,
+) -> None:  # fmt: skip
+    """Bring a spectrum to units of its noise; what is masked gets no weight."""
+    for i in range(values.size):
+        usable = not mask[i] and variance[i] > 0.0
+        root[i] = 1.0 / math.sqrt(variance[i]) if usable else 0.0
+        flux[i] = values[i] * root[i] if usable else 0.0
+    for mode in range(modes.shape[0]):
+        for i in range(values.size):
+            shared[mode, i] = modes[mode, i] * root[i] if root[i] > 0.0 else 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fit_row(
-    plan: Plan, controls: Controls, data: Data, lags: Float, modes: Float, start: Float, guessed: bool, row: int,
-    results: Results,
+    plan: Plan, controls: Controls, data: Data, work: Work, noise: Noise, start: Float, row: int, results: Results
 ) -> None:  # fmt: skip
     kinematics = start.copy()
-    state = first_state(plan, data, kinematics)
-    if not guessed:
-        velocity = first_velocity(plan, controls, data, kinematics, state.alive)
+    prepare(plan, data, work, kinematics)
+    state = first_state(plan, work)
+    if controls.search.size:
+        velocity = first_velocity(plan, controls, data, work, kinematics[0])
         for group in range(kinematics.size // 2):
-            kinematics[2 * group] = min(max(velocity, plan.bounds[2 * group, 0]), plan.bounds[2 * group, 1])
+            kinematics[2 * group] = velocity
+    for k in range(kinematics.size):
+        kinematics[k] = min(max(kinematics[k], plan.bounds[k, 0]), plan.bounds[k, 1])
     flags = np.zeros(kinematics.size // 2, dtype=np.int64)
-    linear = empty_linear(plan, data.root.size)
-    activate(plan, controls, data, kinematics, state, lags)
+    linear = Linear(
+        results.flux[row], results.flux_variance[row], results.total[row], results.total_variance[row],
+        results.model[row], results.baseline[row],
+    )  # fmt: skip
+    _activate(plan, controls, data, work, kinematics, state, noise.lags)
+    steps = 0
     # At most three rounds: all free; weak sets borrowed; ratios at their bounds.
     for turn in range(3):
-        _, steps = minimise(plan, data, kinematics, state, controls.tolerance, controls.most)
-        if turn == 0 and _borrow(plan, controls, data, kinematics, start, state, flags, lags):
+        if state.free.any():
+            _, steps = minimise(plan, data, work, kinematics, state, controls.tolerance, controls.most)
+        if turn == 0 and _borrow(plan, controls, data, work, kinematics, start, state, flags, noise.lags):
             continue
-        errors = kinematic_covariance(plan, data, kinematics, state, lags, modes)
-        chi2, n_used, n_linear = linear_results(plan, data, kinematics, state, lags, modes, errors, linear)
+        errors = kinematic_covariance(plan, data, work, kinematics, state, noise)
+        chi2, n_used, n_linear = linear_results(plan, data, work, kinematics, state, noise, errors, linear)
         if turn == 2 or not _bind(plan, linear, state.tied):
             break
-    _flag(plan, kinematics, state.free, steps < 0, flags)
-    for k in range(kinematics.size):
-        results.kinematics[row, k] = kinematics[k]
-        results.kinematic_variance[row, k] = errors.covariance[k, k] if state.free[k] else np.nan
-    results.flux[row], results.flux_variance[row] = linear.flux, linear.variance
-    results.total[row], results.total_variance[row] = linear.total, linear.total_variance
+    write_models(plan, data, work, kinematics, linear)
+    _flag(plan, work, kinematics, state, steps < 0, flags)
+    bias = kinematic_bias(plan, data, work, kinematics, state, errors)
+    for group in range(flags.size):
+        for k in range(2):
+            own, used = 2 * group + k, 2 * state.donor[group] + k
+            known = state.free[used] and errors.covariance[used, used] > 0.0
+            variance = errors.covariance[used, used] if known else np.nan
+            results.kinematics[row, own] = kinematics[used]
+            results.kinematic_variance[row, own] = variance
+            if known and flags[group] & AT_BOUND == 0:
+                results.kinematics[row, own] -= limited(bias[used], variance)
+    _correct_fluxes(plan, work, state, linear)
     results.set_flags[row] = flags
     results.tied[row] = state.tied
     results.chi2[row] = chi2
     results.n_used[row] = n_used
     results.n_unknown[row] = n_linear + state.free.sum()
-    results.model[row] = linear.model
-    results.baseline[row] = linear.baseline
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def empty_linear(plan: Plan, n_wave: int) -> Linear:
-    """Room for the linear results of one spectrum."""
-    n_columns = plan.column_set.size
-    n_totals = plan.column_total.max() + 1 if n_columns else 0
-    return Linear(
-        np.empty(n_columns), np.empty(n_columns), np.empty(n_totals), np.empty(n_totals), np.empty(n_wave),
-        np.empty(n_wave),
+def limited(bias: float, variance: float) -> float:
+    """Return the bias, or the largest part of an error that may be taken for one."""
+    most = LARGEST_CORRECTION * math.sqrt(variance)
+    return min(max(bias, -most), most)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _correct_fluxes(plan: Plan, work: Work, state: State, linear: Linear) -> None:
+    """Take the bias off fluxes and totals."""
+    for segment in range(work.low.size):
+        if not state.active[segment]:
+            continue
+        for place in range(work.filled[segment]):
+            column = work.members[segment, place]
+            total = plan.column_total[column]
+            if linear.variance[column] > 0.0 and linear.total_variance[total] > 0.0:
+                linear.flux[column] -= limited(work.bias[segment, place], linear.variance[column])
+                linear.total[total] -= limited(work.bias[segment, place], linear.total_variance[total])
+    for pair in range(plan.pairs.shape[0]):
+        if not np.isnan(state.tied[pair]):
+            first, second = plan.pairs[pair, 0], plan.pairs[pair, 1]
+            here, there = plan.column_total[first], plan.column_total[second]
+            linear.flux[first] = state.tied[pair] * linear.flux[second]
+            linear.total[here] = state.tied[pair] * linear.total[there]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def first_state(plan: Plan, work: Work) -> State:
+    """All that is covered is free, and every segment counts."""
+    n_sets = plan.bounds.shape[0] // 2
+    free = np.zeros(2 * n_sets, dtype=np.bool_)
+    for group in range(n_sets):
+        known = work.present[:, group].any()
+        free[2 * group], free[2 * group + 1] = known, known
+    return State(
+        np.ones(work.low.size, dtype=np.bool_), free, np.arange(n_sets), np.full(plan.pairs.shape[0], np.nan),
+        np.zeros(3),
     )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _flag(
-    plan: Plan, kinematics: Float, free: NDArray[np.bool_], unfinished: bool, flags: NDArray[np.int64]
+def _activate(
+    plan: Plan, controls: Controls, data: Data, work: Work, kinematics: Float, state: State, lags: Float
 ) -> None:
-    for group in range(flags.size):
-        if unfinished:
-            flags[group] |= NOT_CONVERGED
-        if not free[2 * group] and flags[group] & BORROWED == 0:
-            flags[group] |= DEAD
-        for k in (2 * group, 2 * group + 1):
-            if free[k] and (kinematics[k] <= plan.bounds[k, 0] or kinematics[k] >= plan.bounds[k, 1]):
-                flags[group] |= AT_BOUND
+    """Leave the kinematics to segments and sets where a line is seen at the first guess; to all, where none is.
 
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def covered(plan: Plan, data: Data, kinematics: Float) -> NDArray[np.bool_]:
-    """Which columns have their lines on usable channels."""
-    alive = np.zeros(plan.column_set.size, dtype=np.bool_)
-    for segment in range(plan.segment_columns.shape[0]):
-        low, high = channel_range(plan, data, segment)
-        usable = 0
-        for i in range(low, high):
-            usable += data.root[i] > 0.0
-        n_columns = 0
-        for column in plan.segment_columns[segment]:
-            n_columns += column >= 0
-        # Fewer channels than unknowns cannot be fitted, whatever they cover.
-        if usable < n_columns + plan.degree + 4:
-            continue
-        for column in plan.segment_columns[segment]:
-            if column >= 0:
-                alive[column] = _coverage(plan, data, column, kinematics) >= LEAST_COVERAGE
-    return alive
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _coverage(plan: Plan, data: Data, column: int, kinematics: Float) -> float:
-    """Share of the profile of the column's strongest line, twice as wide as the instrument's, on usable channels."""
-    best = -1
-    for line in range(plan.rest.size):
-        if plan.line_column[line] == column and (best < 0 or plan.ratio[line] > plan.ratio[best]):
-            best = line
-    group = plan.column_set[column]
-    centre, sigma, _ = line_shape(
-        data.edges, data.lsf, plan.rest[best], data.scale, kinematics[2 * group], 0.0
-    )
-    inside = 0.0
-    low = int(np.searchsorted(data.edges, centre - 4.0 * sigma)) - 1
-    high = int(np.searchsorted(data.edges, centre + 4.0 * sigma)) + 1
-    for i in range(max(low, 0), min(high, data.root.size)):
-        if data.root[i] > 0.0:
-            inside += 0.5 * (
-                math.erf((data.edges[i + 1] - centre) / (sigma * 2.0 * math.sqrt(2.0)))
-                - math.erf((data.edges[i] - centre) / (sigma * 2.0 * math.sqrt(2.0)))
-            )
-    # Four standard deviations of the instrument hold 0.954 of a profile twice as wide.
-    return inside / 0.954
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def first_velocity(
-    plan: Plan, controls: Controls, data: Data, kinematics: Float, alive: NDArray[np.bool_]
-) -> float:
-    """Velocity at which the anchors together are most significant, by matched filters above a median baseline."""
-    n_search = controls.search.size
-    if n_search == 0:
-        return kinematics[0]
-    if n_search == 1:
-        return kinematics[0] + controls.search[0]
-    score = np.zeros(n_search)
-    for segment in range(plan.segment_columns.shape[0]):
-        low, high = channel_range(plan, data, segment)
-        if high - low < 5:
-            continue
-        level = _median_level(data, low, high)
-        for line in range(plan.rest.size):
-            column = plan.line_column[line]
-            inside = False
-            for member in plan.segment_columns[segment]:
-                inside = inside or member == column
-            if not inside or not alive[column] or not controls.anchors[column]:
-                continue
-            for trial in range(n_search):
-                velocity = kinematics[2 * plan.column_set[column]] + controls.search[trial]
-                centre, sigma, _ = line_shape(
-                    data.edges, data.lsf, plan.rest[line], data.scale, velocity, controls.start_variance
-                )
-                height = _matched(data, low, high, centre, sigma, level)
-                height = -height if controls.absorbing[column] else height
-                if height > 0.0:
-                    score[trial] += height * height
-    best = int(np.argmax(score))
-    return kinematics[0] + controls.search[best]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _median_level(data: Data, low: int, high: int) -> float:
-    count = 0
-    values = np.empty(high - low)
-    for i in range(low, high):
-        if data.root[i] > 0.0:
-            values[count] = data.flux[i] / data.root[i]
-            count += 1
-    return float(np.median(values[:count])) if count else 0.0
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _matched(data: Data, low: int, high: int, centre: float, sigma: float, level: float) -> float:
-    """Significance of a Gaussian at a place: sum of profile x value over the root of the sum of their squares."""
-    start = max(low, int(np.searchsorted(data.edges, centre - 2.5 * sigma)) - 1)
-    stop = min(high, int(np.searchsorted(data.edges, centre + 2.5 * sigma)))
-    top, bottom = 0.0, 0.0
-    for i in range(start, stop):
-        x = (0.5 * (data.edges[i] + data.edges[i + 1]) - centre) / sigma
-        profile = math.exp(-0.5 * x * x) * data.root[i]
-        top += profile * (data.flux[i] - level * data.root[i])
-        bottom += profile * profile
-    return top / math.sqrt(bottom) if bottom > 0.0 else 0.0
+    A segment of noise says nothing about velocities and would cost as much as one that does, and a set that is not
+    seen would wander about.
+    """
+    significance = significances(plan, controls, data, work, kinematics, state, lags)
+    segments, sets = np.zeros(state.active.size, dtype=np.bool_), np.zeros(state.donor.size, dtype=np.bool_)
+    for segment in range(segments.size):
+        for place in range(work.filled[segment]):
+            column = work.members[segment, place]
+            if significance[column] > SEEN * controls.weak:
+                segments[segment], sets[plan.column_set[column]] = True, True
+    if not segments.any():
+        return
+    state.active[:] = segments
+    for group in range(sets.size):
+        state.free[2 * group], state.free[2 * group + 1] = sets[group], sets[group]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _borrow(
-    plan: Plan, controls: Controls, data: Data, kinematics: Float, start: Float, state: State,
+    plan: Plan, controls: Controls, data: Data, work: Work, kinematics: Float, start: Float, state: State,
     flags: NDArray[np.int64], lags: Float,
 ) -> bool:  # fmt: skip
     """Give sets without a significant line the kinematics of the strongest set; whether any was given some."""
-    strength = set_strengths(plan, controls, data, kinematics, state, lags)
-    donor = int(np.argmax(strength))
-    found = strength[donor] >= controls.weak
+    n_sets = flags.size
+    strength = set_strengths(plan, significances(plan, controls, data, work, kinematics, state, lags), n_sets)
+    strongest = int(np.argmax(strength))
+    found = strength[strongest] >= controls.weak
     changed = False
-    for group in range(strength.size):
-        strong = strength[group] >= controls.weak and state.free[2 * group]
-        if strong or not _has_columns(plan, state, group):
+    for group in range(n_sets):
+        if strength[group] >= controls.weak:
+            # Seen at last, with the velocity of the others.
+            changed = changed or not state.free[2 * group]
+            state.free[2 * group], state.free[2 * group + 1] = True, True
+            continue
+        if not work.present[:, group].any():
             continue
         flags[group] |= BORROWED
         changed = True
+        if found:
+            state.donor[group] = strongest
         for k in range(2):
-            state.free[2 * group + k] = False
-            value = kinematics[2 * donor + k] if found else start[2 * group + k]
-            bounds = plan.bounds[2 * group + k]
-            kinematics[2 * group + k] = min(max(value, bounds[0]), bounds[1])
+            own = 2 * group + k
+            state.free[own] = False
+            bounds = plan.bounds[own]
+            kinematics[own] = min(max(start[own], bounds[0]), bounds[1])
+    if changed:
+        work.present[:] = False
+        for segment in range(work.low.size):
+            for place in range(work.filled[segment]):
+                group = state.donor[plan.column_set[work.members[segment, place]]]
+                work.present[segment, group] = True
+                work.groups[segment, place] = group
     return changed
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _has_columns(plan: Plan, state: State, group: int) -> bool:
-    return bool(np.any(state.alive & (plan.column_set == group)))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def set_strengths(
-    plan: Plan, controls: Controls, data: Data, kinematics: Float, state: State, lags: Float
-) -> Float:
-    """Significance of the most significant line of each set."""
-    significance = significances(plan, controls, data, kinematics, state, lags)
-    strength = np.zeros(kinematics.size // 2)
-    for column in range(significance.size):
-        group = plan.column_set[column]
-        strength[group] = max(strength[group], significance[column])
-    return strength
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def significances(
-    plan: Plan, controls: Controls, data: Data, kinematics: Float, state: State, lags: Float
-) -> Float:
-    """Flux over error of each column in the direction that is expected of it, 0 where it is not covered.
-
-    The kinematics count as given: what matters is how far the flux is from none, not how well the width is known.
-    """
-    size = kinematics.size
-    given = Kinematic(np.zeros((size, size)), np.zeros((size, size)), np.zeros((0, size)))
-    linear = empty_linear(plan, data.root.size)
-    linear_results(plan, data, kinematics, state, lags, np.zeros((0, data.root.size)), given, linear)
-    result = np.zeros(linear.flux.size)
-    for column in range(linear.flux.size):
-        if state.alive[column] and linear.variance[column] > 0.0:
-            value = linear.flux[column] / math.sqrt(linear.variance[column])
-            result[column] = abs(value) if controls.absorbing[column] else value
-    return result
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def first_state(plan: Plan, data: Data, kinematics: Float) -> State:
-    """All that is covered is free, and every segment counts."""
-    alive = covered(plan, data, kinematics)
-    free = np.zeros(kinematics.size, dtype=np.bool_)
-    for column in range(alive.size):
-        if alive[column]:
-            free[2 * plan.column_set[column]] = True
-            free[2 * plan.column_set[column] + 1] = True
-    active = np.ones(plan.segment_range.shape[0], dtype=np.bool_)
-    return State(alive, active, free, np.full(plan.pairs.shape[0], np.nan))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def activate(
-    plan: Plan, controls: Controls, data: Data, kinematics: Float, state: State, lags: Float
+def _flag(
+    plan: Plan, work: Work, kinematics: Float, state: State, unfinished: bool, flags: NDArray[np.int64]
 ) -> None:
-    """Leave the kinematics to the segments where a line is seen at the first guess; to all, where none is.
-
-    A segment of noise says nothing about velocities and would cost as much as one that does.
-    """
-    significance = significances(plan, controls, data, kinematics, state, lags)
-    seen = np.zeros(state.active.size, dtype=np.bool_)
-    for segment in range(seen.size):
-        for column in plan.segment_columns[segment]:
-            seen[segment] = seen[segment] or (column >= 0 and significance[column] > SEEN * controls.weak)
-    if seen.any():
-        state.active[:] = seen
-    for group in range(kinematics.size // 2):
-        known = False
-        for segment in range(seen.size):
-            for column in plan.segment_columns[segment]:
-                inside = column >= 0 and state.alive[column] and plan.column_set[column] == group
-                known = known or (inside and state.active[segment])
-        state.free[2 * group] = state.free[2 * group] and known
-        state.free[2 * group + 1] = state.free[2 * group + 1] and known
+    for group in range(flags.size):
+        used = state.donor[group]
+        if unfinished:
+            flags[group] |= NOT_CONVERGED
+        if not work.present[:, used].any():
+            flags[group] |= DEAD
+        for k in (2 * used, 2 * used + 1):
+            if state.free[k] and (kinematics[k] <= plan.bounds[k, 0] or kinematics[k] >= plan.bounds[k, 1]):
+                flags[group] |= AT_BOUND
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -32,6 +32,7 @@ def direct_fluxes(
     """
     reach = lags.shape[1] // 2
     n_wave = edges.size - 1
+    ones = np.ones(n_wave)
     for row in range(first, last):
         for line in range(centre.shape[1]):
             result[row, line], result_variance[row, line] = np.nan, np.nan
@@ -45,7 +46,21 @@ def direct_fluxes(
             if low < 0 or high > n_wave or mask[row, low:high].any():
                 continue
             own, unused = np.zeros(high - low), np.zeros(high - low)
-            add_profile(edges, low, high, middle, sigma[row, line], flux[row, line], own, unused, unused)
+            add_profile(
+                edges,
+                ones,
+                low,
+                high,
+                low,
+                middle,
+                sigma[row, line],
+                flux[row, line],
+                0.0,
+                0.0,
+                own,
+                unused,
+                unused,
+            )
             total, noise = 0.0, 0.0
             for i in range(low, high):
                 step = edges[i + 1] - edges[i]

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.errors import InputError
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
-from skyloom.kernels.lines import Plan
+from skyloom.kernels.line_types import SPEED_OF_LIGHT, Plan
 
 __all__ = ["PRESETS", "Grouping", "group_lines", "lines_named"]
 
@@ -142,15 +141,19 @@ def group_lines(
     pairs, limits = _pairs(members, keys, total, components, n_totals)
     lowest, highest = np.sign(sigma_range[0]) * sigma_range[0] ** 2, sigma_range[1] ** 2
     bounds = np.tile([[-velocity_range, velocity_range], [lowest, highest]], (len(names) * components, 1))
+    line_column = (total[np.newaxis] + n_totals * copies[:, np.newaxis]).ravel()
     plan = Plan(
         np.tile(rest, components),
         np.tile(ratio, components),
-        (total[np.newaxis] + n_totals * copies[:, np.newaxis]).ravel(),
+        line_column,
+        np.searchsorted(np.sort(line_column), np.arange(n_totals * components + 1)),
+        np.argsort(line_column, kind="stable"),
         (line_set[order][np.newaxis] + len(names) * copies[:, np.newaxis]).ravel(),
         np.tile(np.arange(n_totals), components),
         columns,
         ranges,
         pairs,
+        np.tile(segment_of[order], components)[pairs[:, 0]],
         limits,
         bounds,
         degree,

@@ -16,9 +16,9 @@ from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.line_fits import AT_BOUND, BORROWED, NOT_CONVERGED, Controls, Results, fit_rows
+from skyloom.kernels.line_fits import AT_BOUND, BORROWED, NOT_CONVERGED, fit_rows
 from skyloom.kernels.line_moments import direct_fluxes
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
+from skyloom.kernels.line_types import SPEED_OF_LIGHT, Controls, Results
 from skyloom.spectral.grids import pixel_edges
 from skyloom.spectral.line_groups import Grouping, group_lines, lines_named
 from skyloom.spectral.threads import blocks, run_blocks
@@ -237,12 +237,11 @@ def _run(
         unknown(n, len(plan.pairs)), unknown(n), np.zeros(n, np.int64), np.zeros(n, np.int64),
         np.zeros((n, n_wave), np.float32), np.zeros((n, n_wave), np.float32),
     )  # fmt: skip
-    guessed = controls.search.size == 0
 
     def fit(rows: slice) -> None:
         fit_rows(
             plan, controls, inputs.edges, inputs.values, inputs.variance, inputs.mask, inputs.lsf, inputs.lags,
-            inputs.modes, inputs.scale, start, guessed, rows.start, rows.stop, results,
+            inputs.modes, inputs.scale, start, rows.start, rows.stop, results,
         )  # fmt: skip
 
     run_blocks(fit, blocks(n, ROWS), threads)
@@ -368,7 +367,7 @@ class _Table:
 
 
 def _intrinsic(variance: Float, error: Float) -> tuple[Float, Float]:
-    """Dispersion and its error from the intrinsic variance; where that is not positive, 0 and the limit of one sigma."""
+    """Dispersion and its error from the intrinsic variance; where that is not positive, 0 and a limit of one sigma."""
     sigma = np.sqrt(np.maximum(variance, 0.0))
     # Far from zero this is error / (2 sigma); near zero it stays finite.
     return sigma, np.sqrt(np.maximum(variance, 0.0) + error) - sigma
