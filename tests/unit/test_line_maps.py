@@ -12,6 +12,7 @@ from skyloom.core.line_fit import LineFlag
 from skyloom.core.line_maps import NOT_BINNED
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.regions import sum_apertures, sum_regions
+from skyloom.spectral.bins import paint
 from skyloom.spectral.derived import balmer_extinction
 from skyloom.spectral.maps import add_table, line_maps, sum_bins
 from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
@@ -237,3 +238,12 @@ def test_errors_of_sums_over_bins_hold_for_correlated_noise(labels, rng):
     # The scatter of the sum and those of the bins are known to 1/sqrt(2 N), 1.1 %.
     np.testing.assert_allclose(claimed.value, true, rtol=0.035)
     assert independent.value < 0.95 * true
+
+
+def test_painted_values_of_bins_are_not_added_as_if_independent(labels):
+    values = np.arange(1.0, 7.0)
+    with pytest.raises(InputError, match="share errors"):
+        sum_regions(paint(values, labels, variance=values), np.zeros(labels.shape, int))
+    alone = spaxels()
+    ones = np.ones(alone.ids.size)
+    assert sum_regions(paint(ones, alone, variance=ones), np.zeros(alone.shape, int))["flux"][0] == ones.size

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core import geometry
 from skyloom.core.image import Image, check_correlation
 from skyloom.core.labels import LabelMap, as_labels
+from skyloom.core.line_maps import SHARED_ERRORS
 from skyloom.core.noise import region_variances
 from skyloom.core.provenance import step
 from skyloom.core.units import area_unit, sum_unit
@@ -161,7 +162,8 @@ def paint(
     labels : (ny, nx) int array or LabelMap
         Bin of each pixel; negative: none. Numbers need not be contiguous.
     variance : (n,) array or Quantity, optional
-        Variance of the values. It is that of a bin's value in each of its pixels; these are not independent.
+        Variance of the values. It is that of a bin's value in each of its pixels; these are not independent, which
+        ``meta`` says (``errors_shared_within``) and sums over regions refuse.
     wcs : WCS, optional
         None: that of the labels, if they have one.
 
@@ -193,13 +195,16 @@ def paint(
     )
     unknown = ~(np.isfinite(painted) & np.isfinite(spread) & (spread > 0))
     history = labels.history if isinstance(labels, LabelMap) else ()
+    meta: dict[str, Any] = {"variance_known": variance is not None}
+    if np.count_nonzero(dense >= 0) > numbers.size:
+        meta[SHARED_ERRORS] = "bins"
     return Image(
         painted,
         spread,
         unknown,
         unit,
         map_wcs,
-        meta={"variance_known": variance is not None},
+        meta=meta,
         history=(*history, step("paint", n_bins=int(numbers.size), variance_known=variance is not None)),
     )
 
