@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ def info(
 
 def _describe(library: TemplateLibrary) -> list[str]:
     """Return what there is to say about a library."""
+    import numpy as np
+
     fwhm = np.asarray(library.fwhm)
     speed = 299792.458 * fwhm / library.wave
     ages, metals = np.unique(library.age), np.unique(library.metallicity)
