@@ -128,9 +128,12 @@ def _draw_window(
     unusable = spectra.mask[row, part]
     values = np.where(unusable, np.nan, _plane(spectra.data, row, part))
     error = np.sqrt(np.where(unusable, np.nan, _plane(spectra.variance, row, part)))
-    stars = np.zeros(wave.size) if continuum is None else _plane(continuum.model, row, part)
-    below = stars + _plane(fit.baseline, row, part)
-    model = below + _plane(fit.model, row, part)
+    lines, baseline = _plane(fit.model, row, part), _plane(fit.baseline, row, part)
+    # Without a continuum nothing was fitted between the segments of the lines.
+    nothing = np.where((lines == 0) & (baseline == 0), np.nan, 0.0)
+    stars = nothing if continuum is None else _plane(continuum.model, row, part)
+    below = stars + baseline
+    model = below + lines
     upper.fill_between(wave, values - error, values + error, step="mid", color="#c4cfe4", lw=0)
     upper.step(wave, values, where="mid", color=INK, lw=0.6, label="spectrum")
     if continuum is not None:

@@ -213,7 +213,7 @@ def draw_frame(axes: Axes, frame: Image) -> None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
+    return f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
 
 
 # --- one quantity and its error --------------------------------------------------------------------------
