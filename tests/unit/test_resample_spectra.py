@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from astropy.wcs import WCS
@@ -10,7 +12,6 @@ from skyloom.core.cube import CubeCorrelation
 from skyloom.core.image import Mode
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
-from skyloom.spectral import resample as module
 from skyloom.spectral.grids import overlap, pixel_edges, regular_grid
 from skyloom.spectral.resample import resample
 from tests import oracles_spectral
@@ -157,7 +158,7 @@ def test_a_cube_is_resampled_like_its_spectra():
 def test_threads_do_not_matter(threads, monkeypatch):
     cube, spectra = make_cube(), make_spectra()
     whole = resample(cube, step=1.0), resample(spectra, step=1.0)
-    monkeypatch.setattr(module, "SPAXELS", 32)
+    monkeypatch.setattr(sys.modules[resample.__module__], "SPAXELS", 32)
     for subject, expected in zip((cube, spectra), whole, strict=True):
         result = resample(subject, step=1.0, threads=threads)
         np.testing.assert_array_equal(result.data, expected.data)
