@@ -167,13 +167,10 @@ def _add(coefficients: Float, first: int, taps: int, weights: Float, out: Float)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def broaden(
-    channels: Channels, coefficients: Float, velocity: float, squared: float, slopes: bool, out: Float
-) -> None:
+def broaden(channels: Channels, coefficients: Float, velocity: float, squared: float, out: Float) -> None:
     """Write templates at a velocity (km/s) and a squared dispersion (km2/s2), and perhaps their derivatives by both.
 
-    ``coefficients`` is (n_grid, n_templates), ``out`` (3, n, n_templates or more); without ``slopes`` only out[0] is
-    written.
+    ``coefficients`` is (n_grid, n_templates), ``out`` (3, n, n_templates or more), or (1, ...) without derivatives.
     """
     n_grid, n_templates = coefficients.shape
     shift = math.log1p(velocity / SPEED_OF_LIGHT) / channels.step
@@ -184,7 +181,7 @@ def broaden(
     for p in range(channels.place.size):
         first, taps = _weights(channels, p, shift, squared, n_grid, work, weights)
         _add(coefficients, first, taps, weights, out[0, p])
-        if not slopes:
+        if out.shape[0] == 1:
             continue
         _slope_weights(channels, p, shift, squared, first, taps, weights, by_place, by_variance)
         _add(coefficients, first, taps, by_place, out[1, p])

@@ -24,10 +24,9 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 ROUNDS = 8
 STEPS = 25
-ROUND_TOLERANCE = 0.03  # Of chi square, for templates that come or go.
-ROUGH = 1.0  # Of chi square, in the first round.
+ROUND_TOLERANCE = 100.0  # Times the tolerance of chi square, for templates that come or go.
 ENOUGH = 10.0  # A step that gains this many tolerances leaves less than one to be gained.
-MOST_DAMPING = 1e7
+MOST_DAMPING = 1e6
 
 
 class State(NamedTuple):
@@ -42,26 +41,25 @@ class State(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Space for the columns and their derivatives (3, n, size), attenuation, Gram matrix and vector."""
+    """Space for the columns and their derivatives (1 or 3, n, size), Gram matrix and vector."""
 
     columns: Float
-    dimming: Float
     matrix: Float
     vector: Float
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _space(n: int, size: int, layers: int) -> Work:
-    return Work(np.empty((layers, n, size)), np.empty(n), np.empty((size, size)), np.empty(size))
+    return Work(np.empty((layers, n, size)), np.empty((size, size)), np.empty(size))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _weights_at(
-    row: Row, gas: GasLines, coefficients: Float, parameters: Float, slopes: bool, work: Work, passive: Bool,
+    row: Row, gas: GasLines, coefficients: Float, parameters: Float, work: Work, passive: Bool,
     solution: Float,
 ) -> float:  # fmt: skip
     """Solve for the weights at given parameters; return chi square."""
-    fill_columns(row, gas, coefficients, parameters, slopes, work.columns, work.dimming)
+    fill_columns(row, gas, coefficients, parameters, work.columns)
     columns = work.columns[0]
     size = columns.shape[1]
     gram(columns, size, row.values, work.matrix, work.vector)
@@ -158,22 +156,20 @@ def _improve(
     here, there = _space(n, size, 3), _space(n, size, 3)
     slopes = np.zeros((n, n_parameters))
     trial, solution = np.empty(n_parameters), np.empty(size)
-    chi2 = _weights_at(row, gas, coefficients, state.parameters, True, here, state.passive, state.solution)
+    chi2 = _weights_at(row, gas, coefficients, state.parameters, here, state.passive, state.solution)
     damping = 0.0
     for _ in range(STEPS):
-        derivatives(
-            row, gas, n_templates, state.parameters, state.solution, here.columns, here.dimming, slopes
-        )
+        derivatives(row, gas, n_templates, state.parameters, state.solution, here.columns, slopes)
         square, gradient = _normal_equations(row, here, state.passive, state.solution, slopes)
         while True:
             expected = _step(square, gradient, damping, state, trial)
             if expected < tolerance:
                 return chi2, True
             passive = state.passive.copy()
-            new = _weights_at(row, gas, coefficients, trial, True, there, passive, solution)
+            new = _weights_at(row, gas, coefficients, trial, there, passive, solution)
             if new <= chi2:
                 break
-            damping = max(10.0 * damping, 1e-2)
+            damping = max(10.0 * damping, 1e-1)
             if damping > MOST_DAMPING:
                 return chi2, False
         here, there = there, here
@@ -196,12 +192,10 @@ def fit_row(
     n_templates = coefficients.shape[1]
     work = _space(row.root.size, n_templates + n_free, 1)
     before, settled = math.inf, True
-    for number in range(ROUNDS):
-        chi2 = _weights_at(
-            row, gas, coefficients, state.parameters, False, work, state.passive, state.solution
-        )
+    for _ in range(ROUNDS):
+        chi2 = _weights_at(row, gas, coefficients, state.parameters, work, state.passive, state.solution)
         members = np.flatnonzero(state.passive[:n_templates])
-        if before - chi2 < ROUND_TOLERANCE or members.size == 0:
+        if before - chi2 < ROUND_TOLERANCE * tolerance or members.size == 0:
             return chi2, settled
         few = np.empty((coefficients.shape[0], members.size))
         for i in range(few.shape[0]):
@@ -211,8 +205,7 @@ def fit_row(
             state.parameters, state.low, state.high, state.held, np.zeros(members.size + n_free),
             np.ones(members.size + n_free, np.bool_),
         )  # fmt: skip
-        # The first choice of templates is not the last: no need to follow it to the end.
-        before, settled = _improve(row, gas, few, part, n_free, tolerance if number else ROUGH)
+        before, settled = _improve(row, gas, few, part, n_free, tolerance)
         state.passive[:n_templates] = False
         state.passive[members] = part.passive[: members.size]
     return chi2, False
@@ -230,7 +223,7 @@ def search_velocity(
     least, best = math.inf, 0.0
     for velocity in velocities:
         trial[0] = velocity
-        chi2 = _weights_at(row, gas, coefficients, trial, False, work, passive, solution)
+        chi2 = _weights_at(row, gas, coefficients, trial, work, passive, solution)
         if chi2 < least:
             least, best = chi2, velocity
     return best

@@ -51,7 +51,7 @@ def weighted_model(
     """Return the weighted model with the first ``n_added`` of its free columns (all of them: with the lines)."""
     few, weights = _in_use(coefficients, state, n_free)
     columns = np.empty((1, row.root.size, weights.size))
-    fill_columns(row, gas, few, state.parameters, False, columns, np.empty(row.root.size))
+    fill_columns(row, gas, few, state.parameters, columns)
     total = np.zeros(row.root.size)
     for p in range(total.size):
         for k in range(few.shape[1] + n_added):
@@ -63,9 +63,9 @@ def weighted_model(
 def _jacobian(row: Row, gas: GasLines, few: Float, weights: Float, state: State, fitted: Int) -> Float:
     """Derivatives (n_unknown, n) of the weighted model by the weights in use, then by the parameters ``fitted``."""
     n, n_linear, n_parameters = row.root.size, weights.size, state.parameters.size
-    columns, dimming, slopes = np.empty((3, n, n_linear)), np.empty(n), np.zeros((n, n_parameters))
-    fill_columns(row, gas, few, state.parameters, True, columns, dimming)
-    derivatives(row, gas, few.shape[1], state.parameters, weights, columns, dimming, slopes)
+    columns, slopes = np.empty((3, n, n_linear)), np.zeros((n, n_parameters))
+    fill_columns(row, gas, few, state.parameters, columns)
+    derivatives(row, gas, few.shape[1], state.parameters, weights, columns, slopes)
     out = np.empty((n_linear + fitted.size, n))
     for p in range(n):
         for k in range(n_linear):

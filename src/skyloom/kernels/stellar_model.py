@@ -1,6 +1,6 @@
 """The stellar model of one spectrum: columns of templates, polynomials and lines, and their derivatives.
 
-``model = A(b) 10^(-0.4 A_V k) sum_k w_k T_k(v, s2) + sum_j a_j P_j + sum_l f_l G_l(v_gas, s2_gas)``, where T are templates
+``model = A(b) 10^(-0.4 A_V k) sum_k w_k T_k(v, s2) + sum_j a_j P_j + sum_l f_l G_l(v_gas, s2_gas)``: T are templates
 broadened and averaged over channels, ``A = 1 + sum_j b_j P_j``, P Legendre polynomials. Weights, additive polynomials
 and lines are linear; the parameters are ``v, s2, A_V, b_1 ... b_m, v_gas, s2_gas``.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skyloom.kernels.broadening import Channels, broaden
 from skyloom.kernels.line_profiles import LEAST_SIGMA, SPEED_OF_LIGHT, add_profile, reach_of
 
-__all__ = ["GasLines", "Row", "derivatives", "fill_columns", "select_channels"]
+__all__ = ["GasLines", "Row", "derivatives", "fill_columns"]
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -53,28 +53,6 @@ class Row(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _taken(values: Float, index: Int) -> Float:
-    out = np.empty((values.shape[0], index.size))
-    for k in range(values.shape[0]):
-        for i in range(index.size):
-            out[k, i] = values[k, index[i]]
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def select_channels(
-    channels: Channels, dust: Float, shapes: Float, added: Float, root: Float, values: Float, index: Int
-) -> Row:
-    """Return the row that holds the channels ``index`` only; ``values`` become weighted."""
-    return Row(
-        Channels(
-            channels.place[index], channels.width[index], channels.extra[index], channels.spread, channels.step
-        ),
-        root[index], root[index] * values[index], dust[index], _taken(shapes, index), _taken(added, index), index,
-    )  # fmt: skip
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _level(row: Row, parameters: Float, p: int) -> float:
     """Multiplicative polynomial."""
     total = 1.0
@@ -84,22 +62,21 @@ def _level(row: Row, parameters: Float, p: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def fill_columns(
-    row: Row, gas: GasLines, coefficients: Float, parameters: Float, slopes: bool, out: Float, dimming: Float
-) -> None:
+def fill_columns(row: Row, gas: GasLines, coefficients: Float, parameters: Float, out: Float) -> None:
     """Write the weighted columns out[0] (n, size): templates, polynomials, lines.
 
-    With ``slopes``, out[1] and out[2] get the derivatives of the templates by velocity and squared dispersion, and
-    ``dimming`` (n,) the root of the weight times the attenuation.
+    ``out`` is (1, n, size); or (3, n, size): the others get the derivatives of the templates by velocity and squared
+    dispersion.
     """
     n_templates = coefficients.shape[1]
     n = row.root.size
-    broaden(row.channels, coefficients, parameters[VELOCITY], max(parameters[SQUARED], 0.0), slopes, out)
+    broaden(row.channels, coefficients, parameters[VELOCITY], max(parameters[SQUARED], 0.0), out)
     size = n_templates + row.added.shape[0]
     for p in range(n):
-        dimming[p] = row.root[p] * math.exp(-MAGNITUDE * parameters[DUST] * row.dust[p])
-        factor = dimming[p] * _level(row, parameters, p)
-        for layer in range(3 if slopes else 1):
+        factor = (
+            row.root[p] * math.exp(-MAGNITUDE * parameters[DUST] * row.dust[p]) * _level(row, parameters, p)
+        )
+        for layer in range(out.shape[0]):
             for k in range(n_templates):
                 out[layer, p, k] *= factor
         for j in range(n_templates, size):
@@ -148,12 +125,11 @@ def line_columns(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def derivatives(
-    row: Row, gas: GasLines, n_templates: int, parameters: Float, solution: Float, columns: Float, dimming: Float,
-    slopes: Float,
+    row: Row, gas: GasLines, n_templates: int, parameters: Float, solution: Float, columns: Float, slopes: Float,
 ) -> None:  # fmt: skip
     """Write the weighted derivatives (n, n_parameters) of the model at given weights.
 
-    ``columns`` and ``dimming`` as `fill_columns` left them, ``solution`` in the order of its columns.
+    ``columns`` (3, ...) as `fill_columns` left them, ``solution`` in the order of its columns.
     """
     n = row.root.size
     for p in range(n):

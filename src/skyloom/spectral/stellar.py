@@ -19,7 +19,6 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.templates import TemplateLibrary
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
 from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
-from skyloom.kernels.stellar_rows import Plan, Results, Spectrograph, fit_rows
 from skyloom.spectral.attenuation import attenuation_curve
 from skyloom.spectral.grids import pixel_edges
 from skyloom.spectral.line_groups import lines_named
@@ -27,6 +26,7 @@ from skyloom.spectral.rest_frame import applied_redshift
 from skyloom.spectral.sky_residuals import SKY_RESIDUALS, Range, sky_residual_mask
 from skyloom.spectral.stellar_lines import GasColumns, gas_columns, line_channels, lines_in_the_way
 from skyloom.spectral.stellar_results import collect
+from skyloom.spectral.stellar_rows import PARTLY_COVERED, Axis, Plan, Results, fit_spectrum
 from skyloom.spectral.template_grid import TemplateGrid, prepare_templates
 from skyloom.spectral.threads import blocks, run_blocks
 
@@ -40,7 +40,8 @@ SEARCH_DEGREE = 3
 GAS_SIGMA = 60.0  # km/s
 GAS_SIGMA_RANGE = (-40.0, 400.0)  # km/s; a negative one stands for a negative square.
 DUST_CURVE_RANGE = (1250.0, 21000.0)  # A, where all curves are defined
-TOLERANCE = 1e-3  # Of chi square: a thirtieth of a standard deviation.
+TOLERANCE = 2e-3  # Of chi square: a twentieth of a standard deviation.
+START_DUST = 0.3  # mag
 
 
 class _Options(NamedTuple):
@@ -158,7 +159,7 @@ def fit_continuum(
     known = np.isfinite(scale) & (scale > 0)
     stretch = np.where(known, scale, 1.0)
     shared_lsf = axis.lsf
-    library = _cut(templates, spectra, axis, stretch[known])
+    library = _cut(templates, axis, stretch[known])
     narrowest = float(np.min(shared_lsf / spectra.wave))
     grid = prepare_templates(library, narrowest)
     listed = lines_in_the_way(lines_named(lines))
@@ -226,7 +227,7 @@ def _check(options: _Options) -> None:
             raise InputError(f"{name} is {value!r}; expected {expected}", field=name)
 
 
-def _axis(spectra: Spectra) -> tuple[Spectrograph, NDArray[np.bool_]]:
+def _axis(spectra: Spectra) -> tuple[Axis, NDArray[np.bool_]]:
     """Axis in vacuum with the line-spread function, and where the latter is known."""
     if spectra.lsf is None:
         raise InputError(
@@ -245,7 +246,7 @@ def _axis(spectra: Spectra) -> tuple[Spectrograph, NDArray[np.bool_]]:
         raise InputError("the line-spread function is nowhere positive", field="lsf")
     lsf = np.where(good, lsf, np.median(lsf[good]))
     centre, width = 0.5 * (vacuum[1:] + vacuum[:-1]), np.diff(vacuum)
-    return Spectrograph(centre, width, edges, lsf, lag_bands(spectra.correlation, n_wave)), good
+    return Axis(centre, width, edges, lsf, lag_bands(spectra.correlation, n_wave)), good
 
 
 def _stretch(spectra: Spectra, redshift: float | ArrayLike) -> Float:
@@ -259,7 +260,7 @@ def _stretch(spectra: Spectra, redshift: float | ArrayLike) -> Float:
     return np.asarray(scale)
 
 
-def _cut(templates: TemplateLibrary, spectra: Spectra, axis: Spectrograph, stretch: Float) -> TemplateLibrary:
+def _cut(templates: TemplateLibrary, axis: Axis, stretch: Float) -> TemplateLibrary:
     """The part of the templates that any of the spectra can use."""
     vacuum = convert_medium(templates.wave, templates.medium, "vacuum")
     low = np.exp(axis.centre[0]) / stretch
@@ -310,7 +311,7 @@ def _plan(
     _, order = qr(grid.coefficients, mode="r", pivoting=True)
     reach = int(options.velocity_range // SEARCH_STEP) if search and not held[0] else 0
     margin = options.velocity_range / SPEED_OF_LIGHT
-    first, last = np.log(grid.wave[[0, -1]]) + [margin, -margin]
+    first, last = np.log(grid.wave[0]) + margin, np.log(grid.wave[-1]) - margin
     return Plan(
         grid.coefficients, np.ascontiguousarray(grid.coefficients[:, np.sort(order[:count])]), grid.start, grid.step,
         grid.spread, dust, np.interp(wave, grid.wave, grid.sigma) ** 2, shapes,
@@ -328,7 +329,7 @@ def _limits(options: _Options, n_shapes: int, gas: bool) -> tuple[Float, Float, 
     reach = options.velocity_range
     low = [-reach, options.sigma_range[0] ** 2, dust[0], *[-1.0] * n_shapes]
     high = [reach, options.sigma_range[1] ** 2, dust[1], *[1.0] * n_shapes]
-    start = [0.0, options.sigma_start**2, 0.0, *[0.0] * n_shapes]
+    start = [0.0, options.sigma_start**2, START_DUST, *[0.0] * n_shapes]
     if gas:
         low += [-reach, -(GAS_SIGMA_RANGE[0] ** 2)]
         high += [reach, GAS_SIGMA_RANGE[1] ** 2]
@@ -338,7 +339,7 @@ def _limits(options: _Options, n_shapes: int, gas: bool) -> tuple[Float, Float, 
 
 
 def _run(
-    plan: Plan, axis: Spectrograph, spectra: Spectra, used: NDArray[np.bool_], lines: NDArray[np.bool_],
+    plan: Plan, axis: Axis, spectra: Spectra, used: NDArray[np.bool_], lines: NDArray[np.bool_],
     stretch: Float, velocity: Float, threads: int | None,
 ) -> Results:  # fmt: skip
     n, n_wave = used.shape
@@ -353,13 +354,13 @@ def _run(
         unknown(n, n_wave, kind=np.float32), unknown(n, n_wave, kind=np.float32),  # type: ignore[arg-type]
         np.zeros((n, plan.n_modes, n_wave), np.float32),
     )  # fmt: skip
-    data = np.asarray(spectra.data, dtype=np.float32)
-    variance = np.asarray(spectra.variance, dtype=np.float32)
 
     def fit(rows: slice) -> None:
-        fit_rows(
-            plan, axis, data, variance, used, lines, stretch, velocity, rows.start, rows.stop, results
-        )  # fmt: skip
+        for row in range(rows.start, rows.stop):
+            fit_spectrum(
+                plan, axis, spectra.data[row].astype(np.float64), spectra.variance[row].astype(np.float64), used[row],
+                lines[row], float(stretch[row]), float(velocity[row]), row, results,
+            )  # fmt: skip
 
     run_blocks(fit, blocks(n, ROWS), threads)
     return results
@@ -368,8 +369,6 @@ def _run(
 def _say_coverage(
     results: Results, grid: TemplateGrid, spectra: Spectra, stretch: Float, known: NDArray[np.bool_]
 ) -> None:
-    from skyloom.kernels.stellar_rows import PARTLY_COVERED
-
     partly = (results.status & PARTLY_COVERED) > 0
     if partly.any():
         rest = spectra.wave[[0, -1]] / np.median(stretch[known])

@@ -12,8 +12,8 @@ from skyloom.core.provenance import Step
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
 from skyloom.errors import ShapeError
-from skyloom.kernels import stellar_rows
-from skyloom.kernels.stellar_rows import Plan, Results
+from skyloom.spectral import stellar_rows
+from skyloom.spectral.stellar_rows import Plan, Results
 from skyloom.spectral.template_grid import TemplateGrid
 
 __all__ = ["collect", "fractions", "mass_of", "reasons_of"]
@@ -51,7 +51,7 @@ def collect(
     spectra: Spectra, library: TemplateLibrary, grid: TemplateGrid, plan: Plan, results: Results, scale: Float,
     known: NDArray[np.bool_], done: Step,
 ) -> ContinuumFit:  # fmt: skip
-    """Return what the arrays of `skyloom.kernels.stellar_rows` mean."""
+    """Return what the arrays of `skyloom.spectral.stellar_rows` mean."""
     parameters, variances = results.parameters, results.variances
     flags = _flags(plan, results)
     flags[~known] = ContinuumFlag.NOT_COVERED
