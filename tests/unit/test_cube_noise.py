@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from skyloom.core.cube import Cube, CubeCorrelation
-from skyloom.core.noise import region_variances
+from skyloom.core.noise import gaussian_correlation, region_variances
+from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.noise import (
     CubeNoise,
     apply_cube_noise,
     combine_cube_noise,
-    gaussian_correlation,
     manga_sum_factor,
     measure_cube_noise,
 )
@@ -173,6 +173,23 @@ def test_threads_change_nothing():
     assert measure_cube_noise(cube, workers=2).scale == measure_cube_noise(cube).scale
 
 
+def test_few_channels_are_not_asked_for_more_lags_than_they_tell_apart(rng):
+    """Lags up to 5 from 26 channels beside a line once gave a correlation with sums of less than no variance."""
+    noise, _, lags = oracles.correlated_noise(rng, (51, 31, 31), 0.5, 0.4)
+    channel = np.arange(51)[:, None, None]
+    # Wings of a line, too faint for the channels to stand out and too steep for the polynomial.
+    wings = 0.8 * np.exp(-np.abs(channel - 27) / 3.0) * np.exp(-np.hypot(*(np.indices((31, 31)) - 15)) / 6)
+    cube = Cube(
+        (noise + wings).astype(np.float32), np.ones(noise.shape, np.float32), np.zeros(noise.shape, bool),
+        "1e-20 erg/(s cm2 AA)", None, 7350 + 1.25 * np.arange(51), "air",
+    )  # fmt: skip
+    measured = measure_cube_noise(cube, line_free=np.abs(channel[:, 0, 0] - 27) > 12)
+    assert measured.spectral.size <= 5
+    assert measured.spectral.sum() == pytest.approx(lags.sum(), abs=0.15)
+    sums = weighted_sum_variance(np.ones(51), np.eye(51)[:40].cumsum(axis=1)[::-1], measured.spectral)
+    assert np.all(sums > 0)
+
+
 def test_small_fields_get_a_smaller_radius():
     cube, _, _ = galaxy_cube(10, (128, 8, 6), line=0.0, light=0.0)
     noise = measure_cube_noise(cube)
@@ -235,7 +252,7 @@ def test_bad_input_is_named():
 
 
 def test_gaussian_correlation_of_manga_agrees_with_the_published_factor_of_sums():
-    rho = gaussian_correlation()
+    rho = gaussian_correlation(1.92)
     assert rho[rho.shape[0] // 2, rho.shape[0] // 2 + 2] == pytest.approx(np.exp(-0.5 * (2 / 1.92) ** 2))
     np.testing.assert_allclose(rho, rho.T)
     assert manga_sum_factor(1) == 1.0

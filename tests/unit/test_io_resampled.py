@@ -10,13 +10,13 @@ from astropy.wcs import WCS
 
 import skyloom as sl
 from skyloom.core.cube import Cube, CubeCorrelation
+from skyloom.core.noise import gaussian_correlation
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import FileFormatError, InputError
 from skyloom.io import resampled
 from skyloom.io.cubes import open_cube
 from skyloom.io.resampled import read_resampled, write_resampled
-from skyloom.io.survey_noise import gaussian_correlation
 
 
 def sky(cd=False):

@@ -30,6 +30,7 @@ __all__ = [
     "combine_correlation",
     "combine_measurements",
     "convolve_correlation",
+    "gaussian_correlation",
     "lag_covariance",
     "measure_correlation",
     "region_variances",
@@ -76,6 +77,34 @@ def truncate_correlation(correlation: ArrayLike, lost: float = LOST_CORRELATION)
         centre_y - reach_y : centre_y + reach_y + 1, centre_x - reach_x : centre_x + reach_x + 1
     ]
     return np.asarray(cut / cut[radius, radius])
+
+
+def gaussian_correlation(sigma: float, reach: float | None = None) -> Float:
+    """Return the correlation ``rho(d) = exp(-d^2 / (2 sigma^2))`` of noise.
+
+    Parameters
+    ----------
+    sigma : float
+        In pixels. White noise smoothed with a Gaussian is correlated like a Gaussian of sqrt(2) times its width.
+    reach : float, optional
+        Distance in pixels beyond which there is none. None: the 1 % rule cuts it (`truncate_correlation`).
+
+    Returns
+    -------
+    (k, k) float64 array
+        k odd, 1 in the middle.
+
+    Raises
+    ------
+    InputError
+        When ``sigma`` is not > 0.
+    """
+    if not 0 < sigma < np.inf:
+        raise InputError(f"sigma is {sigma}; expected > 0", field="sigma")
+    radius = int(np.ceil(5 * sigma) if reach is None else reach)
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float64)
+    rho = np.exp(-0.5 * (x**2 + y**2) / sigma**2)
+    return truncate_correlation(rho) if reach is None else np.where(x**2 + y**2 <= reach**2, rho, 0.0)
 
 
 def convolve_correlation(kernel: ArrayLike, correlation: ArrayLike | None = None) -> tuple[Float, Float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.core.noise import truncate_correlation
+from skyloom.core.noise import gaussian_correlation, truncate_correlation
 from skyloom.errors import FileFormatError
 from skyloom.io.files import FitsFile, Hdu
 
@@ -14,7 +14,6 @@ __all__ = [
     "MANGA_NOISE",
     "califa_correlation",
     "correlation_of_tables",
-    "gaussian_correlation",
     "manga_correlation",
 ]
 
@@ -30,20 +29,6 @@ _MANGA_SIGMA = 1.92
 _MANGA_REACH = 6.4
 _CALIFA_SIGMA = 1.25
 _COLUMNS = ("INDXI_C1", "INDXI_C2", "INDXJ_C1", "INDXJ_C2", "RHOIJ")
-
-
-def gaussian_correlation(sigma: float, reach: float) -> Float:
-    """Return ``rho = exp(-d^2 / (2 sigma^2))`` up to distances of ``reach`` spaxels, 0 beyond.
-
-    Returns
-    -------
-    (k, k) float64 array
-        k odd, 1 in the middle.
-    """
-    radius = int(reach)
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    squared = (x**2 + y**2).astype(np.float64)
-    return np.where(squared <= reach**2, np.exp(-0.5 * squared / sigma**2), 0.0)
 
 
 def manga_correlation() -> Float:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.cube import Cube, CubeCorrelation
+from skyloom.core.noise import gaussian_correlation
 from skyloom.core.provenance import step
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.io.atomic import atomic_path
@@ -21,7 +22,7 @@ from skyloom.io.blocks import Extension, card, encode, text_cards
 from skyloom.io.files import open_fits
 from skyloom.recipes.ifs_config import NoiseBlur
 from skyloom.recipes.ifs_inputs import Source, line_free_channels
-from skyloom.spectral.noise import CubeNoise, combine_cube_noise, gaussian_correlation, measure_cube_noise
+from skyloom.spectral.noise import CubeNoise, combine_cube_noise, measure_cube_noise
 
 __all__ = ["NoiseModel", "find_noise", "read_noise", "write_noise"]
 
