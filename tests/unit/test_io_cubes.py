@@ -670,3 +670,9 @@ def test_decoding_bits_is_decoding_numbers(compiled, rng):
         np.testing.assert_array_equal(variance.view(np.uint32), errors.view(np.uint32))
         np.testing.assert_array_equal(bad, expected[1])
         assert bool(negative) == bool(np.signbit(errors).any())
+
+
+def test_the_reader_of_another_instrument_says_what_it_misses(tmp_path):
+    path = write_cube(tmp_path / "a.fits", {"DATA": np.ones(SHAPE), "STAT": np.ones(SHAPE)})
+    with pytest.raises(FileFormatError, match=r"a\.fits: there is no extension FLUX; check which instrument"):
+        open_cube(path, instrument="manga")

@@ -183,7 +183,7 @@ def test_what_is_no_array_is_said(tmp_path):
             with pytest.raises(FileFormatError, match="holds no array"):
                 file[number].array()
         assert list(file[1].table()["A"]) == [1]
-        with pytest.raises(KeyError):
+        with pytest.raises(FileFormatError, match=r"no extension NOPE.*it has the extensions 0 PRIMARY, 1"):
             file["NOPE"]
 
 

@@ -337,7 +337,12 @@ class FitsFile:
         for hdu in self.hdus:
             if hdu.name == key.upper():
                 return hdu
-        raise KeyError(key)
+        known = ", ".join(f"{number} {hdu.name or 'PRIMARY'}" for number, hdu in enumerate(self.hdus))
+        raise FileFormatError(
+            f"there is no extension {key}",
+            source=self.path,
+            remedy=f"check which instrument the file is from; it has the extensions {known}",
+        )
 
     @property
     def missing_bytes(self) -> int:

@@ -127,7 +127,7 @@ def _map_hdu(file: FitsFile, extension: int | str | None) -> Hdu:
     if extension is not None:
         try:
             hdu = file[extension]
-        except (KeyError, IndexError) as error:
+        except (FileFormatError, IndexError) as error:
             raise FileFormatError(
                 f"there is no extension {extension!r}", source=file.path, field="extension"
             ) from error

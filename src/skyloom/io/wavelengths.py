@@ -338,7 +338,7 @@ def table_wave(
     """
     try:
         hdu = file[name]
-    except (KeyError, IndexError):
+    except (FileFormatError, IndexError):
         known = ", ".join(hdu.name or "PRIMARY" for hdu in file)
         raise FileFormatError(
             f"there is no extension {name!r} of wavelengths", source=file.path, remedy=f"known: {known}"
