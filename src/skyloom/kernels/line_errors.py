@@ -181,20 +181,19 @@ def _add_scatter(
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def linear_results(
     plan: Plan, data: Data, work: Work, kinematics: Float, state: State, noise: Noise, errors: Kinematic,
-    result: Linear,
-) -> tuple[float, int, int]:  # fmt: skip
-    """Fill ``result``; returns chi square, and the numbers of channels and of linear unknowns.
+    result: Linear, everywhere: Float, seen: Float,
+) -> None:  # fmt: skip
+    """Fill ``result``, and chi square and the numbers of channels and of linear unknowns in all and in active segments.
 
     Follows `kinematic_covariance`, which has solved the active segments.
     """
     result.flux[:], result.variance[:] = np.nan, np.nan
     result.total[:], result.total_variance[:] = np.nan, np.nan
-    chi2, n_used, n_linear = 0.0, 0, 0
+    everywhere[:], seen[:] = 0.0, 0.0
     for segment in range(work.low.size):
         count = work.filled[segment]
         if count == 0:
             continue
-        low, m = work.low[segment], work.high[segment] - work.low[segment]
         if not state.active[segment]:
             shape_segment(plan, data, work, segment, kinematics, state.tied)
             solve_segment(plan, data, work, segment, state.pin)
@@ -209,13 +208,21 @@ def linear_results(
             )
             weights[place] = 0.0
         _add_totals(plan, data, work, segment, state, noise, errors, result)
-        chi2 += dot(work.residual[segment, :m], work.residual[segment, :m])
-        for i in range(low, low + m):
-            n_used += data.root[i] > 0.0
-        for place in range(count + plan.degree + 1):
-            n_linear += work.factor[segment, place, place] > 0.0
+        _count(data, work, segment, count + plan.degree + 1, everywhere)
+        if state.active[segment]:
+            _count(data, work, segment, count + plan.degree + 1, seen)
     _follow_ties(plan, state.tied, result)
-    return chi2, n_used, n_linear
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _count(data: Data, work: Work, segment: int, size: int, sums: Float) -> None:
+    """Add chi square, channels and linear unknowns of a segment."""
+    low, high = work.low[segment], work.high[segment]
+    sums[0] += dot(work.residual[segment, : high - low], work.residual[segment, : high - low])
+    for i in range(low, high):
+        sums[1] += data.root[i] > 0.0
+    for place in range(size):
+        sums[2] += work.factor[segment, place, place] > 0.0
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

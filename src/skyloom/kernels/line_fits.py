@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from skyloom.kernels.line_bias import kinematic_bias
 from skyloom.kernels.line_errors import Linear, Noise, kinematic_covariance, linear_results, write_models
 from skyloom.kernels.line_starts import (
-    channel_range,
     first_velocity,
     prepare,
+    segment_channels,
     set_strengths,
     significances,
 )
@@ -23,6 +23,7 @@ from skyloom.kernels.lines import minimise
 __all__ = ["Controls", "Results", "fit_rows"]
 
 Float = NDArray[np.float64]
+Int = NDArray[np.int64]
 
 # Bits of the flag of a set of kinematics.
 BORROWED, AT_BOUND, NOT_CONVERGED, DEAD = 1, 2, 4, 8
@@ -34,26 +35,22 @@ LARGEST_CORRECTION = 0.5  # Of a standard deviation: beyond, an expansion to sec
 def fit_rows(
     plan: Plan, controls: Controls, edges: Float, values: NDArray[np.float32], variances: NDArray[np.float32],
     mask: NDArray[np.bool_], lsf: Float, lags: Float, modes: NDArray[np.float32], scale: Float, start: Float,
-    first: int, last: int, results: Results,
+    chosen: NDArray[np.bool_], first: int, last: int, results: Results,
 ) -> None:  # fmt: skip
     """Fit spectra first ... last - 1.
 
     ``values`` (n, n_wave) without their continuum; ``lsf`` (1 or n, n_wave) A; ``lags`` (n_wave, k); ``modes``
     (n, m, n_wave) shared errors in the unit of the values; ``scale`` (n,) 1 + redshift; ``start`` (n, 2 n_sets)
-    kinematics; the velocity is searched around them when ``controls.search`` is not empty.
+    kinematics; the velocity is searched around them when ``controls.search`` is not empty. ``chosen`` : (n or 0,
+    n_segments) bool, the segments that determine the kinematics; with no rows, those where a line is seen.
     """
     n_wave = values.shape[1]
     flux, root, shared = np.empty(n_wave), np.empty(n_wave), np.empty((modes.shape[1], n_wave))
-    most = 1
-    for row in range(first, last):
-        for segment in range(plan.segment_range.shape[0]):
-            low, high = channel_range(plan, edges, scale[row], segment)
-            most = max(most, high - low)
-    work = make_work(plan, most)
+    work = make_work(plan, segment_channels(plan, edges, scale, first, last))
     for row in range(first, last):
         weigh(values[row], variances[row], mask[row], modes[row], flux, root, shared)
         data = Data(edges, flux, root, lsf[min(row, lsf.shape[0] - 1)], scale[row])
-        _fit_row(plan, controls, data, work, Noise(lags, shared), start[row], row, results)
+        _fit_row(plan, controls, data, work, Noise(lags, shared), start[row], chosen, row, results)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -73,7 +70,8 @@ def weigh(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _fit_row(
-    plan: Plan, controls: Controls, data: Data, work: Work, noise: Noise, start: Float, row: int, results: Results
+    plan: Plan, controls: Controls, data: Data, work: Work, noise: Noise, start: Float,
+    chosen: NDArray[np.bool_], row: int, results: Results,
 ) -> None:  # fmt: skip
     kinematics = start.copy()
     prepare(plan, data, work, kinematics)
@@ -89,8 +87,12 @@ def _fit_row(
         results.flux[row], results.flux_variance[row], results.total[row], results.total_variance[row],
         results.model[row], results.baseline[row],
     )  # fmt: skip
-    _activate(plan, controls, data, work, kinematics, state, noise.lags)
+    if chosen.shape[0]:
+        _restrict(work, state, chosen[row])
+    else:
+        _activate(plan, controls, data, work, kinematics, state, noise.lags)
     steps = 0
+    sums = np.zeros(3)
     # At most three rounds: all free; weak sets borrowed; ratios at their bounds.
     for turn in range(3):
         if state.free.any():
@@ -98,7 +100,7 @@ def _fit_row(
         if turn == 0 and _borrow(plan, controls, data, work, kinematics, start, state, flags, noise.lags):
             continue
         errors = kinematic_covariance(plan, data, work, kinematics, state, noise)
-        chi2, n_used, n_linear = linear_results(plan, data, work, kinematics, state, noise, errors, linear)
+        linear_results(plan, data, work, kinematics, state, noise, errors, linear, sums, results.seen[row])
         if turn == 2 or not _bind(plan, linear, state.tied):
             break
     write_models(plan, data, work, kinematics, linear)
@@ -116,9 +118,10 @@ def _fit_row(
     _correct_fluxes(plan, work, state, linear)
     results.set_flags[row] = flags
     results.tied[row] = state.tied
-    results.chi2[row] = chi2
-    results.n_used[row] = n_used
-    results.n_unknown[row] = n_linear + state.free.sum()
+    results.donor[row], results.active[row] = state.donor, state.active
+    results.chi2[row], results.n_used[row] = sums[0], sums[1]
+    results.n_unknown[row] = sums[2] + state.free.sum()
+    results.seen[row, 2] += state.free.sum()
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -160,6 +163,17 @@ def first_state(plan: Plan, work: Work) -> State:
         np.ones(work.low.size, dtype=np.bool_), free, np.arange(n_sets), np.full(plan.pairs.shape[0], np.nan),
         np.zeros(3),
     )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _restrict(work: Work, state: State, chosen: NDArray[np.bool_]) -> None:
+    """Leave the kinematics to some segments, if any."""
+    if not chosen.any():
+        return
+    state.active[:] = chosen
+    for group in range(state.donor.size):
+        known = (work.present[:, group] & chosen).any()
+        state.free[2 * group], state.free[2 * group + 1] = known, known
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -214,13 +228,19 @@ def _borrow(
             bounds = plan.bounds[own]
             kinematics[own] = min(max(start[own], bounds[0]), bounds[1])
     if changed:
-        work.present[:] = False
-        for segment in range(work.low.size):
-            for place in range(work.filled[segment]):
-                group = state.donor[plan.column_set[work.members[segment, place]]]
-                work.present[segment, group] = True
-                work.groups[segment, place] = group
+        follow_donors(plan, work, state.donor)
     return changed
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def follow_donors(plan: Plan, work: Work, donor: Int) -> None:
+    """Give each column the set whose kinematics it has."""
+    work.present[:] = False
+    for segment in range(work.low.size):
+        for place in range(work.filled[segment]):
+            group = donor[plan.column_set[work.members[segment, place]]]
+            work.present[segment, group] = True
+            work.groups[segment, place] = group
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

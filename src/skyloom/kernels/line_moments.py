@@ -25,42 +25,26 @@ def direct_fluxes(
         Spectra without continuum, baseline and model of the lines.
     lags : (n_wave, k)
         Correlation between channels.
-    centre, sigma, flux : (n, n_lines)
-        Of the fit; the model of the line itself is added to the residual again.
+    centre, sigma, flux : (n, n_lines, n_components)
+        Of the fit, NaN where there is no such component; the model of the line itself is added to the residual again.
     result, result_variance : (n, n_lines)
         Filled; NaN where a channel of the window is masked or the line was not fitted.
     """
     reach = lags.shape[1] // 2
-    n_wave = edges.size - 1
-    ones = np.ones(n_wave)
+    ones = np.ones(edges.size - 1)
     for row in range(first, last):
         for line in range(centre.shape[1]):
             result[row, line], result_variance[row, line] = np.nan, np.nan
-            middle, width = centre[row, line], WIDTHS * sigma[row, line]
-            if not (width > 0.0):
-                continue
-            low, high = (
-                int(np.searchsorted(edges, middle - width)) - 1,
-                int(np.searchsorted(edges, middle + width)),
-            )
-            if low < 0 or high > n_wave or mask[row, low:high].any():
+            low, high = _window(edges, centre[row, line], sigma[row, line])
+            if low < 0 or high > ones.size or low >= high or mask[row, low:high].any():
                 continue
             own, unused = np.zeros(high - low), np.zeros(high - low)
-            add_profile(
-                edges,
-                ones,
-                low,
-                high,
-                low,
-                middle,
-                sigma[row, line],
-                flux[row, line],
-                0.0,
-                0.0,
-                own,
-                unused,
-                unused,
-            )
+            for part in range(centre.shape[2]):
+                if sigma[row, line, part] > 0.0 and not np.isnan(flux[row, line, part]):
+                    add_profile(
+                        edges, ones, low, high, low, centre[row, line, part], sigma[row, line, part],
+                        flux[row, line, part], 0.0, 0.0, own, unused, unused,
+                    )  # fmt: skip
             total, noise = 0.0, 0.0
             for i in range(low, high):
                 step = edges[i + 1] - edges[i]
@@ -70,3 +54,16 @@ def direct_fluxes(
                     noise += step * (edges[j + 1] - edges[j]) * pair
             result[row, line] = total
             result_variance[row, line] = max(noise, 0.0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _window(edges: Float, centre: Float, sigma: Float) -> tuple[int, int]:
+    """Channels of a line with all its components, -1 first when they begin before the axis; empty without a line."""
+    start, stop = np.inf, -np.inf
+    for part in range(centre.size):
+        if sigma[part] > 0.0:
+            start = min(start, centre[part] - WIDTHS * sigma[part])
+            stop = max(stop, centre[part] + WIDTHS * sigma[part])
+    if not start < stop:
+        return 0, 0
+    return int(np.searchsorted(edges, start)) - 1, int(np.searchsorted(edges, stop))

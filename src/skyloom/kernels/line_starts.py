@@ -31,6 +31,17 @@ def channel_range(plan: Plan, edges: Float, scale: float, segment: int) -> tuple
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def segment_channels(plan: Plan, edges: Float, scale: Float, first: int, last: int) -> int:
+    """Channels of the largest segment of the spectra first ... last - 1."""
+    most = 1
+    for row in range(first, last):
+        for segment in range(plan.segment_range.shape[0]):
+            low, high = channel_range(plan, edges, scale[row], segment)
+            most = max(most, high - low)
+    return most
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def prepare(plan: Plan, data: Data, work: Work, kinematics: Float) -> None:
     """Set up what does not depend on the kinematics of one spectrum: channels, covered columns, polynomials."""
     for line in range(plan.rest.size):

@@ -73,7 +73,14 @@ class Controls(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Arrays that are filled, one row per spectrum."""
+    """Arrays that are filled, one row per spectrum.
+
+    ``kinematics``, ``kinematic_variance`` : (n, 2 n_sets); ``flux``, ``flux_variance`` : (n, n_columns); ``total``,
+    ``total_variance`` : (n, n_totals); ``set_flags`` : (n, n_sets) bits; ``donor`` : (n, n_sets), see `State`;
+    ``tied`` : (n, n_pairs); ``chi2``, ``n_used``, ``n_unknown`` : (n,) over all segments; ``active`` :
+    (n, n_segments) bool, segments that determined the kinematics; ``seen`` : (n, 3) chi square, channels and unknowns
+    of these; ``model``, ``baseline`` : (n, n_wave).
+    """
 
     kinematics: Float
     kinematic_variance: Float
@@ -82,10 +89,13 @@ class Results(NamedTuple):
     total: Float
     total_variance: Float
     set_flags: Int
+    donor: Int
     tied: Float
     chi2: Float
     n_used: Int
     n_unknown: Int
+    active: NDArray[np.bool_]
+    seen: Float
     model: NDArray[np.float32]
     baseline: NDArray[np.float32]
 

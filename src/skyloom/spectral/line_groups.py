@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,11 @@ from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.errors import InputError
 from skyloom.kernels.line_types import SPEED_OF_LIGHT, Plan
 
-__all__ = ["PRESETS", "Grouping", "group_lines", "lines_named"]
+__all__ = ["BROAD", "PRESETS", "Grouping", "Groups", "add_broad", "group_lines", "lines_named", "regroup"]
 
 Float = NDArray[np.float64]
+Groups = str | Mapping[str, str]
+BROAD = "broad"
 
 # Short lists for those who want a few lines only.
 PRESETS: Mapping[str, tuple[str, ...]] = {
@@ -49,6 +51,8 @@ class Grouping:
     leading : (n_lines,) bool array
         False for lines tied to another one.
     segment_of : (n_lines,) int array
+    columns : (n_lines, components) int array
+        The column of each component of each line, -1 where a line has fewer.
     """
 
     lines: LineList
@@ -58,6 +62,7 @@ class Grouping:
     line_set: NDArray[np.int64]
     leading: NDArray[np.bool_]
     segment_of: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
 def lines_named(lines: str | Sequence[str] | LineList) -> LineList:
@@ -80,14 +85,50 @@ def lines_named(lines: str | Sequence[str] | LineList) -> LineList:
     return known.select(dict.fromkeys(lines))
 
 
+def regroup(lines: LineList, groups: Groups) -> LineList:
+    """Return the lines with the kinematic groups that are asked for.
+
+    ``"default"``: those of the list. ``"shared"``: all emission lines have one velocity and one dispersion. A mapping
+    of keys or group names to new groups: the first that applies to a line; others stay.
+
+    Raises
+    ------
+    InputError
+        When it is none of these, or names what is not in the list.
+    """
+    if isinstance(groups, str):
+        if groups == "default":
+            return lines
+        if groups == "shared":
+            return LineList(
+                tuple(replace(line, group="gas") if line.kind == "emission" else line for line in lines)
+            )
+        raise InputError(
+            f"groups is {groups!r}; expected 'default', 'shared' or a mapping of keys to groups",
+            field="groups",
+        )
+    known = {*lines.keys, *(line.group for line in lines)}
+    for name in groups:
+        if name not in known:
+            raise InputError(f"{name!r} is neither a line nor a group of the list", field="groups")
+    return LineList(
+        tuple(replace(line, group=groups.get(line.key, groups.get(line.group, line.group))) for line in lines)
+    )
+
+
+def add_broad(lines: LineList, keys: Iterable[str]) -> LineList:
+    """Return the lines with another component ``Bl_{key}``, of the group ``broad``, for some of them."""
+    wide = tuple(replace(lines[key], key=f"Bl_{key}", group=BROAD, tied=None, bounds=None) for key in keys)
+    return LineList((*lines, *wide))
+
+
 def group_lines(
     lines: LineList,
     medium: str,
     *,
     window: float,
     degree: int,
-    velocity_range: float,
-    sigma_range: tuple[float, float],
+    limits: Mapping[str, tuple[float, tuple[float, float]]],
     components: int = 1,
 ) -> Grouping:
     """Arrange lines for a fit.
@@ -101,12 +142,11 @@ def group_lines(
         km/s on either side of each line that are fitted; segments are the unions of windows that touch.
     degree : int
         Of the polynomial in each segment.
-    velocity_range : float
-        Largest velocity, km/s, up and down.
-    sigma_range : (float, float)
-        Limits of the intrinsic dispersion in km/s; a negative lower limit -s allows the variance to fall to -s^2.
+    limits : mapping
+        For each group, and ``""`` for those that are not named: the largest velocity in km/s, and the limits of the
+        intrinsic dispersion in km/s; a negative lower limit -s allows the variance to fall to -s^2.
     components : int
-        Kinematic components that every line has.
+        Kinematic components of the emission lines; other lines have one.
 
     Raises
     ------
@@ -125,41 +165,81 @@ def group_lines(
     if np.any(line_set != line_set[leader]):
         wrong = members[int(np.flatnonzero(line_set != line_set[leader])[0])].key
         raise InputError("it is tied to a line of another group", source=wrong, field="tied")
-    number_of = np.cumsum(leading) - 1
-    total = number_of[leader]
-    ratio = np.array(
-        [
-            1.0 if line.tied is None or own else line.tied[1]
-            for line, own in zip(members, leading, strict=True)
-        ]
-    )
+    total = (np.cumsum(leading) - 1)[leader]
     segment_of, ranges = _segments(rest, leader, window)
-    n_totals, n_lines = int(leading.sum()), len(members)
-    order = np.flatnonzero(leading)
-    copies = np.arange(components)
-    columns = _columns_by_segment(segment_of[order], len(ranges), components, n_totals)
-    pairs, limits = _pairs(members, keys, total, components, n_totals)
-    lowest, highest = np.sign(sigma_range[0]) * sigma_range[0] ** 2, sigma_range[1] ** 2
-    bounds = np.tile([[-velocity_range, velocity_range], [lowest, highest]], (len(names) * components, 1))
-    line_column = (total[np.newaxis] + n_totals * copies[:, np.newaxis]).ravel()
-    plan = Plan(
-        np.tile(rest, components),
-        np.tile(ratio, components),
+    columns, sets = _component_columns(members, leader, components), list(names)
+    column_set = np.empty(columns.max() + 1, dtype=np.int64)
+    for copy in range(components):
+        there = columns[:, copy] >= 0
+        if copy:
+            sets.extend(dict.fromkeys(names[number] for number in line_set[there]))
+        place = {name: number for number, name in enumerate(sets)}  # the last set of each name
+        column_set[columns[there, copy]] = [place[names[number]] for number in line_set[there]]
+    plan = _plan(
+        members, rest, leader, total, columns, column_set, segment_of, ranges, degree, keys, sets, limits
+    )
+    return Grouping(lines, plan, total, tuple(sets), line_set, leading, segment_of, columns)
+
+
+def _component_columns(
+    members: Sequence[Line], leader: NDArray[np.int64], components: int
+) -> NDArray[np.int64]:
+    """(n_lines, components) column of each component of each line, -1 where it has fewer."""
+    columns = np.full((len(members), components), -1, dtype=np.int64)
+    count = 0
+    for copy in range(components):
+        for number, first in enumerate(leader):
+            if number == first and (copy == 0 or members[number].kind == "emission"):
+                columns[number, copy] = count
+                count += 1
+    return columns[leader]
+
+
+def _plan(
+    members: Sequence[Line], rest: Float, leader: NDArray[np.int64], total: NDArray[np.int64],
+    columns: NDArray[np.int64], column_set: NDArray[np.int64], segment_of: NDArray[np.int64], ranges: Float,
+    degree: int, keys: Mapping[str, int], sets: Sequence[str],
+    limits: Mapping[str, tuple[float, tuple[float, float]]],
+) -> Plan:  # fmt: skip
+    """Lay out lines, columns and segments as the kernels want them."""
+    line, copy = np.nonzero(columns >= 0)
+    order = np.lexsort((line, copy))
+    line, copy = line[order], copy[order]
+    line_column = columns[line, copy]
+    n_columns = column_set.size
+    first = np.unique(line_column, return_index=True)[1]
+    ratio = np.array([_ratio(members[int(number)], number == leader[number]) for number in line])
+    column_total, column_segment = total[line[first]], segment_of[line[first]]
+    pairs, pair_range = _pairs(members, keys, columns)
+    return Plan(
+        rest[line],
+        ratio,
         line_column,
-        np.searchsorted(np.sort(line_column), np.arange(n_totals * components + 1)),
+        np.searchsorted(np.sort(line_column), np.arange(n_columns + 1)),
         np.argsort(line_column, kind="stable"),
-        (line_set[order][np.newaxis] + len(names) * copies[:, np.newaxis]).ravel(),
-        np.tile(np.arange(n_totals), components),
-        columns,
+        column_set,
+        column_total,
+        _columns_by_segment(column_segment, len(ranges)),
         ranges,
         pairs,
-        np.tile(segment_of[order], components)[pairs[:, 0]],
-        limits,
-        bounds,
+        column_segment[pairs[:, 0]],
+        pair_range,
+        _bounds(sets, limits),
         degree,
     )
-    sets = tuple(names) * components
-    return Grouping(lines, plan, total, sets, line_set, leading, segment_of[:n_lines])
+
+
+def _ratio(line: Line, own: bool) -> float:
+    return 1.0 if own or line.tied is None else line.tied[1]
+
+
+def _bounds(sets: Sequence[str], limits: Mapping[str, tuple[float, tuple[float, float]]]) -> Float:
+    bounds = np.empty((2 * len(sets), 2))
+    for number, name in enumerate(sets):
+        velocity, (narrow, wide) = limits.get(name, limits[""])
+        bounds[2 * number] = -velocity, velocity
+        bounds[2 * number + 1] = np.sign(narrow) * narrow**2, wide**2
+    return bounds
 
 
 def _set_name(line: Line) -> str:
@@ -194,27 +274,26 @@ def _segments(rest: Float, leader: NDArray[np.int64], window: float) -> tuple[ND
     return segment_of, np.array(ranges)
 
 
-def _columns_by_segment(
-    segments: NDArray[np.int64], n_segments: int, components: int, n_totals: int
-) -> NDArray[np.int64]:
-    most = int(np.bincount(segments, minlength=n_segments).max()) * components
-    columns = np.full((n_segments, most), -1, dtype=np.int64)
+def _columns_by_segment(segments: NDArray[np.int64], n_segments: int) -> NDArray[np.int64]:
+    columns = np.full(
+        (n_segments, int(np.bincount(segments, minlength=n_segments).max())), -1, dtype=np.int64
+    )
     for segment in range(n_segments):
         own = np.flatnonzero(segments == segment)
-        every = (own[np.newaxis] + n_totals * np.arange(components)[:, np.newaxis]).ravel()
-        columns[segment, : every.size] = every
+        columns[segment, : own.size] = own
     return columns
 
 
 def _pairs(
-    members: Sequence[Line], keys: Mapping[str, int], total: NDArray[np.int64], components: int, n_totals: int
+    members: Sequence[Line], keys: Mapping[str, int], columns: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Float]:
     """Columns whose ratio is bounded; they must lie in one segment, which doublets do."""
     found = [
-        (total[number] + n_totals * copy, total[keys[line.bounds[0]]] + n_totals * copy, *line.bounds[1:])
+        (columns[number, copy], columns[keys[line.bounds[0]], copy], *line.bounds[1:])
         for number, line in enumerate(members)
         if line.bounds is not None and line.bounds[0] in keys
-        for copy in range(components)
+        for copy in range(columns.shape[1])
+        if columns[number, copy] >= 0
     ]
     pairs = np.array([pair[:2] for pair in found], dtype=np.int64).reshape(-1, 2)
     limits = np.array([pair[2:] for pair in found], dtype=np.float64).reshape(-1, 2)

@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
-from skyloom.core.line_fit import LineFit, LineFlag
+from skyloom.core.line_fit import LineFit
 from skyloom.core.linelist import LineList
 from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
-from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.line_fits import AT_BOUND, BORROWED, NOT_CONVERGED, fit_rows
-from skyloom.kernels.line_moments import direct_fluxes
-from skyloom.kernels.line_types import SPEED_OF_LIGHT, Controls, Results
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.line_groups import Grouping, group_lines, lines_named
-from skyloom.spectral.threads import blocks, run_blocks
+from skyloom.kernels.line_types import SPEED_OF_LIGHT
+from skyloom.spectral.line_components import Contest, Entry, broad_starts, compete, information
+from skyloom.spectral.line_groups import (
+    BROAD,
+    Grouping,
+    Groups,
+    add_broad,
+    group_lines,
+    lines_named,
+    regroup,
+)
+from skyloom.spectral.line_inputs import Inputs, check_inputs, lines_on_axis
+from skyloom.spectral.line_intervals import Intervals, montecarlo_intervals, profile_intervals
+from skyloom.spectral.line_runs import START_SIGMA, make_controls, measured, run_fit
+from skyloom.spectral.line_table import LineTable
 
-__all__ = ["fit_lines"]
+__all__ = ["BROAD_LINES", "fit_lines"]
 
 Float = NDArray[np.float64]
-ROWS = 64  # Spectra per task of a thread.
-FAINT = 3.0  # Standard deviations below which a line counts as not seen.
-TOLERANCE = 1e-4  # Of chi square: a hundredth of a standard deviation of the kinematics.
-STEPS = 60
-SEARCH_STEP = 50.0  # km/s
-START_SIGMA = 60.0  # km/s
+IntervalKind = Literal["covariance", "profile", "montecarlo"]
+BROAD_LINES = ("Hbeta", "OIII5007", "Halpha")
+MOST_COMPONENTS = 3
+NARROWEST = 0.8  # Of the instrument's variance that noise may take off a line.
+
+
+class _Options(NamedTuple):
+    """The parameters of `fit_lines` that shape the model."""
+
+    window: float
+    degree: int
+    limits: dict[str, tuple[float, tuple[float, float]]]
+    weak: float
+    threads: int | None
 
 
 def fit_lines(
@@ -40,12 +55,19 @@ def fit_lines(
     redshift: float | ArrayLike = 0.0,
     continuum: Any = None,
     *,
+    components: int | Literal["bic"] = 1,
+    groups: Groups | None = None,
+    broad: bool | Sequence[str] = False,
+    intervals: IntervalKind = "covariance",
     window: float = 1500.0,
     degree: int = 1,
     velocity: ArrayLike | None = None,
     velocity_range: float = 600.0,
     sigma_range: tuple[float, float] = (-40.0, 500.0),
+    broad_sigma_range: tuple[float, float] = (200.0, 2000.0),
     kinematics_snr: float = 4.0,
+    n_draws: int = 200,
+    seed: int = 0,
     threads: int | None = None,
 ) -> LineFit:
     """Fit lines to spectra.
@@ -61,16 +83,30 @@ def fit_lines(
     continuum : ContinuumFit or (n, n_wave) array, optional
         Taken off before the fit; the error of a `skyloom.core.continuum.ContinuumFit` enters fluxes and equivalent
         widths. None: the polynomial of each segment is all there is below the lines.
+    components : 1, 2, 3 or "bic"
+        Kinematic components of the emission lines: at most this many, or at most three, as many as the Bayesian
+        information criterion asks for in each spectrum (`skyloom.spectral.line_components`).
+    groups : {"default", "shared"} or mapping, optional
+        Which lines share their kinematics: the groups of the list, all emission lines, or groups by key or by the
+        name of a group of the list. By default "default" for one component and "shared" for several.
+    broad : bool or sequence of str
+        Whether some lines (True: `BROAD_LINES`) may have a broad component of their own, named ``Bl_{key}``, where
+        the criterion asks for it; elsewhere its flux is unknown and an upper limit given.
+    intervals : {"covariance", "profile", "montecarlo"}
+        Beside the errors of the covariance, ends of intervals of 68.27 % (``_lower``, ``_upper``) of flux, velocity
+        and both dispersions from the profile of chi square, or from ``n_draws`` fits to draws of the model.
     window : float
         km/s on either side of a line that are fitted.
     degree : int
         Of the polynomial in each segment, on top of the continuum.
     velocity : (n,) array, optional
         First guess, km/s; by default searched within ``velocity_range``.
-    velocity_range, sigma_range : float, (float, float)
+    velocity_range, sigma_range, broad_sigma_range : float, (float, float)
         Limits in km/s; see `skyloom.spectral.line_groups.group_lines`.
     kinematics_snr : float
         A group whose most significant line stays below borrows the kinematics of the strongest group.
+    n_draws, seed : int
+        Of ``intervals="montecarlo"``.
     threads : int, optional
         By default as many as this process may use.
 
@@ -89,285 +125,157 @@ def fit_lines(
     Lines are Gaussians averaged over each channel, of standard deviation ``hypot(sigma, LSF)``. Kinematics are shared
     within groups and found by Levenberg-Marquardt; fluxes and polynomials are solved exactly for each trial (variable
     projection, Golub & Pereyra 1973, 10.1137/0710036). Errors come from the full covariance of kinematics, fluxes and
-    polynomials, with the correlation between channels: ``docs/numbers.md``. Fluxes are signed.
+    polynomials, with the correlation between channels; the bias of nonlinear least squares is taken off to second
+    order (Box 1971, 10.1111/j.2517-6161.1971.tb00871.x): ``docs/design/line_fitting.md``. Fluxes are signed.
     """
-    plan = _Inputs.check(spectra, redshift, continuum)
-    listed = lines_named(lines)
-    grouping = group_lines(
-        _on_axis(listed, spectra, plan.scale), spectra.medium, window=window, degree=degree,
-        velocity_range=velocity_range, sigma_range=sigma_range,
-    )  # fmt: skip
-    controls = _controls(grouping, velocity_range if velocity is None else 0.0, kinematics_snr)
-    start = np.tile([0.0, START_SIGMA**2], (len(spectra.data), len(grouping.sets)))
-    if velocity is not None:
-        start[:, ::2] = np.broadcast_to(np.asarray(velocity, dtype=np.float64), len(start))[:, np.newaxis]
-    results = _run(grouping, controls, plan, start, threads)
-    table = _Table(spectra, plan, grouping, results, threads).build()
+    most = _check_options(components, intervals, broad, window, degree, n_draws)
+    inputs = check_inputs(spectra, redshift, continuum)
+    listed = regroup(lines_named(lines), groups or ("default" if most == 1 else "shared"))
+    present = lines_on_axis(listed, spectra, inputs.scale)
+    wide = [
+        key for key in (BROAD_LINES if broad is True else broad or ()) if broad is not True or key in present
+    ]
+    options = _Options(
+        window,
+        degree,
+        _limits(inputs, velocity_range, sigma_range, broad_sigma_range),
+        kinematics_snr,
+        threads,
+    )
+    grouping = _group(present, spectra.medium, options)
+    first = _first_fit(grouping, inputs, options, velocity, velocity_range)
+    rivals = [_group(present, spectra.medium, options, number) for number in range(2, most + 1)]
+    if wide:
+        rivals = [_group(add_broad(present, wide), spectra.medium, options)]
+    progress = broad_starts if wide else None
+    contest = compete(first, rivals, inputs, kinematics_snr, threads, progress)
+    table, model, baseline = _tabulate(spectra, inputs, contest, intervals, options, n_draws, seed)
     done = step(
-        "fit_lines", lines=list(listed.keys), window=window, degree=degree, kinematics_snr=kinematics_snr
-    )
+        "fit_lines", lines=list(listed.keys), components=components, broad=wide, intervals=intervals, window=window,
+        degree=degree, kinematics_snr=kinematics_snr,
+    )  # fmt: skip
+    fitted = contest.entries[-1].grouping.lines
     return LineFit(
-        table, results.model, results.baseline, spectra.unit, spectra.wave, spectra.medium, listed, plan.scale - 1.0,
-        dict(spectra.meta), (*spectra.history, done),
+        table, model, baseline, spectra.unit, spectra.wave, spectra.medium,
+        fitted, inputs.scale - 1.0, dict(spectra.meta), (*spectra.history, done),
     )  # fmt: skip
 
 
-class _Inputs(NamedTuple):
-    """Arrays in the form that kernels want."""
-
-    edges: Float
-    values: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    lsf: Float
-    lags: Float
-    modes: NDArray[np.float32]
-    scale: Float
-    continuum: NDArray[np.float32]
-    continuum_variance: NDArray[np.float32]
-
-    @classmethod
-    def check(cls, spectra: Spectra, redshift: float | ArrayLike, continuum: Any) -> _Inputs:
-        n, n_wave = spectra.shape
-        z = np.asarray(redshift, dtype=np.float64)
-        if z.shape not in ((), (n,)):
-            raise ShapeError(f"redshift has shape {z.shape}; expected a number or ({n},)", field="redshift")
-        if not np.all(np.isfinite(z)) or not np.all(z > -1):
-            raise InputError(
-                f"redshifts run from {z.min()} to {z.max()}; expected more than -1", field="redshift"
-            )
-        if spectra.lsf is None:
-            raise InputError(
-                "the spectra have no line-spread function", field="lsf",
-                remedy="give its sigma in A: spectra.evolve(lsf=...)",
-            )  # fmt: skip
-        lsf = np.asarray(spectra.lsf, dtype=np.float64)
-        lsf = np.ascontiguousarray(np.broadcast_to(lsf, (len(lsf) if lsf.ndim == 2 else 1, n_wave)))
-        model, variance, modes = _continuum_planes(continuum, spectra)
-        values = np.asarray(spectra.data, dtype=np.float32) - model
-        mask = spectra.mask | ~np.isfinite(values)
-        return cls(
-            pixel_edges(spectra.wave),
-            values,
-            np.where(mask, 0.0, spectra.variance).astype(np.float32),
-            mask,
-            lsf,
-            lag_bands(spectra.correlation, n_wave),
-            modes,
-            1.0 + np.broadcast_to(z, n),
-            model,
-            variance,
-        )
-
-
-def _continuum_planes(
-    continuum: Any, spectra: Spectra
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Model, its variance and the leading modes of its covariance."""
-    shape = spectra.shape
-    zeros = np.zeros(shape, dtype=np.float32)
-    nothing = np.zeros((shape[0], 0, shape[1]), dtype=np.float32)
-    if continuum is None:
-        return zeros, zeros, nothing
-    model = np.asarray(getattr(continuum, "model", continuum), dtype=np.float32)
-    if model.shape != shape:
-        raise ShapeError(f"continuum has shape {model.shape}; expected {shape}", field="continuum")
-    variance = getattr(continuum, "variance", None)
-    modes = getattr(continuum, "modes", None)
-    return (
-        model,
-        zeros if variance is None else np.asarray(variance, dtype=np.float32),
-        nothing if modes is None else np.asarray(modes, dtype=np.float32),
-    )
-
-
-def _on_axis(lines: LineList, spectra: Spectra, scale: Float) -> LineList:
-    """The lines that fall on the axis for any of the redshifts."""
-    rest = lines.wavelengths(spectra.medium)  # type: ignore[arg-type]
-    inside = (rest * scale.max() > spectra.wave[0]) & (rest * scale.min() < spectra.wave[-1])
-    if not inside.any():
+def _check_options(
+    components: int | str,
+    intervals: str,
+    broad: bool | Sequence[str],
+    window: float,
+    degree: int,
+    n_draws: int,
+) -> int:
+    """Largest number of components, when all options make sense."""
+    if components != "bic" and components not in range(1, MOST_COMPONENTS + 1):
+        raise InputError(f"components is {components!r}; expected 1, 2, 3 or 'bic'", field="components")
+    most = MOST_COMPONENTS if components == "bic" else int(components)
+    if intervals not in get_args(IntervalKind):
         raise InputError(
-            f"at redshift {np.median(scale) - 1:.5g} none of the {len(lines)} lines falls on the axis from"
-            f" {spectra.wave[0]:.0f} to {spectra.wave[-1]:.0f} A",
-            field="redshift",
-            remedy="check the redshift, and whether the spectra are in the rest frame already",
+            f"intervals is {intervals!r}; expected one of {get_args(IntervalKind)}", field="intervals"
         )
-    return lines.select(key for key, there in zip(lines.keys, inside, strict=True) if there)
+    if broad and most > 1:
+        raise InputError(
+            f"a broad component with components={components!r}", field="broad",
+            remedy="ask for one of them: the widest of several components is a broad one",
+        )  # fmt: skip
+    if not window > 0 or degree < 0 or n_draws < 2:
+        raise InputError(
+            f"window={window}, degree={degree}, n_draws={n_draws}; expected > 0, >= 0 and >= 2",
+            field="window",
+        )
+    return most
 
 
-def _controls(grouping: Grouping, velocity_range: float, weak: float) -> Controls:
-    """How the fit proceeds; the first guess looks at the lines that usually are strong."""
-    leaders = [line for line, own in zip(grouping.lines, grouping.leading, strict=True) if own]
-    strong = {
-        "Halpha",
-        "NII6583",
-        "OIII5007",
-        "Hbeta",
-        "OII3726",
-        "OII3729",
-        "SII6716",
-        "SII6730",
-        "SIII9068",
-    }
-    anchors = np.array([line.key in strong for line in leaders])
-    if not anchors.any():
-        anchors[:] = True
-    absorbing = np.array([line.kind == "absorption" for line in leaders])
-    copies = len(grouping.plan.column_set) // len(leaders)
-    reach = int(velocity_range // SEARCH_STEP)
-    search = np.asarray(SEARCH_STEP * np.arange(-reach, reach + 1), dtype=np.float64)
-    return Controls(
-        search, START_SIGMA**2, np.tile(anchors, copies), np.tile(absorbing, copies), weak, TOLERANCE, STEPS
+def _limits(
+    inputs: Inputs, velocity_range: float, sigma_range: tuple[float, float], broad: tuple[float, float]
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Limits of the kinematics; noise may not make a line narrower than a channel can show."""
+    for name, (low, high) in (("sigma_range", sigma_range), ("broad_sigma_range", broad)):
+        if not low < high or not high > 0:
+            raise InputError(f"{name} is ({low}, {high}); expected low < high, high > 0", field=name)
+    if not velocity_range > 0:
+        raise InputError(f"velocity_range is {velocity_range}; expected > 0", field="velocity_range")
+    middle = 0.5 * (inputs.edges[1:] + inputs.edges[:-1])
+    narrowest = NARROWEST**0.5 * float(np.min(inputs.lsf / middle)) * SPEED_OF_LIGHT
+    low = max(sigma_range[0], -narrowest)
+    return {"": (velocity_range, (low, sigma_range[1])), BROAD: (velocity_range, broad)}
+
+
+def _group(lines: LineList, medium: str, options: _Options, components: int = 1) -> Grouping:
+    return group_lines(
+        lines,
+        medium,
+        window=options.window,
+        degree=options.degree,
+        limits=options.limits,
+        components=components,
     )
 
 
-def _run(
-    grouping: Grouping, controls: Controls, inputs: _Inputs, start: Float, threads: int | None
-) -> Results:
-    n, n_wave = inputs.values.shape
-    plan = grouping.plan
-    n_columns, n_totals = plan.column_set.size, int(plan.column_total.max()) + 1
-
-    def unknown(*shape: int) -> Float:
-        return np.full(shape, np.nan)
-
-    results = Results(
-        unknown(n, len(plan.bounds)), unknown(n, len(plan.bounds)), unknown(n, n_columns), unknown(n, n_columns),
-        unknown(n, n_totals), unknown(n, n_totals), np.zeros((n, len(plan.bounds) // 2), np.int64),
-        unknown(n, len(plan.pairs)), unknown(n), np.zeros(n, np.int64), np.zeros(n, np.int64),
-        np.zeros((n, n_wave), np.float32), np.zeros((n, n_wave), np.float32),
-    )  # fmt: skip
-
-    def fit(rows: slice) -> None:
-        fit_rows(
-            plan, controls, inputs.edges, inputs.values, inputs.variance, inputs.mask, inputs.lsf, inputs.lags,
-            inputs.modes, inputs.scale, start, rows.start, rows.stop, results,
-        )  # fmt: skip
-
-    run_blocks(fit, blocks(n, ROWS), threads)
-    return results
+def _first_fit(
+    grouping: Grouping, inputs: Inputs, options: _Options, velocity: ArrayLike | None, velocity_range: float
+) -> Entry:
+    """The fit with one component, from a search for the velocity unless it is given."""
+    n = len(inputs.values)
+    start = np.tile([0.0, START_SIGMA**2], (n, len(grouping.sets)))
+    if velocity is not None:
+        given = np.asarray(velocity, dtype=np.float64)
+        if given.shape not in ((), (n,)):
+            raise ShapeError(
+                f"velocity has shape {given.shape}; expected a number or ({n},)", field="velocity"
+            )
+        start[:, ::2] = np.nan_to_num(np.broadcast_to(given, n))[:, np.newaxis]
+    controls = make_controls(grouping, velocity_range if velocity is None else 0.0, options.weak)
+    results = run_fit(grouping, controls, inputs, start, options.threads)
+    return Entry(grouping, results, information(results, inputs), np.ones(n, dtype=np.bool_))
 
 
-class _Table:
-    """Columns for every line, from the arrays of the fit."""
+def _tabulate(
+    spectra: Spectra, inputs: Inputs, contest: Contest, kind: IntervalKind, options: _Options, n_draws: int, seed: int
+) -> tuple[QTable, NDArray[np.float32], NDArray[np.float32]]:  # fmt: skip
+    """Put the fit that each spectrum takes into one table."""
+    last = contest.entries[-1]
+    broad = len(last.grouping.lines) > len(contest.entries[0].grouping.lines)
+    room = last.grouping.columns.shape[1]
+    found = measured(last.grouping, last.results, room)
+    ends = _intervals(last, inputs, kind, options, n_draws, seed)
+    for number, entry in enumerate(contest.entries[:-1]):
+        rows = np.flatnonzero(contest.winner == number)
+        if not rows.size:
+            continue
+        keys = last.grouping.lines.keys
+        lines = np.array([keys.index(key) for key in entry.grouping.lines.keys])
+        smaller = measured(entry.grouping, entry.results, room)
+        found.put(rows, smaller, rows, lines)
+        lesser = _intervals(entry, inputs, kind, options, n_draws, seed)
+        if ends is not None and lesser is not None:
+            for mine, theirs in zip(ends, lesser, strict=True):
+                mine[np.ix_(rows, lines)] = theirs[rows]
+    wide = np.array([key.startswith("Bl_") for key in last.grouping.lines.keys])
+    rejected = (contest.winner == 0)[:, np.newaxis] & wide if broad else np.zeros(found.total.shape, np.bool_)
+    builder = LineTable(spectra, inputs, last.grouping, found, rejected, options.threads)
+    table = builder.build()
+    if room > 1:
+        builder.add_components(table, room)
+    if ends is not None:
+        builder.add_intervals(table, ends)
+    if len(contest.entries) > 1:
+        for number, entry in enumerate(contest.entries):
+            table["bic_broad" if broad and number else f"bic_{number + 1}"] = entry.criterion
+    return table, found.model, found.baseline
 
-    def __init__(
-        self, spectra: Spectra, inputs: _Inputs, grouping: Grouping, results: Results, threads: int | None
-    ) -> None:
-        self.spectra, self.inputs, self.grouping, self.results = spectra, inputs, grouping, results
-        lines = grouping.lines
-        rest = lines.wavelengths(spectra.medium)  # type: ignore[arg-type]
-        sets = grouping.line_set
-        self.velocity = results.kinematics[:, 2 * sets]
-        self.variance = results.kinematics[:, 2 * sets + 1]
-        self.velocity_error = np.sqrt(results.kinematic_variance[:, 2 * sets])
-        self.variance_error = np.sqrt(results.kinematic_variance[:, 2 * sets + 1])
-        ratio = grouping.plan.ratio[: len(lines)]
-        self.flux = results.total[:, grouping.total] * ratio
-        self.error = np.sqrt(results.total_variance[:, grouping.total]) * ratio
-        unshifted = rest * inputs.scale[:, np.newaxis]
-        channel = np.clip(np.searchsorted(inputs.edges, unshifted) - 1, 0, spectra.shape[1] - 1)
-        rows = (
-            np.arange(len(unshifted))[:, np.newaxis] if len(inputs.lsf) > 1 else np.zeros((1, 1), dtype=int)
+
+def _intervals(
+    entry: Entry, inputs: Inputs, kind: IntervalKind, options: _Options, n_draws: int, seed: int
+) -> Intervals | None:
+    if kind == "profile":
+        return profile_intervals(entry.grouping, entry.results, inputs, options.weak, options.threads)
+    if kind == "montecarlo":
+        return montecarlo_intervals(
+            entry.grouping, entry.results, inputs, options.weak, options.threads, n_draws, seed
         )
-        self.instrument = inputs.lsf[rows, channel] / unshifted * SPEED_OF_LIGHT
-        self.observed = np.sqrt(np.maximum(self.instrument**2 + self.variance, 1.0))
-        self.centre = unshifted * (1 + self.velocity / SPEED_OF_LIGHT)
-        self.sigma_wave = self.observed / SPEED_OF_LIGHT * unshifted
-        self.covered = np.isfinite(self.flux)
-        self.direct, self.direct_error = self._direct(threads)
-        self.level, self.level_error = self._levels()
-
-    def _direct(self, threads: int | None) -> tuple[Float, Float]:
-        inputs, results = self.inputs, self.results
-        residual = inputs.values - results.model - results.baseline
-        total, variance = np.empty_like(self.flux), np.empty_like(self.flux)
-        width = np.where(self.covered, self.sigma_wave, np.nan)
-
-        def add(rows: slice) -> None:
-            direct_fluxes(
-                inputs.edges, residual, inputs.variance, inputs.mask, inputs.lags, self.centre, width, self.flux,
-                rows.start, rows.stop, total, variance,
-            )  # fmt: skip
-
-        run_blocks(add, blocks(len(residual), ROWS), threads)
-        return total, np.sqrt(variance)
-
-    def _levels(self) -> tuple[Float, Float]:
-        """Continuum at each line, and its error: of the model, and of the mean over the channels of the segment."""
-        inputs, grouping = self.inputs, self.grouping
-        n_wave = self.spectra.shape[1]
-        rows = np.arange(len(self.flux))[:, np.newaxis]
-        channel = np.clip(np.searchsorted(inputs.edges, self.centre) - 1, 0, n_wave - 1)
-        level = inputs.continuum[rows, channel] + self.results.baseline[rows, channel]
-        error = np.zeros(self.flux.shape)
-        spread = np.maximum(inputs.lags.sum(axis=1), 0.0)
-        for number, segment in enumerate(grouping.segment_of):
-            low, high = grouping.plan.segment_range[segment] * np.median(inputs.scale)
-            window = slice(*np.searchsorted(self.spectra.wave, [low, high]))
-            used = ~inputs.mask[:, window]
-            weight = np.divide(1.0, inputs.variance[:, window], out=np.zeros(used.shape), where=used).sum(
-                axis=1
-            )
-            error[:, number] = np.sqrt(
-                np.divide(spread[window].mean(), weight, out=np.full(len(weight), np.nan), where=weight > 0)
-            )
-        squared = error**2 + inputs.continuum_variance[rows, channel]
-        return np.asarray(level, dtype=np.float64), np.asarray(np.sqrt(squared), dtype=np.float64)
-
-    def build(self) -> QTable:
-        """Return the table."""
-        spectra, results = self.spectra, self.results
-        flux_unit = spectra.unit * u.AA
-        table = QTable({"id": np.asarray(spectra.meta.get("labels", np.arange(len(self.flux))))})
-        stretch = self.inputs.scale[:, np.newaxis]
-        with np.errstate(divide="ignore", invalid="ignore"):  # NaN and infinite where a line was not measured
-            snr = self.flux / self.error
-            ew = self.flux / self.level / stretch
-            ew_error = np.abs(ew) * np.hypot(self.error / self.flux, self.level_error / self.level)
-            sigma, sigma_error = _intrinsic(self.variance, self.variance_error)
-            observed_error = self.variance_error / (2 * self.observed)
-        flags = self._flags(snr)
-        for number, line in enumerate(self.grouping.lines):
-            there = self.covered[:, number]
-            columns = {
-                "flux": (self.flux, flux_unit), "flux_err": (self.error, flux_unit),
-                "velocity": (self.velocity, u.km / u.s), "velocity_err": (self.velocity_error, u.km / u.s),
-                "sigma": (sigma, u.km / u.s), "sigma_err": (sigma_error, u.km / u.s),
-                "sigma_observed": (self.observed, u.km / u.s), "sigma_observed_err": (observed_error, u.km / u.s),
-                "ew": (ew, u.AA), "ew_err": (ew_error, u.AA), "snr": (snr, u.one),
-                "upper_limit": (np.maximum(self.flux, 0.0) + FAINT * self.error, flux_unit),
-                "flux_direct": (self.direct, flux_unit), "flux_direct_err": (self.direct_error, flux_unit),
-            }  # fmt: skip
-            for name, (values, unit) in columns.items():
-                table[f"{line.key}_{name}"] = np.where(there, values[:, number], np.nan) * unit
-            table[f"{line.key}_flag"] = flags[:, number]
-        table["chi2"] = results.chi2
-        table["n_channels"] = results.n_used
-        table["n_unknown"] = results.n_unknown
-        return table
-
-    def _flags(self, snr: Float) -> NDArray[np.int64]:
-        grouping, results = self.grouping, self.results
-        of_set = results.set_flags[:, grouping.line_set]
-        flags = np.zeros(snr.shape, dtype=np.int64)
-        flags[(of_set & BORROWED) > 0] |= LineFlag.BORROWED
-        flags[(of_set & AT_BOUND) > 0] |= LineFlag.AT_BOUND
-        flags[(of_set & NOT_CONVERGED) > 0] |= LineFlag.NOT_CONVERGED
-        with np.errstate(invalid="ignore"):  # unknown errors compare as False
-            flags[~(self.variance > 2 * self.variance_error)] |= LineFlag.UNRESOLVED
-            flags[snr < FAINT] |= LineFlag.FAINT
-            flags[~(self.level > FAINT * self.level_error)] |= LineFlag.NO_CONTINUUM
-        for pair, columns in enumerate(grouping.plan.pairs):
-            held = np.isfinite(results.tied[:, pair])
-            flags[np.ix_(held, np.isin(grouping.total, columns))] |= LineFlag.RATIO_AT_BOUND
-        flags[:, ~grouping.leading] |= LineFlag.TIED
-        flags[~self.covered] = LineFlag.NOT_COVERED
-        return flags
-
-
-def _intrinsic(variance: Float, error: Float) -> tuple[Float, Float]:
-    """Dispersion and its error from the intrinsic variance; where that is not positive, 0 and a limit of one sigma."""
-    sigma = np.sqrt(np.maximum(variance, 0.0))
-    # Far from zero this is error / (2 sigma); near zero it stays finite.
-    return sigma, np.sqrt(np.maximum(variance, 0.0) + error) - sigma
+    return None
