@@ -4,6 +4,7 @@ cubes/{name}.fits (MUSE), cubes/{name}-LOGCUBE.fits (MaNGA), cubes/{name}.V500.r
 truth/{name}_lines.fits         flux, velocity and dispersion of every line; field of view, left-over sky, noise
 truth/{name}_noise_free.fits    the cube without noise and sky, and its continuum
 truth.ecsv                      one row per line
+templates.fits                  the stellar populations that the mock is made of, as templates
 ifs.yaml                        a configuration of the recipe ifs that runs on these files
 """
 
@@ -22,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skyloom.core.linelist import convert_medium, default_lines
 from skyloom.errors import InputError
+from skyloom.io.templates import write_templates
 from skyloom.mock.cube_layouts import FileLayout, califa_layout, manga_layout, muse_layout
 from skyloom.mock.cube_noise import SkyResiduals
 from skyloom.mock.cubes import CubeModel, cube_model
@@ -31,10 +33,12 @@ from skyloom.mock.images import LineTruth
 from skyloom.mock.milky_way import milky_way_factor
 from skyloom.mock.scene import Scene
 from skyloom.mock.spectrographs import Field, Range, Spectrograph, spectrograph
+from skyloom.mock.templates import populations
 
 __all__ = ["CUBE_SCENES", "CubeMock", "write_cube_mock"]
 
 Instrument = Literal["muse", "manga", "pmas"]
+TEMPLATE_MARGIN, TEMPLATE_STEP, TEMPLATE_FWHM = 0.03, 0.6, 1.6  # share of the wavelength, A, A
 LINE_FLUX = u.erg / u.s / u.cm**2
 
 
@@ -75,6 +79,8 @@ class CubeMock:
         Cube without noise and its continuum, where they were asked for.
     table, config : Path
         The lines' truth, and a configuration of the recipe ifs.
+    templates : Path
+        The populations that the stars are made of.
     """
 
     directory: Path
@@ -85,6 +91,7 @@ class CubeMock:
     noise_free: Path | None
     table: Path
     config: Path
+    templates: Path
 
 
 def write_cube_mock(
@@ -171,9 +178,11 @@ def write_cube_mock(
     lines, table = folder / "truth" / f"{chosen}_lines.fits", folder / "truth.ecsv"
     _write_lines(lines, model, found, a_v, claimed)
     _line_table(model, found, chosen, a_v).write(table, format="ascii.ecsv", overwrite=True)
+    templates = folder / "templates.fits"
+    _write_templates(templates, model)
     config = folder / "ifs.yaml"
     config.write_text(_config_text(model, chosen, pattern, a_v), encoding="utf-8")
-    return CubeMock(folder, chosen, cube, model, lines, truth, table, config)
+    return CubeMock(folder, chosen, cube, model, lines, truth, table, config, templates)
 
 
 def default_scene(shape: tuple[int, int], instrument: Spectrograph, seed: int) -> Scene:
@@ -273,6 +282,13 @@ def _line_table(model: CubeModel, lines: Mapping[str, LineTruth], name: str, a_v
     return table
 
 
+def _write_templates(path: Path, model: CubeModel) -> None:
+    """Write the populations as templates that cover the cube at rest, sharper than its spectrograph."""
+    wave = model.spectrograph.wave / (1.0 + model.redshift)
+    axis = np.arange(wave[0] * (1.0 - TEMPLATE_MARGIN), wave[-1] * (1.0 + TEMPLATE_MARGIN), TEMPLATE_STEP)
+    write_templates(populations().library(axis, fwhm=TEMPLATE_FWHM), path, overwrite=True)
+
+
 def _config_text(model: CubeModel, name: str, pattern: str, a_v: float) -> str:
     """Return a configuration of the recipe ifs for these files."""
     # A cube that its survey has corrected says so by itself.
@@ -288,6 +304,8 @@ def _config_text(model: CubeModel, name: str, pattern: str, a_v: float) -> str:
         "  line: Halpha\n"
         "binning:\n"
         "  target: 10\n"
+        "continuum:\n"
+        "  templates: templates.fits\n"
     )
 
 

@@ -1,7 +1,8 @@
-"""Ifs: integral-field cubes to maps of lines, bins of equal signal-to-noise ratio, and their spectra.
+"""Ifs: integral-field cubes to bins of equal signal-to-noise ratio, their spectra, continua, lines and maps.
 
 `ifs` treats each object by itself with `treat_object`, which reads like the method section of a paper: the noise is
-measured, lines are mapped, spaxels are binned, spectra are extracted, and tables, figures and a report are made. Every
+measured, lines are mapped, spaxels are binned, spectra are extracted, stars and lines are fitted to them, and maps,
+tables, figures and a report are made. Every
 step leaves a file, so that a run goes on where it stopped and repeats only what a change concerns.
 """
 
@@ -27,6 +28,7 @@ from skyloom.recipes.execution import Outcome, run_items
 from skyloom.recipes.folder import open_folder, write_config
 from skyloom.recipes.ifs_bins import make_bins
 from skyloom.recipes.ifs_config import IfsConfig, Line
+from skyloom.recipes.ifs_fits import do_fits
 from skyloom.recipes.ifs_inputs import Source, open_source, read_velocity
 from skyloom.recipes.ifs_noise import NoiseModel, find_noise
 from skyloom.recipes.ifs_products import (
@@ -75,6 +77,8 @@ class Run:
         Do finished steps again.
     progress : callable or None
         Told the stage an object is at; only where objects are treated in the process of the caller.
+    scheduler : str or None
+        Address of a Dask scheduler whose workers fit chunks of spectra.
     """
 
     config: IfsConfig
@@ -82,6 +86,7 @@ class Run:
     memory: float
     overwrite: bool = False
     progress: Progress | None = None
+    scheduler: str | None = None
 
     def tick(self, item: str, stage: str, done: int, total: int) -> None:
         """Tell that ``done`` of ``total`` parts of a stage are finished."""
@@ -125,11 +130,13 @@ def ifs(
     config_file = write_config(config, directory)
     processes = min(config.workers, len(names))
     run = Run(config, max(1, config.workers // processes), config.memory_bytes / processes, overwrite)
-    if processes == 1 and scheduler is None:
-        run = replace(run, progress=progress)
+    # One object stays here, and its chunks of spectra are spread; several are spread as a whole.
+    spread = scheduler if len(names) > 1 else None
+    if processes == 1 and spread is None:
+        run = replace(run, progress=progress, scheduler=scheduler)
     clock = time.process_time()
     outcomes: list[Outcome[ObjectProduct]] = []
-    for outcome in run_items(treat_object, run, names, workers=processes, scheduler=scheduler):
+    for outcome in run_items(treat_object, run, names, workers=processes, scheduler=spread):
         outcomes.append(outcome)
         if progress is not None:
             progress(outcome.item, len(outcomes), len(names))
@@ -150,14 +157,17 @@ def ifs(
         directory=directory,
         products=files,
         resumed=sum(item.kept for item in products),
-        failures=tuple(ItemFailure(outcome.item, outcome.failure) for outcome in outcomes if outcome.failure),
+        failures=(
+            *(ItemFailure(outcome.item, outcome.failure) for outcome in outcomes if outcome.failure),
+            *(ItemFailure(*failure) for item in products for failure in item.failures),
+        ),
         checks=checks,
         report=report,
     )
 
 
 def treat_object(run: Run, name: str) -> ObjectProduct:
-    """Take an object from its cube to the spectra of its bins; what an earlier run has done is not done again.
+    """Take an object from its cube to maps of its lines; what an earlier run has done is not done again.
 
     Raises
     ------
@@ -183,7 +193,14 @@ def treat_object(run: Run, name: str) -> ObjectProduct:
         do("starlight", write_starlight, source, bins, spectra)
     if run.config.output.figures:
         do("figures", draw_figures, source, noise, maps, bins, spectra, table)
-    return gather(source, stages, noise, bins, table)
+    fits, problem = None, ""
+    if run.config.lines != "none":
+        try:
+            fits = do_fits(source, stages, noise, bins, spectra, scheduler=run.scheduler)
+        except InputError as error:
+            # What came before is none the worse; the run says so in the end.
+            problem = str(error)
+    return gather(source, stages, noise, bins, table, fits, problem)
 
 
 # --- maps -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pydantic import (
 from skyloom.errors import InputError
 from skyloom.io.cube_layout import GenericLayout
 from skyloom.recipes.config import FilePath, FilePattern, Settings, merge
+from skyloom.recipes.ifs_fit_config import ContinuumSettings, LineFitSettings, MapSettings
 from skyloom.recipes.ifs_values import (
     BYTES,
     ErrorKind,
@@ -259,6 +260,10 @@ class CheckSettings(Settings):
     )
     below_target: NotNegative = Field(0.0, description="share of bins below target that are no remainder")
     remainder: NotNegative = Field(0.25, description="share of the light that is in bins below target")
+    line_chi2: tuple[Positive, Positive] = Field(
+        (0.8, 1.3), description="median chi2 per degree of freedom of the fits of lines"
+    )
+    unfitted: NotNegative = Field(0.02, description="share of spectra in which no line could be fitted")
 
 
 class OutputSettings(Settings):
@@ -310,6 +315,12 @@ class IfsConfig(Settings):
     sky_residuals: Ranges = Field(SKY_RESIDUALS, description="observed A")
     resampled_cube: ResampledSettings | None = None
     starlight: StarlightSettings | None = None
+    continuum: ContinuumSettings = ContinuumSettings()
+    lines: Annotated[
+        Annotated[Literal["none"], Tag("[name]")] | Annotated[LineFitSettings, Tag("[block]")],
+        Discriminator(name_or_block),
+    ] = LineFitSettings()
+    maps: MapSettings = MapSettings()
     checks: CheckSettings = CheckSettings()
     output: OutputSettings = OutputSettings()
     memory: Annotated[str, BeforeValidator(check_memory)] = "auto"

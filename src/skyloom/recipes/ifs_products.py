@@ -38,6 +38,7 @@ __all__ = [
 Value = TypeVar("Value")
 Record = dict[str, Any]
 TO_TARGET = ("voronoi", "quadtree")
+MOST_FAILURES = 20
 BELOW = 1.0 - 1e-6  # Sums in another order differ by rounding.
 
 
@@ -110,6 +111,8 @@ class ObjectProduct:
         What had to be assumed or repaired.
     seconds : mapping of stage to (float, float)
         CPU and wall-clock time.
+    failures : tuple of (str, str)
+        What of it could not be done, such as the fit of one bin, and why.
     """
 
     name: str
@@ -118,6 +121,7 @@ class ObjectProduct:
     record: Record
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    failures: tuple[tuple[str, str], ...] = ()
 
 
 def object_folder(source: Source) -> Path:
@@ -217,16 +221,43 @@ def gather(
     noise: Made[NoiseModel],
     bins: Made[LabelMap],
     table: Made[QTable],
+    fits: Record | None = None,
+    problem: str = "",
 ) -> ObjectProduct:
-    """Put together what the checks, the summary and the report need of an object."""
+    """Put together what the checks, the summary and the report need of an object.
+
+    ``fits`` are the figures of the fits, ``problem`` is why there are none although they were wanted.
+    """
+    record = make_record(source, noise.value, bins.value, table.value)
     return ObjectProduct(
         source.name,
-        tuple(path for made in stages.done for path in made.files),
-        all(made.kept for made in stages.done),
-        make_record(source, noise.value, bins.value, table.value),
+        # What stands beside the records of the stages is of use to a resumed run only.
+        tuple(path for made in stages.done for path in made.files if path.parent.name != "stages"),
+        all(made.kept for made in stages.done) and not problem,
+        {**record, **fit_figures(fits), "fits": fits},
         tuple(dict.fromkeys(note for made in stages.done for note in made.notes)),
         {made.name: (made.cpu, made.wall) for made in stages.done},
+        fit_failures(source.name, fits, problem),
     )
+
+
+def fit_figures(fits: Record | None) -> Record:
+    """Return what the summary says of the fits."""
+    if fits is None:
+        return {"line_chi2": math.nan, "unfitted": math.nan}
+    chi2 = fits["chi2"]
+    share = len(fits["unfitted"]) / max(fits["n_spectra"], 1)
+    return {"line_chi2": math.nan if chi2 is None else chi2, "unfitted": share}
+
+
+def fit_failures(name: str, fits: Record | None, problem: str) -> tuple[tuple[str, str], ...]:
+    """Name the bins that could not be fitted; of very many, the first and how many more."""
+    if problem:
+        return ((f"{name}: fits", problem),)
+    failed = [] if fits is None else fits["unfitted"]
+    shown = tuple((f"{name}: bin {number}", reason) for number, reason in failed[:MOST_FAILURES])
+    more = len(failed) - len(shown)
+    return shown if not more else (*shown, (f"{name}: {more} more bins", "flagged in the table of lines"))
 
 
 def make_record(source: Source, noise: NoiseModel, labels: LabelMap, table: QTable) -> Record:
@@ -303,6 +334,8 @@ _SUMMARY = {
     "spatial_sum": ("", "sum of the noise correlation of spaxels"),
     "spectral_sum": ("", "sum of the noise correlation of channels"),
     "bin_noise": ("", "median over bins of measured over claimed noise in their spectra"),
+    "line_chi2": ("", "median chi2 per degree of freedom of the fits of lines"),
+    "unfitted": ("", "share of spectra in which no line could be fitted"),
 }
 
 

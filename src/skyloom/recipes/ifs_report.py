@@ -16,6 +16,7 @@ from skyloom.io.atomic import atomic_path
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.execution import Outcome
 from skyloom.recipes.ifs_config import CheckSettings, IfsConfig
+from skyloom.recipes.ifs_fit_report import FIT_FILES, fit_checks, fit_tables, fit_text
 from skyloom.recipes.ifs_inputs import Source, rest_marks
 from skyloom.recipes.ifs_noise import NoiseModel
 from skyloom.recipes.ifs_products import TO_TARGET, Maps, ObjectProduct, Record, object_folder, summary_table
@@ -129,6 +130,7 @@ def _object_checks(name: str, record: Record, settings: CheckSettings) -> Iterat
             maximum=settings.remainder,
             meaning="share of the light that is in bins below the target, which the data do not allow",
         )
+    yield from fit_checks(name, record, settings)
 
 
 # --- report ---------------------------------------------------------------------------------------------------------
@@ -144,6 +146,7 @@ def build_report(
     """Gather everything that the report of a run shows."""
     done = [outcome.result for outcome in outcomes if outcome.result is not None]
     failures = {outcome.item: outcome.failure for outcome in outcomes if outcome.failure}
+    failures |= dict(failure for item in done for failure in item.failures)
     failed = sum(not check.passed for check in checks)
     bins = sum(item.record["n_bins"] for item in done)
     stages = {
@@ -196,7 +199,9 @@ def _object_section(item: ObjectProduct) -> Section:
             f" file claims; the noise of a large sum is {math.sqrt(max(record['spatial_sum'], 0.0)):.2f} times that of"
             " independent spaxels."
         )
-    return Section(item.name, " ".join(parts), figures)
+    if record["fits"] is not None:
+        parts.append(fit_text(record["fits"]))
+    return Section(item.name, " ".join(parts), figures, fit_tables(record["fits"]))
 
 
 def _notes_section(outcomes: Outcomes, done: Sequence[ObjectProduct]) -> tuple[Section, ...]:
@@ -224,6 +229,7 @@ def _input(item: ObjectProduct) -> InputSummary:
 
 
 _DESCRIPTIONS = {
+    **FIT_FILES,
     "_noise.fits": "scale of the errors and correlation of the noise",
     "_maps.fits": "signal, noise and S/N of each line, with errors, masks and WCS",
     "_bins.fits": "label of the bin of each spaxel",

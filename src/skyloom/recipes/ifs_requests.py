@@ -12,7 +12,8 @@ from skyloom.core.linelist import convert_medium
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
 from skyloom.io.resampled import write_resampled
-from skyloom.io.starlight import bin_names, spaxel_names, write_starlight_set
+from skyloom.io.starlight import write_starlight_set
+from skyloom.recipes.ifs_continuum import spectrum_names
 from skyloom.recipes.ifs_inputs import Source
 from skyloom.recipes.ifs_noise import NoiseModel
 from skyloom.recipes.ifs_products import object_folder
@@ -96,12 +97,7 @@ def write_starlight(source: Source, labels: LabelMap, spectra: Spectra) -> tuple
     assert wanted is not None  # asked for by whoever calls this
     at_rest = resample(to_rest_frame(in_air(spectra), source.redshift), step=wanted.step)
     sky = sky_residual_mask(at_rest, source.config.sky_residuals)
-    if labels.meta.get("method") == "none":
-        y, x = np.nonzero(labels.labels >= 0)
-        order = np.argsort(labels.labels[y, x])
-        names = spaxel_names(source.name, x[order].tolist(), y[order].tolist())
-    else:
-        names = bin_names(source.name, labels.ids.tolist())
+    names = spectrum_names(source.name, labels)
     folder = object_folder(source) / f"{source.name}_starlight"
     done = write_starlight_set(
         folder,

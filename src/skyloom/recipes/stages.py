@@ -121,14 +121,18 @@ class Stages:
         files : Files
             How the value is kept.
         """
-        before = [item for item in inputs if isinstance(item, Made)]
-        digest = _digest([name, __version__, settings, [item.digest for item in before]])
+        digest = self.digest(name, *inputs, settings=settings)
         made = None if self.overwrite else self._found(name, digest, files)
         if made is None:
             self.announce(name)
             made = self._make(name, digest, function, inputs, files)
         self.done.append(made)
         return made
+
+    def digest(self, name: str, *inputs: Any, settings: Any) -> str:
+        """Digest of all that decides the files of a stage: settings, the stages before it, the version."""
+        before = [item.digest for item in inputs if isinstance(item, Made)]
+        return _digest([name, __version__, settings, before])
 
     def _make(
         self,
