@@ -279,9 +279,17 @@ def test_bad_input_is_named(rng):
         extract_spectra(cube, labels, workers=0)
     with pytest.raises(InputError, match="another grid"):
         extract_spectra(cube, LabelMap(labels, wcs=sky(rotation=0.0)))
-    with pytest.raises(InputError, match="WCS"):
+    with pytest.raises(InputError, match="size of the spaxels is not known"):
         extract_spectra(cube.evolve(wcs=None, unit="erg/(s cm2 AA arcsec2)"), labels)
     assert extract_spectra(cube, LabelMap(labels, wcs=sky())).shape[0] == 8
+
+
+def test_means_of_surface_brightness_need_no_place_on_the_sky(rng):
+    cube, labels = make_cube(rng, unit="1e-20 erg/(s cm2 AA arcsec2)", masked=0.1), make_labels(rng)
+    mean = extract_spectra(cube.evolve(wcs=None), labels, mode="mean")
+    assert mean.unit == cube.unit
+    # The spaxels of this grid are equal to the seventh digit.
+    np.testing.assert_allclose(mean.data, extract_spectra(cube, labels, mode="mean").data, rtol=1e-5)
 
 
 def cut(cube, where):

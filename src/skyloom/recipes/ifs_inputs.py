@@ -269,10 +269,9 @@ def read_velocity(path: Path, like: CubeFile) -> Image:
 
 
 def rest_marks(spectra: Spectra, redshift: float) -> dict[str, float]:
-    """Where the emission lines of the list lie on the axis of observed spectra, A."""
-    marks = {
-        line.key: line.rest(as_medium(spectra.medium)) * (1.0 + redshift)
-        for line in default_lines()
-        if line.kind == "emission"
-    }
+    """Where the emission lines of the list lie on the axis of observed spectra, A; those that need a name first."""
+    lines = [line for line in default_lines() if line.kind == "emission"]
+    # Where names would overlap, the first is shown: Halpha, not [N II] 6548 beside it.
+    lines.sort(key=lambda line: (line.group != "hydrogen", line.tied is not None))
+    marks = {line.key: line.rest(as_medium(spectra.medium)) * (1.0 + redshift) for line in lines}
     return {key: wave for key, wave in marks.items() if spectra.wave[0] < wave < spectra.wave[-1]}

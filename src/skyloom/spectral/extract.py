@@ -94,7 +94,7 @@ def extract_spectra(
     ShapeError
         When labels or ``usable`` have another shape than the cube's spaxels.
     InputError
-        When there is no region, the labels lie on another grid, a surface brightness comes without a WCS, or an
+        When there is no region, the labels lie on another grid, surface brightness is to be summed without a WCS, or an
         option is none of the above.
 
     Notes
@@ -109,7 +109,7 @@ def extract_spectra(
     usable spaxels: for neighbours that differ by 30 %, by 7 % at the default limit.
     """
     _check_options(mode, missing, coverage, workers)
-    regions = _make_regions(cube, labels, usable)
+    regions = _make_regions(cube, labels, usable, _areas(cube, mode))
     factor, unit = (1.0, cube.unit)
     if mode == "sum":
         factor, unit = _sum_scale(cube)
@@ -176,7 +176,25 @@ def _sum_scale(cube: Cube) -> tuple[float, u.UnitBase]:
     return (1.0 if per is None else float((u.arcsec**2).to(per))), sum_unit(cube.unit)
 
 
-def _make_regions(cube: Cube, labels: ArrayLike | LabelMap, usable: NDArray[np.bool_] | None) -> _Regions:
+def _areas(cube: Cube, mode: str) -> Array:
+    """What the data of each spaxel are multiplied with: its area, or 1 where the data are per spaxel."""
+    per = area_unit(cube.unit)
+    # Without a place on the sky spaxels are taken as equal, which is all that a mean needs to know of them.
+    if per is None or (mode == "mean" and cube.wcs is None):
+        return np.ones(cube.shape[1:])
+    if cube.wcs is None:
+        raise InputError(
+            f"the data are per {per}, but without world coordinates the size of the spaxels is not known",
+            field="unit",
+            remedy="extract means, or say the unit of the flux per spaxel when reading the cube (in a configuration"
+            " extraction.mode: mean, or unit in the block cube.instrument)",
+        )
+    return geometry.pixel_area_map(cube.wcs, cube.shape[1:])
+
+
+def _make_regions(
+    cube: Cube, labels: ArrayLike | LabelMap, usable: NDArray[np.bool_] | None, weight: Array
+) -> _Regions:
     shape = cube.shape[1:]
     numbers = as_labels(labels)
     used = np.ones(shape, bool) if usable is None else np.asarray(usable, dtype=bool)
@@ -193,8 +211,6 @@ def _make_regions(cube: Cube, labels: ArrayLike | LabelMap, usable: NDArray[np.b
     dense = np.searchsorted(ids, numbers).astype(np.int32)
     n_all = np.bincount(dense[numbers >= 0], minlength=ids.size)
     dense[(numbers < 0) | ~used] = NO_REGION
-    per_area = area_unit(cube.unit) is not None
-    weight = geometry.pixel_area_map(cube.wcs, shape) if per_area else np.ones(shape)
     inside = dense >= 0
     n_pixels = np.bincount(dense[inside], minlength=ids.size)
     shares = np.bincount(dense[inside], weights=weight[inside], minlength=ids.size)

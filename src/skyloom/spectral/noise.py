@@ -320,7 +320,7 @@ def _solve_spectral(response: Float, sums: Float, n_voxels: int) -> Float:
         weakest = float(np.linalg.svd(part, compute_uv=False)[-1])
         if size > 1 and weakest * MAX_AMPLIFICATION < n_voxels:
             continue
-        covariance: Float = np.linalg.lstsq(part, sums[:size], rcond=None)[0]
+        covariance = np.asarray(np.linalg.lstsq(part, sums[:size], rcond=None)[0], dtype=np.float64)
         _check_scatter(float(covariance[0]))
         if _is_covariance(covariance):
             break
