@@ -218,7 +218,7 @@ def write_masks(path: str | Path, windows: Sequence[MaskWindow], *, overwrite: b
 class BaseEntry(NamedTuple):
     """One simple stellar population of a base.
 
-    Attributes
+    Parameters
     ----------
     file : str
         Of its spectrum, in the folder of the base.
