@@ -286,6 +286,15 @@ def test_every_way_of_binning(mock, tmp_path, settings):
     assert spectra.shape[0] == labels.ids.size >= 1
     assert not np.any((labels.labels >= 0) & maps["Halpha-signal"].mask), "a masked pixel is in a bin"
     assert ("velocity" in maps) is ("snr.method=matched" in settings)
+    table = QTable.read(tmp_path / "disc" / "disc_table.ecsv")
+    catalogue = {"peak_x", "peak_y", "peak", "peak_snr", "radius", "background", "touches_border"}
+    if settings[0] == "binning.method=regions":
+        assert catalogue <= set(table.colnames)
+        assert np.all(table["peak_snr"] >= 4)
+        here = labels.labels[np.int64(table["peak_y"].value), np.int64(table["peak_x"].value)]
+        assert np.array_equal(here, table["id"])
+    else:
+        assert catalogue.isdisjoint(table.colnames)
     assert ("deredden" in {step.name for step in spectra.history}) is (
         "extinction.curve=none" not in settings
     )

@@ -26,7 +26,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.recipes.execution import Outcome, run_items
 from skyloom.recipes.folder import open_folder, write_config
-from skyloom.recipes.ifs_bins import make_bins
+from skyloom.recipes.ifs_bins import make_bins, region_columns
 from skyloom.recipes.ifs_config import IfsConfig, Line
 from skyloom.recipes.ifs_fits import do_fits
 from skyloom.recipes.ifs_inputs import Source, open_source, read_velocity
@@ -359,6 +359,8 @@ def _slab_bytes(source: Source, labels: LabelMap) -> int:
 def measure_table(source: Source, maps: Maps, labels: LabelMap, spectra: Spectra) -> QTable:
     """List the bins: place, size, S/N as the map claims it, and the same in their spectra, claimed and measured."""
     table = measure_bins(maps.main.signal, labels)
+    if source.config.binning.method == "regions":
+        table = hstack([table, region_columns(source, maps)])
     settings = source.config.snr
     velocity = 0.0 if maps.velocity is None else mean_of_bins(maps.velocity, labels)
     try:

@@ -7,6 +7,7 @@ import warnings
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.table import QTable
 from numpy.typing import NDArray
 
 from skyloom.core.image import Image
@@ -17,9 +18,9 @@ from skyloom.recipes.ifs_inputs import Source, read_labels
 from skyloom.recipes.ifs_products import TO_TARGET, Maps
 from skyloom.spectral.binning import bin_to_snr
 from skyloom.spectral.radius import bin_by_radius
-from skyloom.spectral.regions import find_regions
+from skyloom.spectral.regions import Regions, find_regions
 
-__all__ = ["make_bins"]
+__all__ = ["make_bins", "region_columns"]
 
 
 def make_bins(source: Source, maps: Maps) -> LabelMap:
@@ -37,7 +38,7 @@ def make_bins(source: Source, maps: Maps) -> LabelMap:
     elif settings.method == "radius":
         labels = _rings(source, signal, left_out)
     elif settings.method == "regions":
-        labels = _regions(source, signal.evolve(mask=left_out))
+        labels = _regions(source, maps).labels
     elif settings.method == "segmentation":
         assert source.files.segmentation is not None  # the configuration requires one
         labels = read_labels(source.files.segmentation, signal.evolve(mask=left_out))
@@ -89,10 +90,18 @@ def _rings(source: Source, signal: Image, left_out: NDArray[np.bool_]) -> LabelM
     )
 
 
-def _regions(source: Source, line_map: Image) -> LabelMap:
+def region_columns(source: Source, maps: Maps) -> QTable:
+    """Return what the catalogue of HII regions knows beyond other bins: peaks, sizes, surroundings."""
+    catalogue = _regions(source, maps).catalogue
+    first = catalogue.colnames.index("peak_x")
+    return catalogue[catalogue.colnames[first:]]
+
+
+def _regions(source: Source, maps: Maps) -> Regions:
     settings = source.config.binning.regions
+    left_out = _left_out(maps, source.config.binning.minimum_snr)
     regions = find_regions(
-        line_map,
+        maps.main.signal.evolve(mask=left_out),
         threshold=settings.threshold,
         growth=settings.growth,
         limit=settings.limit,
@@ -108,7 +117,7 @@ def _regions(source: Source, line_map: Image) -> LabelMap:
             field="binning.regions.threshold",
             remedy="lower it, or choose a brighter line",
         )
-    return regions.labels
+    return regions
 
 
 def _spaxels(signal: Image, left_out: NDArray[np.bool_]) -> LabelMap:
