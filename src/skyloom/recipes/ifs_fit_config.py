@@ -133,8 +133,15 @@ class LineFitSettings(Settings):
     components: Literal[1, 2, 3, "bic"] = Field(
         1, description="kinematic components, or as many as BIC asks for"
     )
+    groups: Literal["default", "shared"] | dict[str, str] | None = Field(
+        None,
+        description="who shares kinematics: default (of the list), shared (all emission), or {key: group}",
+    )
     intervals: Literal["covariance", "profile", "montecarlo"] = "covariance"
-    broad: bool = Field(False, description="a broad component on top")
+    broad: bool | tuple[Annotated[str, AfterValidator(check_line)], ...] = Field(
+        False, description="a broad component where BIC asks for it: of the usual lines, or of these"
+    )
+    broad_sigma_range: Limits = Field((200.0, 2000.0), description="km/s")
     window: Positive = Field(1500.0, description="km/s either side of a line that are fitted")
     degree: Annotated[int, Field(ge=0, le=5)] = Field(1, description="of the local polynomials")
     velocity_range: Positive = Field(600.0, description="km/s")

@@ -47,8 +47,6 @@ def do_fits(
     InputError
         When no spectrum at all can be fitted: templates, lines and spectra do not go together.
     """
-    settings = source.config.lines
-    assert isinstance(settings, LineFitSettings)  # not called where lines are not wanted
     wanted = stage_settings(source)
     continuum = None
     if source.config.continuum.chosen != "none":
@@ -68,7 +66,7 @@ def do_fits(
 
     lines = stages.do("lines", all_lines, *inputs, settings=wanted["lines"], files=_CHUNKS)
     fitted = Fitted(
-        lambda: merged_lines(lines.value, spectra.value, settings),
+        lambda: merged_lines(lines.value, spectra.value),
         None if continuum is None else lambda: merged_continuum(continuum.value, spectra.value),
     )
     return do_products(source, stages, (noise, bins, *inputs, lines), fitted, wanted)

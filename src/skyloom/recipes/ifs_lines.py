@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from astropy.table import QTable
 from numpy.typing import NDArray
 
 from skyloom.core.line_fit import LineFit, LineFlag
+from skyloom.core.linelist import Line, LineList
 from skyloom.core.provenance import Step
 from skyloom.core.spectra import Spectra
 from skyloom.recipes.chunks import Arrays, ChunkPlan, Chunks, do_chunks, from_text, to_text, write_chunk
@@ -26,7 +27,10 @@ from skyloom.spectral.sky_residuals import sky_residual_mask
 __all__ = ["fit_all_lines", "list_stamp", "merged_lines", "unfitted"]
 
 SINGLE_LINE = 60.0  # A; wider ranges are bands of telluric absorption or of many sky lines.
-NOT_DEFAULT = {"components": 1, "intervals": "covariance", "broad": False}
+OPTIONS = (
+    "components", "groups", "broad", "intervals", "window", "degree", "velocity_range", "sigma_range",
+    "broad_sigma_range", "kinematics_snr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +99,12 @@ def fit_lines_chunk(task: LinesTask, item: str) -> None:
         continuum = in_full(read_continuum(task.continuum[task.plan.items.index(item)], spectra))
     if task.sky:
         spectra = spectra.evolve(mask=spectra.mask | sky_residual_mask(spectra, task.sky))
-    options: dict[str, Any] = {
-        name: getattr(settings, name)
-        for name, usual in NOT_DEFAULT.items()
-        if getattr(settings, name) != usual
-    }
+    options: dict[str, Any] = {name: getattr(settings, name) for name in OPTIONS}
     fit = fit_lines(
         spectra,
         settings.lines(),
         task.redshift,
         continuum,
-        window=settings.window,
-        degree=settings.degree,
-        velocity_range=settings.velocity_range,
-        sigma_range=settings.sigma_range,
-        kinematics_snr=settings.kinematics_snr,
         threads=task.threads,
         **options,
     )
@@ -141,6 +136,7 @@ def _packed(fit: LineFit, n_before: int) -> Arrays:
                 "order": table.colnames,
                 "numbers": whole,
                 "values": {name: u.Quantity(table[name]).unit.to_string() for name in plain},
+                "lines": [asdict(line) for line in fit.lines],
                 "steps": [
                     [made.name, made.version, dict(made.parameters)] for made in fit.history[n_before:]
                 ],
@@ -149,7 +145,7 @@ def _packed(fit: LineFit, n_before: int) -> Arrays:
     }
 
 
-def merged_lines(chunks: Chunks, spectra: Spectra, settings: LineFitSettings) -> LineFit:
+def merged_lines(chunks: Chunks, spectra: Spectra) -> LineFit:
     """Put the lines of all chunks together."""
     planes = {name: np.empty(spectra.shape, np.float32) for name in ("model", "baseline")}
     numbers, values, redshift = [], [], []
@@ -167,10 +163,16 @@ def merged_lines(chunks: Chunks, spectra: Spectra, settings: LineFitSettings) ->
         columns[name] = np.ascontiguousarray(plain[:, place]) * u.Unit(unit)
     table = QTable({name: columns[name] for name in facts["order"]})
     steps = tuple(Step(*made) for made in facts["steps"])
+    lines = LineList(tuple(Line(**{**line, **_pairs(line)}) for line in facts["lines"]))
     return LineFit(
-        table, planes["model"], planes["baseline"], spectra.unit, spectra.wave, spectra.medium, settings.lines(),
+        table, planes["model"], planes["baseline"], spectra.unit, spectra.wave, spectra.medium, lines,
         np.concatenate(redshift), dict(spectra.meta), (*spectra.history, *steps),
     )  # fmt: skip
+
+
+def _pairs(line: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has made lists of, as the tuples that it was."""
+    return {name: None if line[name] is None else tuple(line[name]) for name in ("tied", "bounds")}
 
 
 def unfitted(fit: LineFit, spectra: Spectra) -> list[tuple[int, str]]:
