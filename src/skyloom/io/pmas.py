@@ -40,7 +40,7 @@ _UNIT = "1e-16 erg/(s cm2 AA)"
 # The survey writes 1e10 for an unknown error; true ones are below 100.
 _UNKNOWN_ERROR = 1e9
 _NAMES = ("PMAS", "PPAK", "CALIFA")
-# Mean of the survey's cubes (Garcia-Benito et al. 2015, 10.1051/0004-6361/201425080).
+# Typical of the survey's cubes (Garcia-Benito et al. 2015, 10.1051/0004-6361/201425080), not measured in this one.
 _PSF = MoffatPSF(2.39, 1.73)
 _POWER = re.compile(r"^\s*10?\s*(?:\^|\*\*|[eE])?\s*\(?\s*-\s*16\)?")
 

@@ -331,7 +331,10 @@ def _check_sides(sides: Float, window: Float, edges: Float) -> None:
     for low, high in sides:
         if np.any((window[:, 0] < high) & (low < window[:, 1])):
             raise InputError(
-                f"the continuum window {low:.1f}-{high:.1f} A overlaps the line window", field="continuum"
+                f"the continuum window {low:.1f}-{high:.1f} A (rest frame) overlaps the line window "
+                f"{window[0, 0]:.1f}-{window[-1, 1]:.1f} A",
+                field="continuum",
+                remedy="start the continuum farther out, or give a smaller half_width",
             )
     if sides.max() <= edges[0] or sides.min() >= edges[-1]:
         raise InputError(
