@@ -21,7 +21,7 @@ from skyloom.kernels.line_fits import AT_BOUND
 from skyloom.kernels.line_types import SPEED_OF_LIGHT, Results
 from skyloom.spectral.line_groups import BROAD, Grouping
 from skyloom.spectral.line_inputs import Inputs
-from skyloom.spectral.line_runs import make_controls, run_fit
+from skyloom.spectral.line_runs import empty_results, make_controls, run_fit
 
 __all__ = ["BIC_GAIN", "Contest", "Entry", "compete", "information"]
 
@@ -62,32 +62,45 @@ def compete(
     """Fit spectra with more and more components, each from several starts of what the last one found."""
     entries = [first]
     width = _instrument_width(first.grouping, inputs)
-    for grouping in groupings:
-        best: Results | None = None
-        for start in (progress or _splits)(entries[-1], grouping, width):
-            found = run_fit(
-                grouping, make_controls(grouping, 0.0, weak), inputs, start, threads, first.results.active
-            )
-            if best is None:
-                best = found
-                continue
-            better = np.flatnonzero(found.seen[:, 0] < best.seen[:, 0])
-            _take(best, found, better)
-        assert best is not None
-        entries.append(Entry(grouping, best, information(best, inputs), _admissible(grouping, best, width)))
     winner = np.zeros(len(first.criterion), dtype=np.int64)
-    lowest = first.criterion.copy()
-    for number, entry in enumerate(entries[1:], start=1):
+    for number, grouping in enumerate(groupings, start=1):
+        # Who did not need one more does not need two more.
+        rows = np.flatnonzero(winner == number - 1)
+        entry = _challenge(entries[-1], grouping, inputs, rows, width, weak, threads, progress or _splits)
+        lowest = entries[-1].criterion
         with np.errstate(invalid="ignore"):  # spectra without a fit have no criterion
-            taken = entry.admissible & (entry.criterion < lowest - BIC_GAIN)
-        winner[taken], lowest[taken] = number, entry.criterion[taken]
+            winner[entry.admissible & (entry.criterion < lowest - BIC_GAIN)] = number
+        entries.append(entry)
     return Contest(tuple(entries), winner)
 
 
-def _take(best: Results, found: Results, rows: NDArray[np.int64]) -> None:
+def _challenge(
+    last: Entry, grouping: Grouping, inputs: Inputs, rows: NDArray[np.int64], width: Float, weak: float,
+    threads: int | None, progress: Callable[[Entry, Grouping, Float], Iterator[Float]],
+) -> Entry:  # fmt: skip
+    """Fit some of the spectra with a larger grouping; the others stay unknown."""
+    n = len(width)
+    results = empty_results(grouping.plan, n, inputs.values.shape[1])
+    chosen = inputs.select(rows)
+    for start in progress(last, grouping, width):
+        found = run_fit(
+            grouping,
+            make_controls(grouping, 0.0, weak),
+            chosen,
+            start[rows],
+            threads,
+            last.results.active[rows],
+        )
+        better = ~(found.seen[:, 0] >= results.seen[rows, 0])
+        _take(results, rows[better], found, better)
+    criterion = information(results, inputs)
+    return Entry(grouping, results, criterion, _admissible(grouping, results, width))
+
+
+def _take(results: Results, rows: NDArray[np.int64], found: Results, which: NDArray[np.bool_]) -> None:
     """Replace the fits of some spectra."""
     for name in Results._fields:
-        getattr(best, name)[rows] = getattr(found, name)[rows]
+        getattr(results, name)[rows] = getattr(found, name)[which]
 
 
 def _instrument_width(grouping: Grouping, inputs: Inputs) -> Float:

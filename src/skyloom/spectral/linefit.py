@@ -65,7 +65,7 @@ def fit_lines(
     velocity_range: float = 600.0,
     sigma_range: tuple[float, float] = (-40.0, 500.0),
     broad_sigma_range: tuple[float, float] = (200.0, 2000.0),
-    kinematics_snr: float = 4.0,
+    kinematics_snr: float = 3.5,
     n_draws: int = 200,
     seed: int = 0,
     threads: int | None = None,
