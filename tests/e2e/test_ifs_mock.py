@@ -255,6 +255,16 @@ def test_threads_and_slabs_change_nothing(mock, whole, tmp_path):
     assert merged.parameters["n_slabs"] > 3
 
 
+def test_a_product_on_request_that_cannot_be_made_costs_no_other(mock, tmp_path):
+    """The window of STARLIGHT's S/N is not in these spectra."""
+    wanted = ("--set", "starlight={config: a.config, base: b}", "--set", "lines=none")
+    done = run(mock.config, "--out", tmp_path, *wanted)
+    assert done.returncode == 4
+    assert "failed disc: starlight: signal_to_noise_window" in done.stdout
+    assert list(QTable.read(tmp_path / "summary.ecsv")["object"]) == ["disc"]
+    assert (tmp_path / "disc" / "disc_table.ecsv").exists()
+
+
 def test_spectra_beyond_the_memory_are_refused_with_a_remedy(mock, tmp_path):
     done = run(mock.config, "--out", tmp_path, "--set", "memory=0.1 MB", "--set", "binning.method=none")
     assert done.returncode == 4

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from skyloom.recipes.ifs_products import (
     LineMap,
     Maps,
     ObjectProduct,
+    Record,
     gather,
     object_stages,
     write_summary,
@@ -187,20 +190,30 @@ def treat_object(run: Run, name: str) -> ObjectProduct:
     bins = do("bins", make_bins, source, maps)
     spectra = do("spectra", extract_bins, source, noise, bins)
     table = do("table", measure_table, source, maps, bins, spectra)
+    # What came before is none the worse when one of these cannot be made; the run says so in the end.
+    fits: Record | None = None
+    problems: dict[str, str] = {}
     if run.config.resampled_cube is not None:
-        do("resampled", resample_cube, source, noise)
+        with noted(problems, "resampled cube"):
+            do("resampled", resample_cube, source, noise)
     if run.config.starlight is not None:
-        do("starlight", write_starlight, source, bins, spectra)
+        with noted(problems, "starlight"):
+            do("starlight", write_starlight, source, bins, spectra)
     if run.config.output.figures:
         do("figures", draw_figures, source, noise, maps, bins, spectra, table)
-    fits, problem = None, ""
     if run.config.lines != "none":
-        try:
+        with noted(problems, "fits"):
             fits = do_fits(source, stages, noise, bins, spectra, scheduler=run.scheduler)
-        except InputError as error:
-            # What came before is none the worse; the run says so in the end.
-            problem = str(error)
-    return gather(source, stages, noise, bins, table, fits, problem)
+    return gather(source, stages, noise, bins, table, fits, problems)
+
+
+@contextmanager
+def noted(problems: dict[str, str], part: str) -> Iterator[None]:
+    """Keep the message of bad input as the problem of one part of an object."""
+    try:
+        yield
+    except InputError as error:
+        problems[part] = str(error)
 
 
 # --- maps -----------------------------------------------------------------------------------------------------------

@@ -222,22 +222,24 @@ def gather(
     bins: Made[LabelMap],
     table: Made[QTable],
     fits: Record | None = None,
-    problem: str = "",
+    problems: Mapping[str, str] | None = None,
 ) -> ObjectProduct:
     """Put together what the checks, the summary and the report need of an object.
 
-    ``fits`` are the figures of the fits, ``problem`` is why there are none although they were wanted.
+    ``fits`` are the figures of the fits, ``problems`` tell of a part of the object, such as its
+    fits, why it could not be made.
     """
+    problems = problems or {}
     record = make_record(source, noise.value, bins.value, table.value)
     return ObjectProduct(
         source.name,
         # What stands beside the records of the stages is of use to a resumed run only.
         tuple(path for made in stages.done for path in made.files if path.parent.name != "stages"),
-        all(made.kept for made in stages.done) and not problem,
+        all(made.kept for made in stages.done) and not problems,
         {**record, **fit_figures(fits), "fits": fits},
         tuple(dict.fromkeys(note for made in stages.done for note in made.notes)),
         {made.name: (made.cpu, made.wall) for made in stages.done},
-        fit_failures(source.name, fits, problem),
+        item_failures(source.name, fits, problems),
     )
 
 
@@ -250,14 +252,17 @@ def fit_figures(fits: Record | None) -> Record:
     return {"line_chi2": math.nan if chi2 is None else chi2, "unfitted": share}
 
 
-def fit_failures(name: str, fits: Record | None, problem: str) -> tuple[tuple[str, str], ...]:
-    """Name the bins that could not be fitted; of very many, the first and how many more."""
-    if problem:
-        return ((f"{name}: fits", problem),)
+def item_failures(name: str, fits: Record | None, problems: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Name the parts that could not be made, and the bins not fitted; of very many, the first and how many more."""
+    parts = tuple((f"{name}: {part}", problem) for part, problem in problems.items())
     failed = [] if fits is None else fits["unfitted"]
     shown = tuple((f"{name}: bin {number}", reason) for number, reason in failed[:MOST_FAILURES])
     more = len(failed) - len(shown)
-    return shown if not more else (*shown, (f"{name}: {more} more bins", "flagged in the table of lines"))
+    return (
+        (*parts, *shown)
+        if not more
+        else (*parts, *shown, (f"{name}: {more} more bins", "flagged in the table of lines"))
+    )
 
 
 def make_record(source: Source, noise: NoiseModel, labels: LabelMap, table: QTable) -> Record:
