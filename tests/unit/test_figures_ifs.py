@@ -45,6 +45,8 @@ def test_bins_with_gaps_in_their_numbers(side):
     labels[:20, :20], labels[:20, 20:30], labels[30, 30] = 4, 17, 9
     table = QTable({"id": [4, 9, 17], "snr": [12.0, np.nan, 9.0], "n_pixels": [400, 1, 200]})
     size_of(ifs.bin_maps("bins", LabelMap(labels, make_wcs(0.2)), table, 10.0, dpi=40))
+    # Regions and rings have no target.
+    size_of(ifs.bin_maps("rings", LabelMap(labels, make_wcs(0.2)), table, None, dpi=40))
 
 
 def test_spectra_with_masked_channels_marks_and_shades(rng):

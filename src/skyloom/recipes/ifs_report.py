@@ -53,7 +53,9 @@ def draw_figures(
     if maps.velocity is not None:
         velocity = maps.velocity
         save("velocity", lambda: velocity_map(f"{name}: velocity of the first pass", velocity))
-    save("bins", lambda: bin_maps(f"{name}: bins", labels, table, source.config.binning.target))
+    binning = source.config.binning
+    target = binning.target if binning.method in TO_TARGET else None
+    save("bins", lambda: bin_maps(f"{name}: bins", labels, table, target))
     rows = shown_rows(table)
     names = [spectrum_name(table, row) for row in rows]
     save(

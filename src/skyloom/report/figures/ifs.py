@@ -116,7 +116,9 @@ def velocity_map(title: str, velocity: Image, *, dpi: float = 110.0) -> bytes:
 # --- bins --------------------------------------------------------------------------------------------
 
 
-def bin_maps(title: str, labels: LabelMap, table: QTable, target: float, *, dpi: float = 110.0) -> bytes:
+def bin_maps(
+    title: str, labels: LabelMap, table: QTable, target: float | None, *, dpi: float = 110.0
+) -> bytes:
     """Draw the bins, the signal over noise that each reaches, and how that spreads about the target.
 
     Parameters
@@ -125,8 +127,8 @@ def bin_maps(title: str, labels: LabelMap, table: QTable, target: float, *, dpi:
     labels : LabelMap
     table : QTable
         With ``id``, ``snr`` and ``n_pixels`` of every bin.
-    target : float
-        The signal over noise that the bins were made for.
+    target : float or None
+        The signal over noise that the bins were made for; None where they were made for something else.
     dpi : float
         Pixels per inch.
 
@@ -145,7 +147,7 @@ def bin_maps(title: str, labels: LabelMap, table: QTable, target: float, *, dpi:
         left.set_title(f"{ids.size} bins", weight="bold")
         values = np.ma.masked_array(_spread(labels.labels, ids, snr), labels.labels < 0)
         usable = snr[np.isfinite(snr)]
-        top = max(float(np.percentile(usable, 99.0)) if usable.size else 1.0, 1.5 * target)
+        top = max(float(np.percentile(usable, 99.0)) if usable.size else 1.0, 1.5 * (target or 0.0))
         picture = draw_panel(middle, frame, values, None, Normalize(0.0, top), NOISE_MAP)
         middle.set_title("signal / noise of the bins", weight="bold")
         colour_bar(figure, middle, picture, "")
@@ -176,21 +178,24 @@ def _outline(axes: Axes, labels: NDArray[np.int32]) -> None:
     axes.plot(lines[:, :2].T, lines[:, 2:].T, color="white", lw=0.5)
 
 
-def _draw_spread(axes: Axes, snr: Float, n_pixels: NDArray[Any], target: float) -> None:
-    """Histogram of the signal over noise of bins in units of the target, single pixels apart."""
-    edges = [0.05 * step for step in range(61)]
+def _draw_spread(axes: Axes, snr: Float, n_pixels: NDArray[Any], target: float | None) -> None:
+    """Histogram of the signal over noise of bins, in units of the target if there is one, single pixels apart."""
     known = np.isfinite(snr)
-    ratio = np.clip(snr[known] / target, 0.0, 2.999)
+    end = 3.0 * target if target is not None else 1.05 * max(float(np.max(snr[known], initial=0.0)), 1.0)
+    unit = 1.0 if target is None else target
+    edges: list[float] = np.linspace(0.0, end / unit, 61).tolist()
+    ratio = np.clip(snr[known] / unit, 0.0, 0.9997 * edges[-1])
     several = n_pixels[known] > 1
     axes.set_anchor("C")
     axes.hist(ratio[several], edges, color="#8fa3c8", label=f"several pixels ({int(several.sum())})")
     axes.hist(
         ratio[~several], edges, histtype="step", color=INK, label=f"one pixel ({int((~several).sum())})"
     )
-    axes.axvline(1.0, color=ACCENT, lw=1.4, label="target")
-    axes.set_xlabel("signal / noise over target")
+    if target is not None:
+        axes.axvline(1.0, color=ACCENT, lw=1.4, label="target")
+    axes.set_xlabel("signal / noise" if target is None else "signal / noise over target")
     axes.set_ylabel("bins")
-    axes.set_xlim(0.0, 3.0)
+    axes.set_xlim(0.0, edges[-1])
     if int(np.histogram(ratio, edges)[0].max(initial=0)) > 200:
         axes.set_yscale("log")
     axes.legend(loc="upper right")
