@@ -83,8 +83,8 @@ def true_flux(stars: Populations, edges, medium, weights, velocity, sigma, av, r
 
 
 def make_stars(
-    n, wave, *, rng, redshift=0.02, medium="vacuum", lsf=lambda wave: np.full(wave.shape, 1.2), velocities=(-200.0, 200.0),
-    sigmas=(60.0, 250.0), dust=(0.1, 1.0), stars=None, mixed=4,
+    n, wave, *, rng, redshift=0.02, medium="vacuum", lsf=lambda wave: np.full(wave.shape, 1.2),
+    velocities=(-200.0, 200.0), sigmas=(60.0, 250.0), dust=(0.1, 1.0), stars=None, mixed=4,
 ) -> Stars:  # fmt: skip
     """Mixtures of a few populations, each with its own kinematics and dust."""
     stars = forest_populations() if stars is None else stars

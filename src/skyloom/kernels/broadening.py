@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skyloom.kernels.line_profiles import ROOT_TWO_PI, SPEED_OF_LIGHT
 
-__all__ = ["Channels", "broaden", "most_taps"]
+__all__ = ["Channels", "Taps", "broaden", "broaden_slopes", "fill_taps", "most_taps", "tap_space"]
 
 Float = NDArray[np.float64]
 REACH = 4.8  # Standard deviations to which a Gaussian is followed; 2e-6 of it lies beyond.
@@ -38,6 +38,14 @@ class Channels(NamedTuple):
     extra: Float
     spread: float
     step: float
+
+
+class Taps(NamedTuple):
+    """Weights (n, most) of the grid points ``first`` ... ``first + count - 1`` for each channel."""
+
+    weights: Float
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -130,18 +138,20 @@ def _weights(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _slope_weights(
-    channels: Channels, p: int, shift: float, squared: float, first: int, taps: int, weights: Float, by_place: Float,
-    by_variance: Float,
-) -> None:  # fmt: skip
-    """Write the derivatives of weights by the place and the variance, without those of the series."""
-    variance = channels.spread + max(_variance(channels, p, squared), 0.0)
-    inverse = 1.0 / (variance + channels.width[p] ** 2 / 12.0)
-    offset = first - (channels.place[p] - shift)
-    for tap in range(taps):
-        u = offset + tap
-        by_place[tap] = weights[tap] * u * inverse
-        by_variance[tap] = 0.5 * weights[tap] * (u * u * inverse - 1.0) * inverse
+def tap_space(channels: Channels, squared: float, n_grid: int) -> Taps:
+    """Return space for taps up to a squared dispersion."""
+    n = channels.place.size
+    most = min(most_taps(channels, squared), n_grid) + 4
+    return Taps(np.empty((n, most)), np.zeros(n, np.int64), np.zeros(n, np.int64))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def fill_taps(channels: Channels, velocity: float, squared: float, n_grid: int, taps: Taps) -> None:
+    """Write the taps at a velocity (km/s) and a squared dispersion (km2/s2)."""
+    shift = math.log1p(velocity / SPEED_OF_LIGHT) / channels.step
+    work = np.empty(taps.weights.shape[1])
+    for p in range(channels.place.size):
+        taps.first[p], taps.count[p] = _weights(channels, p, shift, squared, n_grid, work, taps.weights[p])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -167,27 +177,44 @@ def _add(coefficients: Float, first: int, taps: int, weights: Float, out: Float)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def broaden(channels: Channels, coefficients: Float, velocity: float, squared: float, out: Float) -> None:
-    """Write templates at a velocity (km/s) and a squared dispersion (km2/s2), and perhaps their derivatives by both.
+def broaden(taps: Taps, coefficients: Float, out: Float) -> None:
+    """Write templates, from coefficients (n_grid, n_templates), into the first columns of ``out`` (n, ...)."""
+    for p in range(taps.first.size):
+        _add(coefficients, taps.first[p], taps.count[p], taps.weights[p], out[p])
 
-    ``coefficients`` is (n_grid, n_templates), ``out`` (3, n, n_templates or more), or (1, ...) without derivatives.
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _moments(
+    coefficients: Float, first: int, taps: int, weights: Float, offset: float
+) -> tuple[float, float, float]:
+    """Sums of weighted coefficients times powers 0, 1, 2 of their distance from the channel."""
+    zero, one, two = 0.0, 0.0, 0.0
+    for tap in range(taps):
+        value = weights[tap] * coefficients[first + tap]
+        u = offset + tap
+        zero += value
+        one += value * u
+        two += value * u * u
+    return zero, one, two
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def broaden_slopes(
+    channels: Channels, taps: Taps, coefficients: Float, velocity: float, squared: float, out: Float
+) -> None:
+    """Write the derivatives of one spectrum (n_grid,) by velocity and squared dispersion, out (2, n).
+
+    Those of the series that stands for the width of a channel are left out: a step of the fit, and errors, do not
+    need them.
     """
-    n_grid, n_templates = coefficients.shape
     shift = math.log1p(velocity / SPEED_OF_LIGHT) / channels.step
     by_velocity = -1.0 / ((SPEED_OF_LIGHT + velocity) * channels.step)
     by_squared = 1.0 / (SPEED_OF_LIGHT * channels.step) ** 2
-    most = min(most_taps(channels, squared), n_grid) + 4
-    work, weights, by_place, by_variance = np.empty(most), np.empty(most), np.empty(most), np.empty(most)
-    for p in range(channels.place.size):
-        first, taps = _weights(channels, p, shift, squared, n_grid, work, weights)
-        _add(coefficients, first, taps, weights, out[0, p])
-        if out.shape[0] == 1:
-            continue
-        _slope_weights(channels, p, shift, squared, first, taps, weights, by_place, by_variance)
-        _add(coefficients, first, taps, by_place, out[1, p])
-        _add(coefficients, first, taps, by_variance, out[2, p])
+    for p in range(taps.first.size):
+        own = _variance(channels, p, squared)
+        inverse = 1.0 / (channels.spread + max(own, 0.0) + channels.width[p] ** 2 / 12.0)
+        offset = taps.first[p] - (channels.place[p] - shift)
+        zero, one, two = _moments(coefficients, taps.first[p], taps.count[p], taps.weights[p], offset)
+        out[0, p] = one * inverse * by_velocity
         # Where the templates are too broad already, the dispersion changes nothing.
-        widening = by_squared if _variance(channels, p, squared) >= 0.0 else 0.0
-        for k in range(n_templates):
-            out[1, p, k] *= by_velocity
-            out[2, p, k] *= widening
+        out[1, p] = 0.5 * (two * inverse - zero) * inverse * by_squared if own >= 0.0 else 0.0

@@ -82,49 +82,15 @@ def solve_nonnegative(
         passive[i] = True
     solution[:size] = 0.0
     barred = -1
-    warm = True
+    count = _solve_passive(matrix, vector, size, passive, block, right, members)
+    # A guess may hold unknowns that want to be negative: these leave at once, with no path to follow yet.
+    while _drop_negative(right, members, count, n_bound, passive):
+        count = _solve_passive(matrix, vector, size, passive, block, right, members)
     for _ in range(4 * size + 10):
-        while True:
-            count = _solve_passive(matrix, vector, size, passive, block, right, members)
-            # A guess may hold unknowns that want to be negative: these leave at once, with no path to follow yet.
-            limit = 1.0
-            negative = False
-            for k in range(count):
-                i = members[k]
-                if i < n_bound and right[k] <= 0.0:
-                    negative = True
-                    if warm:
-                        passive[i] = False
-                    else:
-                        step = solution[i] / (solution[i] - right[k]) if solution[i] > right[k] else 0.0
-                        limit = min(limit, step)
-            if not negative:
-                break
-            if warm:
-                continue
-            for k in range(count):
-                i = members[k]
-                wanted = right[k]
-                left = solution[i] + limit * (wanted - solution[i])
-                if i < n_bound and wanted <= 0.0 and left <= 1e-12 * abs(solution[i] - wanted):
-                    passive[i] = False
-                    solution[i] = 0.0
-                else:
-                    solution[i] = left
         solution[:size] = 0.0
         for k in range(count):
             solution[members[k]] = right[k]
-        warm = False
-        best, entering = 0.0, -1
-        for i in range(n_bound):
-            if passive[i] or matrix[i, i] <= 0.0 or i == barred:
-                continue
-            gradient = vector[i]
-            for k in range(count):
-                gradient -= matrix[i, members[k]] * right[k]
-            gain = gradient / (abs(vector[i]) + 1e-300)
-            if gain > TOLERANCE and gradient / np.sqrt(matrix[i, i]) > best:
-                best, entering = gradient / np.sqrt(matrix[i, i]), i
+        entering = _entering(matrix, vector, n_bound, passive, right, members, count, barred)
         if entering < 0:
             return True
         passive[entering] = True
@@ -135,4 +101,63 @@ def solve_nonnegative(
             if members[k] == entering and right[k] <= 0.0:
                 passive[entering] = False
                 barred = entering
+        if barred >= 0:
+            count = _solve_passive(matrix, vector, size, passive, block, right, members)
+        while _shorten(right, members, count, n_bound, passive, solution):
+            count = _solve_passive(matrix, vector, size, passive, block, right, members)
     return False
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _drop_negative(
+    right: Float, members: NDArray[np.int64], count: int, n_bound: int, passive: NDArray[np.bool_]
+) -> bool:
+    """Take what would not be positive out of the passive unknowns; return whether there was any."""
+    dropped = False
+    for k in range(count):
+        if members[k] < n_bound and right[k] <= 0.0:
+            passive[members[k]] = False
+            dropped = True
+    return dropped
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _shorten(
+    right: Float, members: NDArray[np.int64], count: int, n_bound: int, passive: NDArray[np.bool_], solution: Float
+) -> bool:  # fmt: skip
+    """Go from the solution towards the one of the passive unknowns until the first becomes zero; False: all the way."""
+    limit = 1.0
+    first = -1
+    for k in range(count):
+        i = members[k]
+        if i < n_bound and right[k] <= 0.0:
+            share = solution[i] / (solution[i] - right[k]) if solution[i] > right[k] else 0.0
+            if first < 0 or share < limit:
+                limit, first = share, i
+    if first < 0:
+        return False
+    for k in range(count):
+        i = members[k]
+        solution[i] += limit * (right[k] - solution[i])
+        if i < n_bound and (i == first or (right[k] <= 0.0 and solution[i] <= 0.0)):
+            passive[i] = False
+            solution[i] = 0.0
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _entering(
+    matrix: Float, vector: Float, n_bound: int, passive: NDArray[np.bool_], right: Float, members: NDArray[np.int64],
+    count: int, barred: int,
+) -> int:  # fmt: skip
+    """The unknown at zero along which the sum of squares falls fastest; -1 where none is left."""
+    best, entering = 0.0, -1
+    for i in range(n_bound):
+        if passive[i] or matrix[i, i] <= 0.0 or i == barred:
+            continue
+        gradient = vector[i]
+        for k in range(count):
+            gradient -= matrix[i, members[k]] * right[k]
+        if gradient > TOLERANCE * abs(vector[i]) and gradient > best * np.sqrt(matrix[i, i]):
+            best, entering = gradient / np.sqrt(matrix[i, i]), i
+    return entering

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from skyloom.kernels.broadening import Taps, fill_taps, tap_space
 from skyloom.kernels.line_profiles import factorise, solve
 from skyloom.kernels.nnls import gram, solve_nonnegative
 from skyloom.kernels.stellar_model import GasLines, Row, derivatives, fill_columns
@@ -41,7 +42,7 @@ class State(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Space for the columns and their derivatives (1 or 3, n, size), Gram matrix and vector."""
+    """Space for the columns (n, size), their Gram matrix and vector."""
 
     columns: Float
     matrix: Float
@@ -49,29 +50,37 @@ class Work(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _space(n: int, size: int, layers: int) -> Work:
-    return Work(np.empty((layers, n, size)), np.empty((size, size)), np.empty(size))
+def _space(n: int, size: int) -> Work:
+    return Work(np.empty((n, size)), np.empty((size, size)), np.empty(size))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _move_taps(row: Row, n_grid: int, parameters: Float, taps: Taps) -> None:
+    fill_taps(row.channels, parameters[0], max(parameters[1], 0.0), n_grid, taps)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _residual(row: Row, columns: Float, passive: Bool, solution: Float) -> Float:
+    members = np.flatnonzero(passive)
+    left = row.values.copy()
+    for p in range(left.size):
+        for k in members:
+            left[p] -= columns[p, k] * solution[k]
+    return left
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _weights_at(
-    row: Row, gas: GasLines, coefficients: Float, parameters: Float, work: Work, passive: Bool,
+    row: Row, gas: GasLines, taps: Taps, coefficients: Float, parameters: Float, work: Work, passive: Bool,
     solution: Float,
 ) -> float:  # fmt: skip
-    """Solve for the weights at given parameters; return chi square."""
-    fill_columns(row, gas, coefficients, parameters, work.columns)
-    columns = work.columns[0]
-    size = columns.shape[1]
-    gram(columns, size, row.values, work.matrix, work.vector)
+    """Solve for the weights at given parameters, to which the taps belong; return chi square."""
+    fill_columns(row, gas, taps, coefficients, parameters, work.columns)
+    size = work.columns.shape[1]
+    gram(work.columns, size, row.values, work.matrix, work.vector)
     solve_nonnegative(work.matrix, work.vector, size, coefficients.shape[1], passive, solution)
-    members = np.flatnonzero(passive)
-    total = 0.0
-    for p in range(row.values.size):
-        left = row.values[p]
-        for k in members:
-            left -= columns[p, k] * solution[k]
-        total += left * left
-    return total
+    left = _residual(row, work.columns, passive, solution)
+    return float(np.sum(left * left))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -80,7 +89,7 @@ def _normal_equations(
 ) -> tuple[Float, Float]:
     """Matrix and gradient of the parameters, freed of the columns in use."""
     n, n_parameters = slopes.shape
-    columns, matrix = work.columns[0], work.matrix
+    columns, matrix = work.columns, work.matrix
     members = np.flatnonzero(passive)
     count = members.size
     cross, square, gradient = (
@@ -146,33 +155,42 @@ def _step(square: Float, gradient: Float, damping: float, state: State, trial: F
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _improve(
-    row: Row, gas: GasLines, coefficients: Float, state: State, n_free: int, tolerance: float
-) -> tuple[float, bool]:
-    """Find the parameters with the templates given; return chi square and whether it converged."""
-    n, n_templates = row.root.size, coefficients.shape[1]
-    size = n_templates + n_free
+    row: Row,
+    gas: GasLines,
+    here: Taps,
+    there: Taps,
+    coefficients: Float,
+    state: State,
+    n_free: int,
+    tolerance: float,
+) -> tuple[float, bool, bool]:
+    """Find the parameters with the templates given; return chi square, whether it converged, whether taps swapped.
+
+    ``here`` holds the taps of the parameters at the start, and in the end, unless they swapped.
+    """
+    n, size = row.root.size, coefficients.shape[1] + n_free
     n_parameters = state.parameters.size
     # Two spaces, so that a step that is not accepted leaves the one before as it was.
-    here, there = _space(n, size, 3), _space(n, size, 3)
+    now, then = _space(n, size), _space(n, size)
     slopes = np.zeros((n, n_parameters))
     trial, solution = np.empty(n_parameters), np.empty(size)
-    chi2 = _weights_at(row, gas, coefficients, state.parameters, here, state.passive, state.solution)
-    damping = 0.0
+    chi2 = _weights_at(row, gas, here, coefficients, state.parameters, now, state.passive, state.solution)
+    damping, swapped = 0.0, False
     for _ in range(STEPS):
-        derivatives(row, gas, n_templates, state.parameters, state.solution, here.columns, slopes)
-        square, gradient = _normal_equations(row, here, state.passive, state.solution, slopes)
+        derivatives(row, gas, here, coefficients, state.parameters, state.solution, now.columns, slopes)
+        square, gradient = _normal_equations(row, now, state.passive, state.solution, slopes)
         while True:
-            expected = _step(square, gradient, damping, state, trial)
-            if expected < tolerance:
-                return chi2, True
+            if _step(square, gradient, damping, state, trial) < tolerance:
+                return chi2, True, swapped
             passive = state.passive.copy()
-            new = _weights_at(row, gas, coefficients, trial, there, passive, solution)
+            _move_taps(row, coefficients.shape[0], trial, there)
+            new = _weights_at(row, gas, there, coefficients, trial, then, passive, solution)
             if new <= chi2:
                 break
             damping = max(10.0 * damping, 1e-1)
             if damping > MOST_DAMPING:
-                return chi2, False
-        here, there = there, here
+                return chi2, False, swapped
+        here, there, now, then, swapped = there, here, then, now, not swapped
         gained = chi2 - new
         damping = 0.1 * damping if damping > 1e-3 else 0.0
         chi2 = new
@@ -180,35 +198,45 @@ def _improve(
         state.solution[:] = solution
         state.passive[:] = passive
         if gained < ENOUGH * tolerance and damping == 0.0:
-            return chi2, True
-    return chi2, False
+            return chi2, True, swapped
+    return chi2, False, swapped
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def fit_row(
     row: Row, gas: GasLines, coefficients: Float, state: State, n_free: int, tolerance: float
-) -> tuple[float, bool]:
-    """Fit weights and parameters of one spectrum in place; return chi square and whether it converged."""
-    n_templates = coefficients.shape[1]
-    work = _space(row.root.size, n_templates + n_free, 1)
+) -> tuple[Float, bool]:
+    """Fit weights and parameters of one spectrum in place; return the weighted residuals and whether it converged."""
+    n_grid, n_templates = coefficients.shape
+    work = _space(row.root.size, n_templates + n_free)
+    here, there = (
+        tap_space(row.channels, state.high[1], n_grid),
+        tap_space(row.channels, state.high[1], n_grid),
+    )
+    _move_taps(row, n_grid, state.parameters, here)
     before, settled = math.inf, True
     for _ in range(ROUNDS):
-        chi2 = _weights_at(row, gas, coefficients, state.parameters, work, state.passive, state.solution)
+        chi2 = _weights_at(
+            row, gas, here, coefficients, state.parameters, work, state.passive, state.solution
+        )
         members = np.flatnonzero(state.passive[:n_templates])
         if before - chi2 < ROUND_TOLERANCE * tolerance or members.size == 0:
-            return chi2, settled
-        few = np.empty((coefficients.shape[0], members.size))
-        for i in range(few.shape[0]):
+            return _residual(row, work.columns, state.passive, state.solution), settled
+        few = np.empty((n_grid, members.size))
+        for i in range(n_grid):
             for k in range(members.size):
                 few[i, k] = coefficients[i, members[k]]
         part = State(
             state.parameters, state.low, state.high, state.held, np.zeros(members.size + n_free),
             np.ones(members.size + n_free, np.bool_),
         )  # fmt: skip
-        before, settled = _improve(row, gas, few, part, n_free, tolerance)
+        before, settled, swapped = _improve(row, gas, here, there, few, part, n_free, tolerance)
+        if swapped:
+            here, there = there, here
         state.passive[:n_templates] = False
         state.passive[members] = part.passive[: members.size]
-    return chi2, False
+    _weights_at(row, gas, here, coefficients, state.parameters, work, state.passive, state.solution)
+    return _residual(row, work.columns, state.passive, state.solution), False
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -216,14 +244,17 @@ def search_velocity(
     row: Row, gas: GasLines, coefficients: Float, parameters: Float, velocities: Float
 ) -> float:
     """Return the velocity with the least chi square, for a few templates and the polynomials of ``row``."""
-    n, size = row.root.size, coefficients.shape[1] + row.added.shape[0]
-    work = _space(n, size, 1)
+    n_grid, n_templates = coefficients.shape
+    size = n_templates + row.added.shape[0]
+    work = _space(row.root.size, size)
+    taps = tap_space(row.channels, max(parameters[1], 0.0), n_grid)
     passive, solution = np.zeros(size, np.bool_), np.empty(size)
     trial = parameters.copy()
     least, best = math.inf, 0.0
     for velocity in velocities:
         trial[0] = velocity
-        chi2 = _weights_at(row, gas, coefficients, trial, work, passive, solution)
+        _move_taps(row, n_grid, trial, taps)
+        chi2 = _weights_at(row, gas, taps, coefficients, trial, work, passive, solution)
         if chi2 < least:
             least, best = chi2, velocity
     return best

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from skyloom.kernels.broadening import Taps, fill_taps, tap_space
 from skyloom.kernels.line_profiles import SPEED_OF_LIGHT, factorise, solve
 from skyloom.kernels.stellar import State
 from skyloom.kernels.stellar_model import GasLines, Row, derivatives, fill_columns
@@ -23,9 +24,10 @@ GLOBAL_SHARE = 1e-4  # What all channels together count beside the lines, when m
 
 
 class Errors(NamedTuple):
-    """Variances of the parameters (0 where held or at a limit), of the model (n,), and modes (m, n)."""
+    """Variances of parameters (0 where held or at a limit), model (n,) of the stars, its variance, modes (m, n)."""
 
     parameters: Float
+    model: Float
     variance: Float
     modes: Float
 
@@ -50,26 +52,36 @@ def weighted_model(
 ) -> Float:
     """Return the weighted model with the first ``n_added`` of its free columns (all of them: with the lines)."""
     few, weights = _in_use(coefficients, state, n_free)
-    columns = np.empty((1, row.root.size, weights.size))
-    fill_columns(row, gas, few, state.parameters, columns)
+    taps = _taps(row, few.shape[0], state.parameters)
+    columns = np.empty((row.root.size, weights.size))
+    fill_columns(row, gas, taps, few, state.parameters, columns)
     total = np.zeros(row.root.size)
     for p in range(total.size):
         for k in range(few.shape[1] + n_added):
-            total[p] += columns[0, p, k] * weights[k]
+            total[p] += columns[p, k] * weights[k]
     return total
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _taps(row: Row, n_grid: int, parameters: Float) -> Taps:
+    squared = max(parameters[1], 0.0)
+    taps = tap_space(row.channels, squared, n_grid)
+    fill_taps(row.channels, parameters[0], squared, n_grid, taps)
+    return taps
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _jacobian(row: Row, gas: GasLines, few: Float, weights: Float, state: State, fitted: Int) -> Float:
     """Derivatives (n_unknown, n) of the weighted model by the weights in use, then by the parameters ``fitted``."""
     n, n_linear, n_parameters = row.root.size, weights.size, state.parameters.size
-    columns, slopes = np.empty((3, n, n_linear)), np.zeros((n, n_parameters))
-    fill_columns(row, gas, few, state.parameters, columns)
-    derivatives(row, gas, few.shape[1], state.parameters, weights, columns, slopes)
+    taps = _taps(row, few.shape[0], state.parameters)
+    columns, slopes = np.empty((n, n_linear)), np.zeros((n, n_parameters))
+    fill_columns(row, gas, taps, few, state.parameters, columns)
+    derivatives(row, gas, taps, few, state.parameters, weights, columns, slopes)
     out = np.empty((n_linear + fitted.size, n))
     for p in range(n):
         for k in range(n_linear):
-            out[k, p] = columns[0, p, k]
+            out[k, p] = columns[p, k]
         for k in range(fitted.size):
             out[n_linear + k, p] = slopes[p, fitted[k]]
     return out
@@ -112,20 +124,23 @@ def _covariance(jacobian: Float, lags: Float, index: Int) -> Float:
     inverse = np.eye(size)
     for i in range(size):
         solve(square, size, inverse[i])
-    out = np.zeros((size, size))
-    half = np.zeros((size, size))
+        if not norm[i] > 0.0:
+            norm[i] = np.inf
+    return _sandwich(inverse, noise, norm)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _sandwich(inverse: Float, noise: Float, norm: Float) -> Float:
+    """``N^-1 H^-1 V H^-1 N^-1`` for symmetric H^-1, V and a diagonal N."""
+    size = norm.size
+    half, out = np.zeros((size, size)), np.zeros((size, size))
     for i in range(size):
         for k in range(size):
-            for j in range(size):
-                half[i, j] += inverse[i, k] * noise[k, j]
+            half[i] += inverse[i, k] * noise[k]
     for i in range(size):
-        for j in range(size):
-            for k in range(size):
-                out[i, j] += half[i, k] * inverse[j, k]
-    for i in range(size):
-        for j in range(size):
-            scale = norm[i] * norm[j]
-            out[i, j] = out[i, j] / scale if scale > 0.0 else 0.0
+        for k in range(size):
+            out[i] += half[i, k] * inverse[k]
+        out[i] /= norm[i] * norm
     return out
 
 
@@ -183,47 +198,52 @@ def model_errors(
     """
     few, weights = _in_use(coefficients, state, n_free)
     n_parameters = state.parameters.size
-    free = np.zeros(n_parameters, np.bool_)
-    for i in range(n_parameters):
-        free[i] = (not state.held[i]) and state.low[i] < state.parameters[i] < state.high[i]
-    fitted = np.flatnonzero(free)
-    model = _jacobian(every, gas, few, weights, state, fitted)
-    place = np.searchsorted(every.index, used.index)
-    jacobian = np.empty((model.shape[0], place.size))
-    for i in range(jacobian.shape[0]):
-        for p in range(place.size):
-            jacobian[i, p] = model[i, place[p]] * used.root[p]
+    inside = (state.low < state.parameters) & (state.parameters < state.high) & ~state.held
+    fitted = np.flatnonzero(inside)
+    derivative = _jacobian(every, gas, few, weights, state, fitted)
+    place = np.searchsorted(every.places, used.places)
+    jacobian = np.empty((derivative.shape[0], place.size))
+    for p in range(place.size):
+        jacobian[:, p] = derivative[:, place[p]] * used.root[p]
     if gas.wave.size:
         # What follows is about the stars: lines of the gas are no part of the continuum.
-        model[few.shape[1] + used.added.shape[0] : weights.size] = 0.0
-        for k in range(fitted.size):
-            if fitted[k] >= n_parameters - 2:
-                model[weights.size + k] = 0.0
-    covariance = _covariance(jacobian, lags, used.index)
+        derivative[few.shape[1] + used.added.shape[0] : weights.size] = 0.0
+        derivative[weights.size :][fitted >= n_parameters - 2] = 0.0
+    covariance = _covariance(jacobian, lags, used.places)
     variances = np.zeros(n_parameters)
     for k in range(fitted.size):
         variances[fitted[k]] = covariance[weights.size + k, weights.size + k]
-    size = covariance.shape[0]
-    norm = np.ones(size)
+    n = every.root.size
+    model, variance = np.zeros(n), np.zeros(n)
+    for k in range(weights.size):
+        model += weights[k] * derivative[k]
+    errors = _root_of(covariance, derivative)
+    for k in range(errors.shape[0]):
+        variance += errors[k] ** 2
+    return Errors(variances, model, variance, _modes(errors, gas, lines, noise, every.places, n_modes))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _root_of(covariance: Float, derivative: Float) -> Float:
+    """Independent errors (m, n) of the model whose squares add up to its covariance."""
+    size, n = derivative.shape
+    norm = np.sqrt(np.diag(covariance))
     for i in range(size):
-        norm[i] = math.sqrt(covariance[i, i]) if covariance[i, i] > 0.0 else 1.0
+        if not norm[i] > 0.0:
+            norm[i] = 1.0
     scaled = np.empty((size, size))
     for i in range(size):
         for j in range(size):
             scaled[i, j] = 0.5 * (covariance[i, j] + covariance[j, i]) / (norm[i] * norm[j])
     values, vectors = np.linalg.eigh(scaled)
-    n = every.root.size
     errors = np.zeros((size, n))
     for k in range(size):
         scale = math.sqrt(max(values[k], 0.0))
         for i in range(size):
             factor = scale * vectors[i, k] * norm[i]
             for p in range(n):
-                errors[k, p] += factor * model[i, p]
-    variance = np.zeros(n)
-    for k in range(size):
-        variance += errors[k] ** 2
-    return Errors(variances, variance, _modes(errors, gas, lines, noise, every.index, n_modes))
+                errors[k, p] += factor * derivative[i, p]
+    return errors
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.kernels.broadening import Channels, broaden
+from skyloom.kernels.broadening import Channels, Taps, broaden, broaden_slopes
 from skyloom.kernels.line_profiles import LEAST_SIGMA, SPEED_OF_LIGHT, add_profile, reach_of
 
 __all__ = ["GasLines", "Row", "derivatives", "fill_columns"]
@@ -49,7 +49,7 @@ class Row(NamedTuple):
     dust: Float
     shapes: Float
     added: Float
-    index: Int
+    places: Int
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -62,27 +62,23 @@ def _level(row: Row, parameters: Float, p: int) -> float:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def fill_columns(row: Row, gas: GasLines, coefficients: Float, parameters: Float, out: Float) -> None:
-    """Write the weighted columns out[0] (n, size): templates, polynomials, lines.
-
-    ``out`` is (1, n, size); or (3, n, size): the others get the derivatives of the templates by velocity and squared
-    dispersion.
-    """
+def fill_columns(
+    row: Row, gas: GasLines, taps: Taps, coefficients: Float, parameters: Float, columns: Float
+) -> None:
+    """Write the weighted columns (n, size): templates, polynomials, lines; ``taps`` are those of the parameters."""
     n_templates = coefficients.shape[1]
-    n = row.root.size
-    broaden(row.channels, coefficients, parameters[VELOCITY], max(parameters[SQUARED], 0.0), out)
     size = n_templates + row.added.shape[0]
-    for p in range(n):
+    broaden(taps, coefficients, columns)
+    for p in range(row.root.size):
         factor = (
             row.root[p] * math.exp(-MAGNITUDE * parameters[DUST] * row.dust[p]) * _level(row, parameters, p)
         )
-        for layer in range(out.shape[0]):
-            for k in range(n_templates):
-                out[layer, p, k] *= factor
+        for k in range(n_templates):
+            columns[p, k] *= factor
         for j in range(n_templates, size):
-            out[0, p, j] = row.root[p] * row.added[j - n_templates, p]
+            columns[p, j] = row.root[p] * row.added[j - n_templates, p]
     if gas.wave.size:
-        line_columns(row, gas, parameters, np.zeros(0), size, out[0], np.zeros((0, 0)))
+        line_columns(row, gas, parameters, np.zeros(0), size, columns, np.zeros((0, 0)))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -115,34 +111,41 @@ def line_columns(
             gas.edges, one, first, last, 0, centre, sigma, amount, scale, scale * scale,
             by_flux, by_velocity, by_variance,
         )  # fmt: skip
-        for p in range(np.searchsorted(row.index, first), np.searchsorted(row.index, last)):
+        for p in range(np.searchsorted(row.places, first), np.searchsorted(row.places, last)):
             if sloped:
-                slopes[p, n_parameters - 2] += row.root[p] * by_velocity[row.index[p]]
-                slopes[p, n_parameters - 1] += row.root[p] * by_variance[row.index[p]]
+                slopes[p, n_parameters - 2] += row.root[p] * by_velocity[row.places[p]]
+                slopes[p, n_parameters - 1] += row.root[p] * by_variance[row.places[p]]
             else:
-                columns[p, offset + gas.column[line]] += row.root[p] * by_flux[row.index[p]]
+                columns[p, offset + gas.column[line]] += row.root[p] * by_flux[row.places[p]]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def derivatives(
-    row: Row, gas: GasLines, n_templates: int, parameters: Float, solution: Float, columns: Float, slopes: Float,
+    row: Row, gas: GasLines, taps: Taps, coefficients: Float, parameters: Float, solution: Float, columns: Float,
+    slopes: Float,
 ) -> None:  # fmt: skip
     """Write the weighted derivatives (n, n_parameters) of the model at given weights.
 
-    ``columns`` (3, ...) as `fill_columns` left them, ``solution`` in the order of its columns.
+    ``columns`` as `fill_columns` left them, ``solution`` in their order.
     """
+    n_grid, n_templates = coefficients.shape
+    total = np.zeros(n_grid)
+    for i in range(n_grid):
+        for k in range(n_templates):
+            total[i] += coefficients[i, k] * solution[k]
     n = row.root.size
+    stars = np.empty((2, n))
+    broaden_slopes(row.channels, taps, total, parameters[VELOCITY], max(parameters[SQUARED], 0.0), stars)
     for p in range(n):
         level = _level(row, parameters, p)
-        value, by_velocity, by_squared = 0.0, 0.0, 0.0
+        factor = row.root[p] * math.exp(-MAGNITUDE * parameters[DUST] * row.dust[p]) * level
+        value = 0.0
         for k in range(n_templates):
-            value += columns[0, p, k] * solution[k]
-            by_velocity += columns[1, p, k] * solution[k]
-            by_squared += columns[2, p, k] * solution[k]
-        slopes[p, VELOCITY] = by_velocity
-        slopes[p, SQUARED] = by_squared
+            value += columns[p, k] * solution[k]
+        slopes[p, VELOCITY] = factor * stars[0, p]
+        slopes[p, SQUARED] = factor * stars[1, p]
         slopes[p, DUST] = -MAGNITUDE * row.dust[p] * value
         for j in range(row.shapes.shape[0]):
             slopes[p, SHAPES + j] = value / level * row.shapes[j, p]
     if gas.wave.size:
-        line_columns(row, gas, parameters, solution, n_templates + row.added.shape[0], columns[0], slopes)
+        line_columns(row, gas, parameters, solution, n_templates + row.added.shape[0], columns, slopes)

@@ -130,9 +130,12 @@ class _Spectrum:
         channels, plan = self.channels, self.plan
         added = plan.search_added if search else plan.added
         shapes = plan.shapes[:0] if search else plan.shapes
+        taken = channels._replace(
+            place=channels.place[index], width=channels.width[index], extra=channels.extra[index]
+        )
         return Row(
-            Channels(channels.place[index], channels.width[index], channels.extra[index], channels.spread, channels.step),
-            weight, weight * self.data[index], self.dust[index], _columns(shapes, index), _columns(added, index), index,
+            taken, weight, weight * self.data[index], self.dust[index], _columns(shapes, index),
+            _columns(added, index), index,
         )  # fmt: skip
 
 
@@ -175,7 +178,7 @@ def fit_spectrum(
     elif plan.velocities.size:
         state.parameters[0] = _searched(spectrum, state, lines)
     row, chi2, settled = _fitted(spectrum, state)
-    if row.index.size < (1.0 - MANY) * np.count_nonzero(good):
+    if row.places.size < (1.0 - MANY) * np.count_nonzero(good):
         status |= MANY_CLIPPED
     if not settled:
         status |= NOT_CONVERGED
@@ -203,19 +206,24 @@ def _fitted(spectrum: _Spectrum, state: State) -> tuple[Row, float, bool]:
     index = np.flatnonzero(spectrum.good)
     thin = index.size // FEW_CHANNELS
     if thin > 1:
-        # A fit to part of the channels ends within a standard deviation or two of the fit to all, at a part of its cost.
+        # A fit to part of the channels ends near the fit to all, at a part of its cost.
         sparse = spectrum.row(index[::thin].copy())
         fit_row(sparse, gas, plan.templates, state, plan.n_free, ROUGH * plan.tolerance)
     row = candidates = spectrum.row(index)
-    chi2, settled = fit_row(row, gas, plan.templates, state, plan.n_free, plan.tolerance)
+    left, settled = fit_row(row, gas, plan.templates, state, plan.n_free, plan.tolerance)
+    chi2 = float(left @ left)
     for _ in range(CLIP_ROUNDS if plan.clip > 0.0 else 0):
-        model = weighted_model(candidates, gas, plan.templates, state, plan.n_free, plan.n_free)
-        scale = max(1.0, np.sqrt(chi2 / max(row.index.size - plan.n_free, 1)))
-        kept = index[np.abs(candidates.values - model) <= plan.clip * scale]
-        if kept.size < plan.fewest or np.array_equal(kept, row.index):
+        if row is not candidates:
+            left = candidates.values - weighted_model(
+                candidates, gas, plan.templates, state, plan.n_free, plan.n_free
+            )
+        scale = max(1.0, np.sqrt(chi2 / max(row.places.size - plan.n_free, 1)))
+        kept = index[np.abs(left) <= plan.clip * scale]
+        if kept.size < plan.fewest or np.array_equal(kept, row.places):
             break
         row = spectrum.row(kept)
-        chi2, settled = fit_row(row, gas, plan.templates, state, plan.n_free, plan.tolerance)
+        left, settled = fit_row(row, gas, plan.templates, state, plan.n_free, plan.tolerance)
+        chi2 = float(left @ left)
     return row, chi2, settled
 
 
@@ -234,12 +242,11 @@ def _write(
         row, every, spectrum.gas, plan.templates, state, plan.n_free, axis.lags, plan.mode_lines * stretch, noise,
         plan.n_modes,
     )  # fmt: skip
-    model = weighted_model(every, spectrum.gas, plan.templates, state, plan.n_free, len(plan.added))
     results.parameters[number] = state.parameters
     results.variances[number] = errors.parameters
     results.weights[number] = state.solution[: plan.templates.shape[1]]
-    results.n_used[number] = row.index.size
+    results.n_used[number] = row.places.size
     results.n_unknown[number] = np.count_nonzero(state.passive) + np.count_nonzero(errors.parameters > 0.0)
-    results.model[number, there] = model
+    results.model[number, there] = errors.model
     results.model_variance[number, there] = errors.variance
     results.modes[number][:, there] = errors.modes
