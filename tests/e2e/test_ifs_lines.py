@@ -26,7 +26,6 @@ from skyloom.io.line_maps import read_fitted_spectra
 from skyloom.io.template_sets import load_templates
 from skyloom.io.templates import write_templates
 from skyloom.mock.cube_files import write_cube_mock
-from skyloom.recipes import chunks
 from skyloom.spectral.linefit import fit_lines
 
 RANGE = (6300.0, 6900.0)
@@ -233,7 +232,7 @@ def test_a_finished_run_is_not_done_again(finished, mock):
 
 def test_other_lines_need_no_other_continuum(finished, mock):
     before = times(finished / "disc")
-    done = run(mock.config, "--out", finished, *changes("lines.list=balmer"))
+    done = run(mock.config, "--out", finished, *changes("lines.list=balmer", "chunk=7"))
     assert done.returncode in (0, 3), done.stdout
     after = times(finished / "disc")
     assert after["continuum.json"] == before["continuum.json"]
@@ -248,12 +247,18 @@ def test_other_lines_need_no_other_continuum(finished, mock):
 @pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(mock, whole, tmp_path, rng):
     """Small chunks, so that there are many; killed in the middle of continua and lines, five times."""
-    script = (
-        "import sys\nfrom skyloom.recipes import chunks\nchunks.CHUNK = chunks.ChunkPlan.size = 4\n"
-        "chunks.ChunkPlan.__init__.__defaults__ = (4,)\n"
-        "from skyloom import cli\nsys.argv = ['skyloom', *sys.argv[1:]]\ncli.main()\n"
-    )
-    command = [sys.executable, "-c", script, "run", str(mock.config), "--out", str(tmp_path), *QUIET]
+    small = changes("chunk=4")
+    command = [
+        sys.executable,
+        "-m",
+        "skyloom.cli",
+        "run",
+        str(mock.config),
+        "--out",
+        str(tmp_path),
+        *small,
+        *QUIET,
+    ]
     stages = tmp_path / "disc" / "stages"
     kept = set()
     for round_ in range(5):
@@ -299,15 +304,16 @@ def test_a_damaged_chunk_is_done_again(finished, mock, whole):
 
 
 @pytest.mark.slow
-def test_chunks_on_a_dask_scheduler(mock, whole, finished, monkeypatch):
+def test_chunks_on_a_dask_scheduler(mock, whole, finished):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr(chunks.ChunkPlan.__init__, "__defaults__", (20,))
     for name in ("continuum", "lines", "fits"):
         (finished / "disc" / "stages" / f"{name}.json").unlink()
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
-        done = run(mock.config, "--out", finished, "--scheduler", cluster.scheduler_address)
+        done = run(
+            mock.config, "--out", finished, "--scheduler", cluster.scheduler_address, *changes("chunk=20")
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((finished / "disc" / "stages").glob("lines_*.npz"))) > 2
     same_products(finished / "disc", whole[0] / "disc")

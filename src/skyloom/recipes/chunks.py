@@ -21,7 +21,6 @@ from skyloom.recipes.execution import run_items
 __all__ = ["ChunkPlan", "Chunks", "do_chunks", "from_text", "read_chunk", "to_text", "write_chunk"]
 
 Arrays = dict[str, NDArray[Any]]
-CHUNK = 256  # Rows; half a second to a few seconds of work.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -30,6 +29,12 @@ class Chunks:
     """Files of finished chunks, in the order of their rows."""
 
     paths: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Rows of a chunk; the last one may have fewer."""
+        first, last = self.paths[0].stem.split("_")[-2:]
+        return int(last) - int(first)
 
     def __iter__(self) -> Iterator[tuple[slice, Arrays]]:
         """Yield the rows of each chunk and its arrays, one chunk in memory at a time."""
@@ -60,7 +65,7 @@ class ChunkPlan:
     name: str
     digest: str
     n_rows: int
-    size: int = CHUNK
+    size: int
 
     @property
     def items(self) -> list[str]:
@@ -76,7 +81,8 @@ class ChunkPlan:
 
     def path(self, item: str) -> Path:
         """File of a chunk."""
-        return self.folder / f"{self.name}_{self.digest[:12]}_{self.rows(item).start:06d}.npz"
+        rows = self.rows(item)
+        return self.folder / f"{self.name}_{self.digest[:12]}_{rows.start:07d}_{rows.stop:07d}.npz"
 
     def is_done(self, item: str) -> bool:
         """Whether a chunk is there and whole."""

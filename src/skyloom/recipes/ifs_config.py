@@ -324,6 +324,7 @@ class IfsConfig(Settings):
     checks: CheckSettings = CheckSettings()
     output: OutputSettings = OutputSettings()
     memory: Annotated[str, BeforeValidator(check_memory)] = "auto"
+    chunk: Annotated[int, Field(ge=1)] = Field(256, description="spectra fitted between two savings")
     workers: Annotated[int, Field(ge=1)] = 1
 
     extra_keys: ClassVar[tuple[str, ...]] = COMMON_BLOCKS

@@ -61,6 +61,8 @@ def do_fits(
             "lines",
             stages.digest("lines", *inputs, settings=wanted["lines"]),
             spectra.shape[0],
+            # Each chunk needs the continua of its rows, which may come from a run with other chunks.
+            source.config.chunk if stars is None else stars.size,
         )
         return fit_all_lines(source, plan, spectra, stars, scheduler=scheduler, overwrite=stages.overwrite)
 
@@ -84,7 +86,9 @@ def do_continuum(
 
     def stars(labels: LabelMap, spectra_: Spectra) -> Chunks:
         digest = stages.digest("continuum", bins, spectra, settings=settings)
-        plan = ChunkPlan(stages.folder / "stages", "continuum", digest, spectra_.shape[0])
+        plan = ChunkPlan(
+            stages.folder / "stages", "continuum", digest, len(spectra_.data), source.config.chunk
+        )
         return fit_stars(source, plan, labels, spectra_, scheduler=scheduler, overwrite=stages.overwrite)
 
     return stages.do("continuum", stars, bins, spectra, settings=settings, files=_CHUNKS)
