@@ -220,7 +220,7 @@ def _borrow(
             continue
         flags[group] |= BORROWED
         changed = True
-        if found:
+        if found and not controls.alone[group]:
             state.donor[group] = strongest
         for k in range(2):
             own = 2 * group + k

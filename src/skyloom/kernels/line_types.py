@@ -59,14 +59,15 @@ class Controls(NamedTuple):
 
     ``search`` : (n_velocities,) km/s, tried as first guess; ``start_variance`` : km2/s2; ``anchors`` : (n_columns,)
     bool, columns that the first guess looks at; ``absorbing`` : (n_columns,) bool, columns that usually are negative;
-    ``weak`` : significance below which a set borrows the kinematics of the strongest one; ``tolerance`` : of chi
-    square; ``most`` : steps.
+    ``alone`` : (n_sets,) bool, sets that keep their first guess where others would borrow; ``weak`` : significance
+    below which a set borrows the kinematics of the strongest one; ``tolerance`` : of chi square; ``most`` : steps.
     """
 
     search: Float
     start_variance: float
     anchors: NDArray[np.bool_]
     absorbing: NDArray[np.bool_]
+    alone: NDArray[np.bool_]
     weak: float
     tolerance: float
     most: int

@@ -30,6 +30,9 @@ BIC_GAIN = 10.0
 LEAST_SNR = 3.0  # Of the strongest line of each component.
 APART = 0.5  # Components differ by this many of the smaller dispersion in velocity,
 WIDER = 1.25  # or by this factor in dispersion.
+# Shift in dispersions and factor of the variance for a component that is split, and the same for the new one: a line
+# that is two, a wing to either side, a narrow core on a broad base.
+SPLITS = ((-0.8, 0.4, 0.8, 0.4), (0.3, 0.6, -1.3, 1.5), (-0.3, 0.6, 1.3, 1.5), (0.0, 0.6, 0.0, 5.0))
 
 
 class Entry(NamedTuple):
@@ -112,24 +115,26 @@ def _instrument_width(grouping: Grouping, inputs: Inputs) -> Float:
 
 
 def _splits(last: Entry, grouping: Grouping, width: Float) -> Iterator[Float]:
-    """Starting kinematics for one component more: each set of the last fit once, the new ones around the strongest."""
+    """Starting kinematics for one component more: those of the last fit, with each of its components split in turn."""
     kinematics, old = last.results.kinematics, len(last.grouping.sets)
     new = np.arange(old, len(grouping.sets))
-    origin = np.array([last.grouping.sets.index(grouping.sets[number]) for number in new])
-    velocity = kinematics[:, 2 * origin]
-    observed = np.sqrt(np.maximum(kinematics[:, 2 * origin + 1] + width[:, np.newaxis] ** 2, 100.0))
-    # (shift and factor of the variance of the old component, the same of the new one): a line that is split in
-    # two, a wing to either side, a narrow core on a broad base.
-    for here, narrower, there, wider in (
-        (-0.8, 0.4, 0.8, 0.4), (0.3, 0.6, -1.3, 1.5), (-0.3, 0.6, 1.3, 1.5), (0.0, 0.6, 0.0, 5.0),
-    ):  # fmt: skip
-        start = np.zeros((len(kinematics), 2 * len(grouping.sets)))
-        start[:, : 2 * old] = kinematics
-        start[:, 2 * origin] = velocity + here * observed
-        start[:, 2 * origin + 1] = np.maximum(narrower * observed**2 - width[:, np.newaxis] ** 2, 100.0)
-        start[:, 2 * new] = velocity + there * observed
-        start[:, 2 * new + 1] = np.maximum(wider * observed**2 - width[:, np.newaxis] ** 2, 200.0)
-        yield np.nan_to_num(start)
+    instrument = width[:, np.newaxis] ** 2
+    for copy in range(last.grouping.sets.count(grouping.sets[old])):
+        origin = np.array([_places(last.grouping.sets, grouping.sets[number])[copy] for number in new])
+        velocity = kinematics[:, 2 * origin]
+        observed = np.sqrt(np.maximum(kinematics[:, 2 * origin + 1] + instrument, 100.0))
+        for here, narrower, there, wider in SPLITS:
+            start = np.zeros((len(kinematics), 2 * len(grouping.sets)))
+            start[:, : 2 * old] = kinematics
+            start[:, 2 * origin] = velocity + here * observed
+            start[:, 2 * origin + 1] = np.maximum(narrower * observed**2 - instrument, 100.0)
+            start[:, 2 * new] = velocity + there * observed
+            start[:, 2 * new + 1] = np.maximum(wider * observed**2 - instrument, 200.0)
+            yield np.nan_to_num(start)
+
+
+def _places(names: tuple[str, ...], name: str) -> list[int]:
+    return [place for place, other in enumerate(names) if other == name]
 
 
 def broad_starts(last: Entry, grouping: Grouping, width: Float) -> Iterator[Float]:

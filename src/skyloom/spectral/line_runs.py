@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skyloom.kernels.line_fits import fit_rows
 from skyloom.kernels.line_types import Controls, Plan, Results
-from skyloom.spectral.line_groups import Grouping
+from skyloom.spectral.line_groups import BROAD, Grouping
 from skyloom.spectral.line_inputs import Inputs
 from skyloom.spectral.threads import blocks, run_blocks
 
@@ -55,7 +55,11 @@ def make_controls(grouping: Grouping, velocity_range: float, weak: float) -> Con
     search = (
         SEARCH_STEP * np.arange(-reach, reach + 1, dtype=np.float64) if velocity_range > 0 else np.zeros(0)
     )
-    return Controls(search, START_SIGMA**2, anchors, absorbing, weak, TOLERANCE, STEPS)
+    # With the kinematics of another component of the same lines there would be nothing left to tell them apart.
+    alone = np.array(
+        [name == BROAD or name in grouping.sets[:place] for place, name in enumerate(grouping.sets)]
+    )
+    return Controls(search, START_SIGMA**2, anchors, absorbing, alone, weak, TOLERANCE, STEPS)
 
 
 def empty_results(plan: Plan, n: int, n_wave: int) -> Results:
