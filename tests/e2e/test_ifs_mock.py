@@ -26,7 +26,8 @@ from skyloom.mock.cube_files import write_cube_mock
 from skyloom.spectral.snr import spectra_line_snr
 
 RANGE = (6300.0, 6900.0)
-QUIET = ("--set", "output.figures=false", "--set", "output.report=false")
+# Fits have tests of their own; `whole` makes them.
+QUIET = ("--set", "output.figures=false", "--set", "output.report=false", "--set", "lines=none")
 ALL = (
     "--set", "snr.also=[NII6583, Hbeta]", "--set", "resampled_cube={step: 1.0}", "--set",
     "snr.continuum_window=[6400, 6500]", "--set", "starlight.signal_to_noise_window=[6400, 6450]",
