@@ -1,17 +1,21 @@
-"""Time, memory and accuracy of `ifs` on a MUSE field with known truth: read, S/N, bin, extract, write.
+"""Time, memory and accuracy of `ifs` on a MUSE field with known truth: read, bin, extract, fit stars and lines, write.
 
-    python benchmarks/bench_ifs.py [--size 300] [--directory FOLDER] [--workers 2] [--target 10]
+    python benchmarks/bench_ifs.py [--size 300] [--directory FOLDER] [--workers 2] [--target 10] [--templates 54]
 
 The mock (300x300 spaxels, 3681 channels, 3.0 GB with errors) is made once and kept in the folder. The recipe then runs
-from the command line, without pictures, with a warm numba cache; a second run shows what resuming costs.
+from the command line, without pictures, with a warm numba cache: to the spectra of the bins, and on to continua (54
+templates), the lines of the default list, and maps; a run killed at random moments and resumed must end with the same
+products.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,12 +27,16 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import skyloom as sl
+from skyloom.io.templates import write_templates
 from skyloom.mock.cube_files import default_scene, write_cube_mock
 from skyloom.mock.cubes import CubeModel, cube_model
 from skyloom.mock.spectrographs import muse
+from skyloom.mock.templates import populations
 from skyloom.spectral.snr import spectra_line_snr
 
-TARGET_SECONDS = 30.0
+TARGET_SECONDS = 30.0  # to the spectra
+WHOLE_SECONDS = 120.0  # with fits and maps
+WHOLE_MEMORY = 1.5  # of data + variance
 FULL_SIZE = 300
 SEED = 1
 
@@ -49,21 +57,18 @@ def make_mock(folder: Path, size: int, channels: tuple[float, float] | None) -> 
     return cube_model(default_scene(shape, tool, SEED), tool, shape, seed=SEED, a_v=0.15)
 
 
-def run(config: Path, out: Path, workers: int, settings: list[str]) -> tuple[float, float, float, str]:
-    """Run the command line; return wall and CPU seconds, peak memory (GB) and what it printed."""
-    command = [
-        sys.executable,
-        "-m",
-        "skyloom.cli",
-        "run",
-        str(config),
-        "--out",
-        str(out),
-        "--workers",
-        str(workers),
-    ]
+def command_of(config: Path, out: Path, workers: int, settings: list[str]) -> list[str]:
+    """Return the command line of a run without pictures."""
+    command = [sys.executable, "-m", "skyloom.cli", "run", str(config), "--out", str(out)]
+    command += ["--workers", str(workers)]
     for item in ("output.figures=false", "output.report=false", *settings):
         command += ["--set", item]
+    return command
+
+
+def run(config: Path, out: Path, workers: int, settings: list[str]) -> tuple[float, float, float, str]:
+    """Run the command line; return wall and CPU seconds, peak memory (GB) and what it printed."""
+    command = command_of(config, out, workers, settings)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -75,14 +80,42 @@ def run(config: Path, out: Path, workers: int, settings: list[str]) -> tuple[flo
     return wall, cpu, after.ru_maxrss / 2**20, done.stdout
 
 
+def write_library(path: Path, model: CubeModel, count: int) -> None:
+    """Write templates: the populations of the mock, and others between and beside them, none a sum of the rest."""
+    known = populations()
+    wave = model.spectrograph.wave
+    axis = np.arange(0.97 * wave[0] / (1 + model.redshift), 1.03 * wave[-1] / (1 + model.redshift), 0.6)
+    plain = known.library(axis, fwhm=1.6)
+    rng = np.random.default_rng(SEED)
+    more = max(0, count - len(known))
+    shares = rng.dirichlet(np.full(len(known), 0.5), more)
+    depths = (shares @ known.line_depth) * rng.uniform(0.6, 1.4, (more, known.line_depth.shape[1]))
+    others = dataclasses.replace(
+        known,
+        age=np.exp(shares @ np.log(known.age)),
+        metallicity=shares @ known.metallicity,
+        continuum=np.einsum("ij,jkl->ikl", shares, known.continuum),
+        line_depth=depths,
+    ).library(axis, fwhm=1.6)
+    whole = plain.evolve(
+        flux=np.concatenate([plain.flux, others.flux])[:count],
+        age=np.concatenate([plain.age, others.age])[:count],
+        metallicity=np.concatenate([plain.metallicity, others.metallicity])[:count],
+    )
+    write_templates(whole, path, overwrite=True)
+
+
 def print_stages(folder: Path) -> None:
     """Print what each stage took."""
     records = [json.loads(path.read_text()) for path in (folder / "stages").glob("*.json")]
-    for name in ("noise", "maps", "bins", "spectra", "table"):
-        record = next(item for item in records if item["stage"] == name)
+    records = [item for item in records if "cpu_seconds" in item]
+    for name in ("noise", "maps", "bins", "spectra", "table", "continuum", "lines", "fits"):
+        record = next((item for item in records if item["stage"] == name), None)
+        if record is None:
+            continue
         size = sum(item[0] for item in record["files"].values()) / 1e6
         print(
-            f"    {name:8s} CPU {record['cpu_seconds']:7.2f} s   wall {record['wall_seconds']:7.2f} s   "
+            f"    {name:9s} CPU {record['cpu_seconds']:7.2f} s   wall {record['wall_seconds']:7.2f} s   "
             f"files {size:7.1f} MB"
         )
 
@@ -125,6 +158,54 @@ def print_accuracy(model: CubeModel, mock: Path, folder: Path) -> None:
     )
 
 
+def print_fits(folder: Path) -> None:
+    """Print what came of the fits."""
+    record = json.loads((folder / "stages" / "fits.record.json").read_text())
+    measured = [item for item in record["lines"] if item["measured"]]
+    seen = [item for item in measured if item["seen"]]
+    print(
+        f"    {record['n_spectra']} spectra, {len(measured)} transitions fitted, {len(seen)} seen in some bin; median "
+        f"chi2/dof of lines {record['chi2']:.3f}, of continua {record['stars']['chi2']:.3f}; "
+        f"{len(record['unfitted'])} spectra not fitted"
+    )
+
+
+def killed_and_resumed(config: Path, out: Path, reference: Path, workers: int, settings: list[str]) -> None:
+    """Do the fits again, killed at five random moments; print whether the products are the same."""
+    stages = out / "field" / "stages"
+    for path in (
+        *stages.glob("*.npz"),
+        *(stages / f"{name}.json" for name in ("continuum", "lines", "fits")),
+    ):
+        path.unlink(missing_ok=True)
+    rng = np.random.default_rng(SEED)
+    for _ in range(5):
+        with subprocess.Popen(command_of(config, out, workers, settings), stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as process:  # fmt: skip
+            target = len(list(stages.glob("*.npz"))) + int(rng.integers(1, 4))
+            while process.poll() is None and len(list(stages.glob("*.npz"))) < target:
+                time.sleep(0.01)
+            time.sleep(float(rng.uniform(0, 0.3)))
+            process.kill()
+    left = len(list(stages.glob("*.npz")))
+    wall, *_ = run(config, out, workers, settings)
+    same = True
+    for name in ("fits", "line_maps", "lines"):
+        path = f"field_{name}.fits"
+        with fits.open(out / "field" / path) as mine, fits.open(reference / "field" / path) as other:
+            for left_hdu, right_hdu in zip(mine, other, strict=True):
+                if left_hdu.data is None or left_hdu.name in ("META", "HISTORY"):
+                    continue
+                pairs = [(left_hdu.data, right_hdu.data)]
+                if not left_hdu.is_image:
+                    pairs = [(left_hdu.data[key], right_hdu.data[key]) for key in left_hdu.columns.names]
+                same &= all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+    print(
+        f"killed five times ({left} chunks were done by then) and resumed in {wall:.1f} s: products "
+        f"{'the same' if same else 'DIFFER'}"
+    )
+
+
 def copy_seconds(path: Path) -> float:
     """Seconds that reading the file takes alone."""
     start = time.perf_counter()
@@ -147,6 +228,8 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="keeps the mock for the next time")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--target", type=float, default=10.0)
+    parser.add_argument("--templates", type=int, default=54)
+    parser.add_argument("--kill", action="store_true", help="kill a run five times and resume it, too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.directory or Path(temporary)
@@ -159,22 +242,39 @@ def main() -> None:
             Path(temporary) / "warm", "muse", seed=2, shape=(24, 24), wave_range=(6300, 6900)
         )
         run(warm.config, Path(temporary) / "warm_out", 1, settings)
+        library = Path(temporary) / "library.fits"
+        write_library(library, model, arguments.templates)
         print(
             f"load of the machine {os.getloadavg()[0]:.1f}; the file alone reads in {copy_seconds(cube):.1f} s"
         )
         out = Path(temporary) / "out"
-        wall, cpu, peak, printed = run(config, out, arguments.workers, settings)
+        wall, cpu, peak, _ = run(config, out, arguments.workers, [*settings, "lines=none"])
         goal = f" (target {TARGET_SECONDS:g} s)" if arguments.size >= FULL_SIZE and not channels else ""
         print(
-            f"ifs, {model.n_wave} x {arguments.size} x {arguments.size}, {arguments.workers} workers: "
+            f"to the spectra, {model.n_wave} x {arguments.size} x {arguments.size}, {arguments.workers} workers: "
             f"wall {wall:.1f} s{goal}, CPU {cpu:.1f} s, peak memory {peak:.2f} GB "
             f"({peak * 2**30 / cube.stat().st_size:.2f} of the file)"
         )
         print_stages(out / "field")
         print_accuracy(model, mock, out / "field")
-        wall, cpu, _, _ = run(config, out, arguments.workers, settings)
+        settings.append(f"continuum.templates={library}")
+        whole = Path(temporary) / "whole"
+        wall, cpu, peak, printed = run(config, whole, arguments.workers, settings)
+        goal = f" (target {WHOLE_SECONDS:g} s)" if arguments.size >= FULL_SIZE and not channels else ""
+        share = peak * 2**30 / (8.0 * model.n_wave * arguments.size**2)
+        print(
+            f"from the cube to the maps, {arguments.templates} templates: wall {wall:.1f} s{goal}, CPU {cpu:.1f} s, "
+            f"peak memory {peak:.2f} GB, {share:.2f} of data + variance (target {WHOLE_MEMORY:g})"
+        )
+        print_stages(whole / "field")
+        print_fits(whole / "field")
+        wall, cpu, _, _ = run(config, whole, arguments.workers, settings)
         print(f"run again: wall {wall:.1f} s, CPU {cpu:.1f} s")
         print(printed.strip())
+        if arguments.kill:
+            other = Path(temporary) / "killed"
+            shutil.copytree(whole, other)
+            killed_and_resumed(config, other, whole, arguments.workers, settings)
 
 
 if __name__ == "__main__":

@@ -473,6 +473,7 @@ def test_templates_that_cover_a_part_leave_the_rest_to_polynomials(mock, started
     [
         ("continuum.templates=nowhere.fits", "nowhere.fits"),
         ("continuum.templates=mastar-ssp", "skyloom templates install"),
+        ("continuum={backend: starlight, results: results}", "run STARLIGHT on the grids"),
     ],
 )
 def test_templates_that_are_not_there(mock, started, monkeypatch, tmp_path, setting, message):

@@ -54,7 +54,7 @@ RECIPES = {
         ),
         Recipe(
             name="ifs",
-            summary="integral-field cubes: noise, maps of lines, bins of equal S/N, their spectra",
+            summary="integral-field cubes: bins of equal S/N, their spectra, stellar continua, emission lines, maps",
             config="skyloom.recipes.ifs_config:IfsConfig",
             function="skyloom.recipes.ifs:ifs",
         ),
