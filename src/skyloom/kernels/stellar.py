@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 ROUNDS = 8
 STEPS = 25
-ROUND_TOLERANCE = 100.0  # Times the tolerance of chi square, for templates that come or go.
+ROUND_TOLERANCE = 25.0  # Times the tolerance of chi square, for templates that come or go.
 ENOUGH = 10.0  # A step that gains this many tolerances leaves less than one to be gained.
 MOST_DAMPING = 1e6
 

@@ -40,7 +40,6 @@ SEARCH_DEGREE = 3
 GAS_SIGMA = 60.0  # km/s
 GAS_SIGMA_RANGE = (-40.0, 400.0)  # km/s; a negative one stands for a negative square.
 DUST_CURVE_RANGE = (1250.0, 21000.0)  # A, where all curves are defined
-TOLERANCE = 4e-3  # Of chi square: a sixteenth of a standard deviation.
 START_DUST = 0.3  # mag
 
 
@@ -59,6 +58,7 @@ class _Options(NamedTuple):
     clip: float
     least_snr: float
     n_modes: int
+    tolerance: float
 
 
 def fit_continuum(
@@ -83,6 +83,7 @@ def fit_continuum(
     clip: float = 4.0,
     least_snr: float = 1.5,
     n_modes: int = 4,
+    tolerance: float = 4e-3,
     threads: int | None = None,
 ) -> ContinuumFit:
     """Fit the light of stars in spectra.
@@ -125,6 +126,9 @@ def fit_continuum(
         Spectra with a smaller median S/N per channel are fitted with velocity and dispersion held.
     n_modes : int
         Shared errors of the model that are kept, 0 to 4.
+    tolerance : float
+        Of chi square, in a step; 4e-3 is a sixteenth of a standard deviation. Along the valley between dust and age,
+        where chi square hardly changes, smaller ones take many more steps.
     threads : int, optional
         By default as many as this process may use.
 
@@ -151,7 +155,7 @@ def fit_continuum(
         raise InputError(f"backend is {backend!r}; known here is 'builtin'", field="backend")
     options = _Options(
         attenuation, additive_degree, multiplicative_degree, emission, half_width, velocity_range, sigma_start,
-        sigma_range, av_range, clip, least_snr, n_modes,
+        sigma_range, av_range, clip, least_snr, n_modes, tolerance,
     )  # fmt: skip
     _check(options)
     axis, lsf_known = _axis(spectra)
@@ -220,6 +224,7 @@ def _check(options: _Options) -> None:
             options.clip == 0 or options.clip >= 2,
             "0, or at least 2 standard deviations",
         ),
+        ("tolerance", options.tolerance, 0 < options.tolerance <= 1, "more than 0, at most 1"),
         ("n_modes", options.n_modes, 0 <= options.n_modes <= 4, "0 to 4"),
     )
     for name, value, right, expected in checks:
@@ -319,7 +324,7 @@ def _plan(
         held, SEARCH_STEP * np.arange(-reach, reach + 1.0) if reach else np.zeros(0),
         float((first - grid.start) / grid.step), float((last - grid.start) / grid.step),
         lines.wavelengths(spectra.medium), gas.wave, gas.ratio, gas.column, gas.number,  # type: ignore[arg-type]
-        options.n_modes, float(options.clip), float(options.least_snr), TOLERANCE,
+        options.n_modes, float(options.clip), float(options.least_snr), options.tolerance,
     )  # fmt: skip
 
 

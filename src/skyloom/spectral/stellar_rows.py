@@ -120,7 +120,8 @@ class _Spectrum:
         self.broader = extra < -BROADER_BY * own
         self.covered = (place >= plan.first_place) & (place <= plan.last_place)
         self.good = used & self.covered
-        self.root = np.divide(1.0, np.sqrt(variance), out=np.zeros(used.size), where=used)
+        self.root = np.zeros(used.size)
+        self.root[used] = 1.0 / np.sqrt(variance[used])
         self.data = np.where(used, values, 0.0)
         self.gas = GasLines(plan.gas_wave * stretch, plan.gas_ratio, plan.gas_column, axis.edges, lsf)
 
