@@ -85,7 +85,7 @@ def test_chunks_of_other_settings_are_replaced(tmp_path, other):
     DONE.clear()
     plan = plan_of(tmp_path, **other)
     do(plan)
-    assert DONE == plan.items
+    assert plan.items == DONE
     assert sorted(tmp_path.iterdir()) == sorted(plan.path(item) for item in plan.items)
 
 
