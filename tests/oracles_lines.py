@@ -69,11 +69,15 @@ def mock_spectra(
 
 @dataclass
 class DenseFit:
-    """Parameters in the order v, q, fluxes of the free lines, polynomial coefficients."""
+    """Parameters in the order v, q, fluxes of the free lines, polynomial coefficients.
+
+    ``lent`` is the part of their variances that comes through v and q.
+    """
 
     values: np.ndarray
     covariance: np.ndarray
     bias: np.ndarray
+    lent: np.ndarray
     chi2: float
 
 
@@ -122,7 +126,9 @@ def dense_fit(
             a, b = step[i] * eye[i] * 10, step[j] * eye[j] * 10
             second = model(best + a + b) - model(best + a - b) - model(best - a + b) + model(best - a - b)
             bend += covariance[i, j] * second / (4 * step[i] * step[j] * 100)
-    return DenseFit(best, covariance, -0.5 * estimator @ bend, 2 * fit.cost)
+    answer = np.linalg.lstsq(jacobian[:, 2:], jacobian[:, :2], rcond=None)[0]
+    lent = np.append(np.zeros(2), np.diag(answer @ covariance[:2, :2] @ answer.T))
+    return DenseFit(best, covariance, -0.5 * estimator @ bend, lent, 2 * fit.cost)
 
 
 def _dense_correlation(lags: np.ndarray | None, n: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import pytest
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.kernels.line_profiles import add_curvature, add_profile, factorise, solve
-from skyloom.spectral.line_runs import BEYOND_FIRST_ORDER
+from skyloom.spectral.line_runs import BEYOND_FLUX, BEYOND_KINEMATICS
 from skyloom.spectral.linefit import fit_lines
-from tests.oracles_lines import dense_fit, edges_of, gaussian, mock_spectra
+from tests.oracles_lines import DenseFit, dense_fit, edges_of, gaussian, mock_spectra
 
 WAVE = 6480 + 1.25 * np.arange(180)
 WINDOW = 1500.0
@@ -46,9 +46,14 @@ def free_lines(medium: str = "air") -> list[tuple[float, list[tuple[float, float
     return [(60.0, [(rest["Halpha"], 1.0)]), (30.0, [(rest["NII6583"], 1.0), (rest["NII6548"], RATIO)])]
 
 
-def widened(snr: np.ndarray) -> float:
-    """What the table puts on top of the errors of the covariance."""
-    return float(np.sqrt(1 + BEYOND_FIRST_ORDER / np.max(snr) ** 2))
+def widened(dense: DenseFit, n_fluxes: int) -> np.ndarray:
+    """Errors of the covariance, and what the table puts on top of them."""
+    variance = np.diag(dense.covariance).copy()
+    corrected = dense.values - dense.bias
+    fluxes = slice(2, 2 + n_fluxes)
+    beyond = 1 / np.max(corrected[fluxes] / np.sqrt(variance[fluxes])) ** 2
+    variance[:2] *= 1 + BEYOND_KINEMATICS * beyond
+    return np.asarray(np.sqrt(variance + BEYOND_FLUX * beyond * dense.lent))
 
 
 def compare(
@@ -61,9 +66,8 @@ def compare(
         spectra, row, free_lines(spectra.medium), halpha_window(spectra.medium), (30.0, 3600.0), redshift=redshift,
         modes=modes,
     )  # fmt: skip
-    error = np.sqrt(np.diag(dense.covariance))
+    error = widened(dense, 2)
     corrected = dense.values - dense.bias
-    error = error * widened(corrected[2:4] / error[2:4])
     assert table["Halpha_velocity"].value == pytest.approx(corrected[0], abs=within * error[0])
     assert table["Halpha_velocity_err"].value == pytest.approx(error[0], rel=0.01)
     observed = table["Halpha_sigma_observed"].value
@@ -144,11 +148,10 @@ def test_a_ratio_beyond_its_bounds_is_held_there() -> None:
     dense = dense_fit(
         spectra, 0, [(40.0, [(rest["SII6730"], 1.0), (rest["SII6716"], 1.4484)])], window, (30.0, 3600.0)
     )
-    error = np.sqrt(np.diag(dense.covariance))
+    error = widened(dense, 1)
     corrected = dense.values - dense.bias
     assert table["SII6730_flux"].value == pytest.approx(corrected[2], abs=0.01 * error[2])
-    wide = widened(1.4484 * corrected[2:3] / (1.4484 * error[2:3]))
-    assert table["SII6730_flux_err"].value == pytest.approx(error[2] * wide, rel=0.01)
+    assert table["SII6730_flux_err"].value == pytest.approx(error[2], rel=0.01)
     assert table["SII6716_flag"] & 32
     assert table["SII6730_flag"] & 32
 
@@ -169,7 +172,7 @@ def test_two_segments_that_share_kinematics_are_two_measurements_of_them() -> No
         weights = weights + precision
         mean = mean + precision @ dense.values[:2]
     combined = np.linalg.inv(weights)
-    wide = widened(np.array([both["line1_snr"].value]))
+    wide = np.sqrt(1 + BEYOND_KINEMATICS / both["line1_snr"].value ** 2)
     assert both["line0_velocity_err"].value == pytest.approx(np.sqrt(combined[0, 0]) * wide, rel=0.05)
     assert both["line0_velocity"].value == pytest.approx(
         (combined @ mean)[0], abs=0.1 * np.sqrt(combined[0, 0])

@@ -38,13 +38,16 @@ Float = NDArray[np.float64]
 
 class Linear(NamedTuple):
     """What is solved for given kinematics: fluxes and variances of columns, and of the totals that columns add up to;
-    the model of the lines and the baseline, both in the unit of the flux.
+    what part of these variances comes through the kinematics (``lent``); the model of the lines and the baseline, both
+    in the unit of the flux.
     """
 
     flux: Float
     variance: Float
+    lent: Float
     total: Float
     total_variance: Float
+    total_lent: Float
     model: NDArray[np.float32]
     baseline: NDArray[np.float32]
 
@@ -189,6 +192,7 @@ def linear_results(
     """
     result.flux[:], result.variance[:] = np.nan, np.nan
     result.total[:], result.total_variance[:] = np.nan, np.nan
+    result.lent[:], result.total_lent[:] = np.nan, np.nan
     everywhere[:], seen[:] = 0.0, 0.0
     for segment in range(work.low.size):
         count = work.filled[segment]
@@ -203,7 +207,7 @@ def linear_results(
             column = work.members[segment, place]
             result.flux[column] = work.linear[segment, place]
             weights[place] = 1.0
-            result.variance[column] = weighted_variance(
+            result.variance[column], result.lent[column] = weighted_variance(
                 plan, data, work, segment, state, noise, errors, weights
             )
             weights[place] = 0.0
@@ -246,9 +250,12 @@ def _add_totals(
             continue
         result.total[total] = value
         if members == 1:
-            result.total_variance[total] = result.variance[column]
+            result.total_variance[total], result.total_lent[total] = (
+                result.variance[column],
+                result.lent[column],
+            )
         else:
-            result.total_variance[total] = weighted_variance(
+            result.total_variance[total], result.total_lent[total] = weighted_variance(
                 plan, data, work, segment, state, noise, errors, weights
             )
 
@@ -266,13 +273,18 @@ def _follow_ties(plan: Plan, tied: Float, result: Linear) -> None:
         result.variance[first] = ratio**2 * result.variance[second]
         result.total[here] = ratio * result.total[there]
         result.total_variance[here] = ratio**2 * result.total_variance[there]
+        result.lent[first] = ratio**2 * result.lent[second]
+        result.total_lent[here] = ratio**2 * result.total_lent[there]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def weighted_variance(
     plan: Plan, data: Data, work: Work, segment: int, state: State, noise: Noise, errors: Kinematic, weights: Float
-) -> float:  # fmt: skip
-    """Variance of a weighted sum of linear parameters of a segment; the derivation is in the module's docstring."""
+) -> tuple[float, float]:  # fmt: skip
+    """Variance of a weighted sum of linear parameters of a segment, and the part that comes through the kinematics.
+
+    The derivation is in the module's docstring.
+    """
     size, n_kinematics = weights.size, errors.covariance.shape[0]
     low, m = work.low[segment], work.high[segment] - work.low[segment]
     through = np.zeros(n_kinematics)
@@ -280,22 +292,22 @@ def weighted_variance(
     for j in range(size):
         known = known or (weights[j] != 0.0 and work.factor[segment, j, j] > 0.0)
     if not known:
-        return np.nan
+        return np.nan, np.nan
     for k in range(n_kinematics):
         if work.present[segment, k // 2]:
             through[k] = dot(work.answer[segment, k, :size], weights)
     solution = weights.copy()
     solve(work.factor[segment], size, solution)
-    variance = dot(weights, solution)
+    lent = 0.0
     for k in range(n_kinematics):
         if through[k] != 0.0:
-            variance += through[k] * dot(errors.covariance[k], through)
+            lent += through[k] * dot(errors.covariance[k], through)
     if noise.lags.shape[1] == 1 and noise.modes.shape[0] == 0:
-        return max(variance, 0.0)
+        return max(dot(weights, solution) + lent, 0.0), lent
     row = np.zeros(m)
     add_rows(work.basis[segment], work.support[segment], size, solution, 1.0, row)
     smeared = correlate(row, noise.lags, low, data.root)
-    variance += dot(row, smeared) - dot(weights, solution)
+    variance = dot(row, smeared) + lent
     if state.active[segment]:
         # Noise of this segment reaches the flux by itself and through the kinematics.
         pull = np.zeros(n_kinematics)
@@ -305,7 +317,7 @@ def weighted_variance(
         direct = dot(row, noise.modes[mode, low : low + m])
         # The square of the second part alone is in the covariance already.
         variance += direct * direct - 2.0 * direct * dot(through, errors.shifts[mode])
-    return max(variance, 0.0)
+    return max(variance, 0.0), lent
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -84,8 +84,8 @@ def _fit_row(
         kinematics[k] = min(max(kinematics[k], plan.bounds[k, 0]), plan.bounds[k, 1])
     flags = np.zeros(kinematics.size // 2, dtype=np.int64)
     linear = Linear(
-        results.flux[row], results.flux_variance[row], results.total[row], results.total_variance[row],
-        results.model[row], results.baseline[row],
+        results.flux[row], results.flux_variance[row], results.flux_lent[row], results.total[row],
+        results.total_variance[row], results.total_lent[row], results.model[row], results.baseline[row],
     )  # fmt: skip
     if chosen.shape[0]:
         _restrict(work, state, chosen[row])

@@ -51,8 +51,9 @@ def profile_rows(
         prepare(plan, data, work, kinematics)
         state = _state_of(plan, work, results, row)
         linear = Linear(
-            np.empty(plan.column_set.size), np.empty(plan.column_set.size), np.empty(total_ends.shape[1]),
-            np.empty(total_ends.shape[1]), model, baseline,
+            np.empty(plan.column_set.size), np.empty(plan.column_set.size), np.empty(plan.column_set.size),
+            np.empty(total_ends.shape[1]), np.empty(total_ends.shape[1]), np.empty(total_ends.shape[1]), model,
+            baseline,
         )  # fmt: skip
         _profile_row(
             plan, controls, data, work, Noise(lags, shared), kinematics, state, linear, kinematic_ends[row],

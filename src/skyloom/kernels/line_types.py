@@ -76,8 +76,9 @@ class Controls(NamedTuple):
 class Results(NamedTuple):
     """Arrays that are filled, one row per spectrum.
 
-    ``kinematics``, ``kinematic_variance`` : (n, 2 n_sets); ``flux``, ``flux_variance`` : (n, n_columns); ``total``,
-    ``total_variance`` : (n, n_totals); ``set_flags`` : (n, n_sets) bits; ``donor`` : (n, n_sets), see `State`;
+    ``kinematics``, ``kinematic_variance`` : (n, 2 n_sets); ``flux``, ``flux_variance``, ``flux_lent`` :
+    (n, n_columns), the last the part of the variance that comes through the kinematics; ``total``, ``total_variance``,
+    ``total_lent`` : (n, n_totals); ``set_flags`` : (n, n_sets) bits; ``donor`` : (n, n_sets), see `State`;
     ``tied`` : (n, n_pairs); ``chi2``, ``n_used``, ``n_unknown`` : (n,) over all segments; ``active`` :
     (n, n_segments) bool, segments that determined the kinematics; ``seen`` : (n, 3) chi square, channels and unknowns
     of these; ``model``, ``baseline`` : (n, n_wave).
@@ -87,8 +88,10 @@ class Results(NamedTuple):
     kinematic_variance: Float
     flux: Float
     flux_variance: Float
+    flux_lent: Float
     total: Float
     total_variance: Float
+    total_lent: Float
     set_flags: Int
     donor: Int
     tied: Float

@@ -32,9 +32,11 @@ TOLERANCE = 1e-4  # Of chi square: a hundredth of a standard deviation of the ki
 STEPS = 60
 SEARCH_STEP = 50.0  # km/s
 START_SIGMA = 45.0  # km/s
-# What the covariance at the best fit leaves out of the variance, in units of the variance over the squared signal over
-# noise of the strongest line of a set: found by simulation for lines of 1.2 to 3 channels in standard deviation.
-BEYOND_FIRST_ORDER = 5.0
+# What first order leaves out of the variance of the kinematics, and of what they add to the variance of fluxes, in
+# units of that variance over the squared signal over noise of the strongest line of a set: found by simulation, for
+# lines of 1.2 to 3 channels in standard deviation at peaks of 3 to 30 times the noise.
+BEYOND_KINEMATICS = 5.0
+BEYOND_FLUX = 15.0
 # The first guess of a velocity looks at the lines that usually are strong.
 STRONG = frozenset(
     ("Halpha", "NII6583", "OIII5007", "Hbeta", "OII3726", "OII3729", "SII6716", "SII6730", "SIII9068")
@@ -72,7 +74,8 @@ def empty_results(plan: Plan, n: int, n_wave: int) -> Results:
 
     return Results(
         unknown(n, 2 * n_sets), unknown(n, 2 * n_sets), unknown(n, n_columns), unknown(n, n_columns),
-        unknown(n, n_totals), unknown(n, n_totals), np.zeros((n, n_sets), np.int64), np.zeros((n, n_sets), np.int64),
+        unknown(n, n_columns), unknown(n, n_totals), unknown(n, n_totals), unknown(n, n_totals),
+        np.zeros((n, n_sets), np.int64), np.zeros((n, n_sets), np.int64),
         unknown(n, len(plan.pairs)), unknown(n), np.zeros(n, np.int64), np.zeros(n, np.int64),
         np.zeros((n, n_segments), np.bool_), unknown(n, 3), np.zeros((n, n_wave), np.float32),
         np.zeros((n, n_wave), np.float32),
@@ -149,24 +152,28 @@ def measured(grouping: Grouping, results: Results, room: int) -> Measured:
     columns = grouping.columns
     shape = (n, n_lines, room)
     numbers = [np.full(shape, np.nan) for _ in range(6)]
+    beyond = _beyond_first_order(grouping, results)
     for copy in range(columns.shape[1]):
         there = np.flatnonzero(columns[:, copy] >= 0)
         column = columns[there, copy]
         sets = grouping.plan.column_set[column]
+        variance = (
+            results.flux_variance[:, column] + BEYOND_FLUX * beyond[:, there] * results.flux_lent[:, column]
+        )
         planes = (
             results.kinematics[:, 2 * sets], np.sqrt(results.kinematic_variance[:, 2 * sets]),
             results.kinematics[:, 2 * sets + 1], np.sqrt(results.kinematic_variance[:, 2 * sets + 1]),
-            results.flux[:, column] * ratio[there], np.sqrt(results.flux_variance[:, column]) * ratio[there],
+            results.flux[:, column] * ratio[there], np.sqrt(variance) * ratio[there],
         )  # fmt: skip
         for number, plane in zip(numbers, planes, strict=True):
             number[:, there, copy] = plane
     if columns.shape[1] > 1:
         order = np.argsort(numbers[2], axis=2)
         numbers = [np.take_along_axis(number, order, axis=2) for number in numbers]
-    wider = _beyond_first_order(grouping, results)
-    total_error = np.sqrt(results.total_variance[:, grouping.total]) * ratio * wider
-    for place in (1, 3, 5):
-        numbers[place] *= wider[:, :, np.newaxis]
+    lent = BEYOND_FLUX * beyond * results.total_lent[:, grouping.total]
+    total_error = np.sqrt(results.total_variance[:, grouping.total] + lent) * ratio
+    for place in (1, 3):
+        numbers[place] *= np.sqrt(1.0 + BEYOND_KINEMATICS * beyond)[:, :, np.newaxis]
     flags = results.set_flags[:, grouping.plan.column_set[columns]]
     flags = np.bitwise_or.reduce(np.where(columns >= 0, flags, 0), axis=2)
     strongest = np.argmax(np.where(np.isfinite(numbers[4]), np.abs(numbers[4]), -1.0), axis=2)
@@ -180,7 +187,7 @@ def measured(grouping: Grouping, results: Results, room: int) -> Measured:
 
 
 def _beyond_first_order(grouping: Grouping, results: Results) -> Float:
-    """(n, n_lines) factor for the errors of lines whose kinematics were free: what first order leaves out."""
+    """(n, n_lines) 1 / (S/N)^2 of the strongest line of the set, 0 where the kinematics were not free."""
     with np.errstate(invalid="ignore", divide="ignore"):  # unknown totals are left out
         snr = results.total / np.sqrt(results.total_variance)
     snr = np.where(np.isfinite(snr), np.abs(snr), 0.0)[:, grouping.total]
@@ -189,9 +196,7 @@ def _beyond_first_order(grouping: Grouping, results: Results) -> Float:
     strongest = np.zeros((len(sets), len(grouping.sets)))
     np.maximum.at(strongest, (rows, sets), snr)
     free = np.isfinite(results.kinematic_variance[rows, 2 * sets])
-    return np.where(
-        free, np.sqrt(1.0 + BEYOND_FIRST_ORDER / np.maximum(strongest[rows, sets], 2.0) ** 2), 1.0
-    )
+    return np.where(free, 1.0 / np.maximum(strongest[rows, sets], 2.0) ** 2, 0.0)
 
 
 def _at_ratio(grouping: Grouping, results: Results) -> NDArray[np.bool_]:
