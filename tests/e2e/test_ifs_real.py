@@ -22,7 +22,9 @@ pytestmark = pytest.mark.data
 def run(folder, values):
     path = folder / "ifs.yaml"
     path.write_text(
-        yaml.safe_dump({"recipe": "ifs", "output": {"figures": False}, **values}, sort_keys=False)
+        yaml.safe_dump(
+            {"recipe": "ifs", "output": {"figures": False}, "lines": "none", **values}, sort_keys=False
+        )
     )
     done = CliRunner().invoke(cli.app, ["run", str(path)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
