@@ -69,6 +69,11 @@ class Stars:
 
 def true_flux(stars: Populations, edges, medium, weights, velocity, sigma, av, redshift, lsf, samples=4):
     """Mean flux density over channels; ``lsf`` is a function of the observed wavelength in A, in the medium."""
+    there = np.flatnonzero(weights)
+    some = Populations(
+        stars.age[there], stars.metallicity[there], stars.continuum[there], stars.line_wave, stars.line_width,
+        stars.line_depth[there],
+    )  # fmt: skip
     low, width = edges[:-1], np.diff(edges)
     nodes, shares = np.polynomial.legendre.leggauss(samples)
     total = np.zeros(low.size)
@@ -77,7 +82,7 @@ def true_flux(stars: Populations, edges, medium, weights, velocity, sigma, av, r
         vacuum = convert_medium(observed, medium, "vacuum")
         rest = vacuum / (1.0 + redshift)
         spread = np.hypot(sigma, lsf(observed) / observed * SPEED_OF_LIGHT)
-        flux = weights @ stars.evaluate(rest / (1.0 + velocity / SPEED_OF_LIGHT), spread)
+        flux = weights[there] @ some.evaluate(rest / (1.0 + velocity / SPEED_OF_LIGHT), spread)
         total += 0.5 * share * flux * 10 ** (-0.4 * av * attenuation_curve(rest))
     return total
 

@@ -5,13 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import erf
-
-from skyloom.core.continuum import ContinuumFlag
-from skyloom.core.linelist import default_lines
-from skyloom.mock.templates import populations
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.linefit import fit_lines
-from skyloom.spectral.stellar import fit_continuum
 from tests.oracles_stellar import fit_slowly
 from tests.stellar_scenes import (
     SPEED_OF_LIGHT,
@@ -21,6 +14,13 @@ from tests.stellar_scenes import (
     observe,
     template_library,
 )
+
+from skyloom.core.continuum import ContinuumFlag
+from skyloom.core.linelist import default_lines
+from skyloom.mock.templates import populations
+from skyloom.spectral.grids import pixel_edges
+from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.stellar import fit_continuum
 
 N = 110
 WAVE = 4700.0 + 1.25 * np.arange(1620)

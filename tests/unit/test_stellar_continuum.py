@@ -172,9 +172,8 @@ def test_limits_are_flagged(spectra, library):
 
 
 def test_threads_do_not_change_the_result(spectra, library):
-    many = spectra.evolve(
-        data=np.tile(spectra.data, (9, 1)), variance=np.tile(spectra.variance, (9, 1)), mask=np.tile(spectra.mask, (9, 1))
-    )  # fmt: skip
+    planes = {name: np.tile(getattr(spectra, name), (9, 1)) for name in ("data", "variance", "mask")}
+    many = spectra.evolve(**planes)
     one, two = (fit_continuum(many, library, redshift=Z, threads=threads) for threads in (1, 2))
     np.testing.assert_array_equal(one.model, two.model)
     np.testing.assert_array_equal(one.velocity[:4], two.velocity[-4:])

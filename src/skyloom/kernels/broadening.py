@@ -41,11 +41,11 @@ class Channels(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """Weights (n, most) of the grid points ``first`` ... ``first + count - 1`` for each channel."""
+    """Weights (n, most) of the grid points ``first`` ... ``first + number - 1`` for each channel."""
 
     weights: Float
     first: NDArray[np.int64]
-    count: NDArray[np.int64]
+    number: NDArray[np.int64]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -151,7 +151,7 @@ def fill_taps(channels: Channels, velocity: float, squared: float, n_grid: int, 
     shift = math.log1p(velocity / SPEED_OF_LIGHT) / channels.step
     work = np.empty(taps.weights.shape[1])
     for p in range(channels.place.size):
-        taps.first[p], taps.count[p] = _weights(channels, p, shift, squared, n_grid, work, taps.weights[p])
+        taps.first[p], taps.number[p] = _weights(channels, p, shift, squared, n_grid, work, taps.weights[p])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
@@ -180,7 +180,7 @@ def _add(coefficients: Float, first: int, taps: int, weights: Float, out: Float)
 def broaden(taps: Taps, coefficients: Float, out: Float) -> None:
     """Write templates, from coefficients (n_grid, n_templates), into the first columns of ``out`` (n, ...)."""
     for p in range(taps.first.size):
-        _add(coefficients, taps.first[p], taps.count[p], taps.weights[p], out[p])
+        _add(coefficients, taps.first[p], taps.number[p], taps.weights[p], out[p])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -214,7 +214,7 @@ def broaden_slopes(
         own = _variance(channels, p, squared)
         inverse = 1.0 / (channels.spread + max(own, 0.0) + channels.width[p] ** 2 / 12.0)
         offset = taps.first[p] - (channels.place[p] - shift)
-        zero, one, two = _moments(coefficients, taps.first[p], taps.count[p], taps.weights[p], offset)
+        zero, one, two = _moments(coefficients, taps.first[p], taps.number[p], taps.weights[p], offset)
         out[0, p] = one * inverse * by_velocity
         # Where the templates are too broad already, the dispersion changes nothing.
         out[1, p] = 0.5 * (two * inverse - zero) * inverse * by_squared if own >= 0.0 else 0.0

@@ -25,6 +25,7 @@ MANY = 0.05  # Share of the channels.
 BROADER_BY = 0.05  # Of the variance of the spectrograph's line-spread function.
 CLIP_ROUNDS = 3
 FEW_CHANNELS = 500  # Enough to come near the solution.
+SEARCH_CHANNELS = 300  # Enough to tell velocities 120 km/s apart.
 ROUGH = 100.0  # Tolerances of chi square on the way there.
 
 
@@ -194,7 +195,7 @@ def _searched(spectrum: _Spectrum, state: State, lines: Bool) -> float:
     quiet = np.flatnonzero(spectrum.good & ~lines)
     if quiet.size < spectrum.plan.fewest:
         return float(state.parameters[0])
-    row = spectrum.row(quiet[:: max(quiet.size // FEW_CHANNELS, 1)].copy(), search=True)
+    row = spectrum.row(quiet[:: max(quiet.size // SEARCH_CHANNELS, 1)].copy(), search=True)
     gas = spectrum.gas
     none = gas._replace(wave=gas.wave[:0], ratio=gas.ratio[:0], column=gas.column[:0])
     plan = spectrum.plan
