@@ -32,7 +32,7 @@ class LineFlag(IntFlag):
     TIED = 64  # flux fixed relative to another line, not an independent measurement
     FAINT = 128  # signal over noise below 3: use the upper limit
     NO_CONTINUUM = 256  # no significant continuum at the line: the equivalent width means nothing
-    REJECTED = 512  # a broad component that the spectrum does not need: no part of the model, an upper limit only
+    REJECTED = 512  # a broad component that is not needed: no part of the model, an upper limit only
 
 
 @dataclass(frozen=True, slots=True, eq=False)

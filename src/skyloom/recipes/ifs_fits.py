@@ -9,7 +9,7 @@ from typing import Any
 
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
-from skyloom.errors import AssumptionWarning
+from skyloom.errors import AssumptionWarning, InputError
 from skyloom.recipes.chunks import ChunkPlan, Chunks
 from skyloom.recipes.ifs_continuum import fit_stars, input_stamps, merged_continuum
 from skyloom.recipes.ifs_fit_config import LineFitSettings
@@ -54,6 +54,7 @@ def do_fits(
     inputs: tuple[Made[Any], ...] = (spectra,) if continuum is None else (spectra, continuum)
 
     def all_lines(spectra: Spectra, stars: Chunks | None = None) -> Chunks:
+        _require_lsf(source, spectra)
         if stars is None:
             _say_no_templates(source)
         plan = ChunkPlan(
@@ -85,6 +86,7 @@ def do_continuum(
     """Fit the light of stars."""
 
     def stars(labels: LabelMap, spectra_: Spectra) -> Chunks:
+        _require_lsf(source, spectra_)
         digest = stages.digest("continuum", bins, spectra, settings=settings)
         plan = ChunkPlan(
             stages.folder / "stages", "continuum", digest, len(spectra_.data), source.config.chunk
@@ -92,6 +94,17 @@ def do_continuum(
         return fit_stars(source, plan, labels, spectra_, scheduler=scheduler, overwrite=stages.overwrite)
 
     return stages.do("continuum", stars, bins, spectra, settings=settings, files=_CHUNKS)
+
+
+def _require_lsf(source: Source, spectra: Spectra) -> None:
+    """Say in the words of a configuration what the fits would say in those of the interface."""
+    if spectra.lsf is None:
+        raise InputError(
+            "the file does not tell the line-spread function, without which no width can be fitted",
+            source=source.files.cube,
+            field="cube.instrument.lsf",
+            remedy="give its sigma in A, cube.instrument: {lsf: 1.1, ...}; or fit nothing: lines: none",
+        )
 
 
 def do_products(
