@@ -489,3 +489,17 @@ def test_an_absurd_redshift_is_one_message(mock, tmp_path):
     assert done.stdout.count("failed") == 1
     assert "redshift" in done.stdout or "axis" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_cube_without_a_line_spread_function_says_where_to_give_it(mock, tmp_path):
+    with fits.open(mock.cube) as hdus:
+        header, data, variance = hdus["DATA"].header, hdus["DATA"].data, hdus["STAT"].data
+        planes = [fits.ImageHDU(data, header, "LIGHT"), fits.ImageHDU(np.sqrt(variance), header, "SCATTER")]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "odd.fits")
+    block = "{data: LIGHT, error: SCATTER, error_kind: sigma, medium: air}"
+    settings = changes(f"cube.pattern={tmp_path / 'odd.fits'}", f"cube.instrument={block}")
+    done = run(mock.config, "--out", tmp_path / "out", *settings)
+    assert done.returncode == 4
+    assert "cube.instrument" in done.stdout
+    assert "lsf: 1.1" in done.stdout
+    assert (tmp_path / "out" / "disc" / "disc_spectra.fits").exists()
