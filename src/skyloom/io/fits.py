@@ -208,6 +208,7 @@ def _mode_note(contents: Contents, mode: Mode, number: int, prefix: str) -> dict
 
 
 def finished(contents: Contents, kind: str, extra: Iterable[Extension] = ()) -> list[Extension]:
+    """Return all extensions of a file: the primary HDU with its history, the planes, META and HISTORY."""
     header = (
         card("ORIGIN", "Skyloom", "software that wrote this file")
         + card("SKYVERS", __version__, "its version")

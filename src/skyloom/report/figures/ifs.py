@@ -376,6 +376,7 @@ def row_of_maps(title: str, image: Image, n: int, dpi: float) -> tuple[Figure, S
 
 
 def colour_bar(figure: Figure, axes: Axes, picture: Any, label: str) -> None:
+    """Draw a colour bar beside a map, with round numbers where the stretch is not linear."""
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
     bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
     bar.ax.tick_params(length=2, width=0.6, pad=1.5, labelsize=7)
@@ -396,6 +397,7 @@ def _stretched_ticks(low: float, high: float) -> list[float]:
 
 
 def draw_marks(axes: Axes, image: Image) -> None:
+    """Draw compass, scale and PSF where the map has world coordinates."""
     if image.wcs is None:
         return
     draw_compass(axes, image)
@@ -404,10 +406,12 @@ def draw_marks(axes: Axes, image: Image) -> None:
 
 
 def masked(image: Image) -> np.ma.MaskedArray[Any, Any]:
+    """Return the values of an image, masked where it is unusable."""
     return np.ma.masked_array(np.asarray(image.data, dtype=np.float64), image.mask)
 
 
 def robust_range(image: Image, low: float, high: float) -> tuple[float, float]:
+    """Return two percentiles of the usable pixels; (0, 1) where there are none."""
     values = image.data[image.valid]
     if values.size == 0:
         return 0.0, 1.0
