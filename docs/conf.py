@@ -41,7 +41,7 @@ myst_heading_anchors = 3
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 900  # the first run of a recipe compiles its kernels
 nb_merge_streams = True
 nb_execution_show_tb = True
 
