@@ -34,7 +34,7 @@ __all__ = ["fit_continuum"]
 
 Float = NDArray[np.float64]
 ROWS = 16  # Spectra per task of a thread.
-SEARCH_STEP = 120.0  # km/s
+SEARCH_STEP = 150.0  # km/s
 SEARCH_TEMPLATES = 6
 SEARCH_DEGREE = 3
 GAS_SIGMA = 60.0  # km/s

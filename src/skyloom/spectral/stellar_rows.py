@@ -25,7 +25,7 @@ MANY = 0.05  # Share of the channels.
 BROADER_BY = 0.05  # Of the variance of the spectrograph's line-spread function.
 CLIP_ROUNDS = 3
 FEW_CHANNELS = 500  # Enough to come near the solution.
-SEARCH_CHANNELS = 300  # Enough to tell velocities 120 km/s apart.
+SEARCH_CHANNELS = 300  # Enough to tell velocities 150 km/s apart.
 ROUGH = 100.0  # Tolerances of chi square on the way there.
 
 
