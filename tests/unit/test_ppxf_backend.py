@@ -12,6 +12,7 @@ from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.model_errors import model_errors
 from skyloom.spectral.ppxf_backend import fit_ppxf
 from skyloom.spectral.ppxf_grids import log_spectra, log_templates
+from skyloom.spectral.stellar import fit_continuum
 from tests import fake_ppxf
 from tests.ppxf_scenes import C, library, observed
 
@@ -253,3 +254,16 @@ def test_directions_that_data_do_not_tell_apart_have_no_error(rng: np.random.Gen
     np.testing.assert_allclose(found.parameters[[0, 2]], alone.parameters[[0, 2]], rtol=1e-6)
     nothing = model_errors(np.zeros((50, 0)), noise, used, bands, 2)
     assert np.all(nothing.variance == 0)
+
+
+def test_the_common_interface_leads_to_ppxf(calls: list) -> None:
+    spectra, _ = observed(library(), WEIGHTS, WAVE)
+    common = fit_continuum(spectra, library(), backend="ppxf", clip=0.0)
+    direct = fit_ppxf(spectra, library())
+    assert common.backend == direct.backend == "ppxf"
+    np.testing.assert_array_equal(common.velocity, direct.velocity)
+    assert len(calls) == 2 * spectra.shape[0]
+    with pytest.raises(InputError, match="emission"):
+        fit_continuum(spectra, library(), backend="ppxf", emission="fit")
+    with pytest.raises(InputError, match="backend"):
+        fit_continuum(spectra, library(), backend="ppfx")

@@ -98,7 +98,10 @@ def fit_continuum(
         of the same mass, make mass fractions possible.
     redshift : float or (n,) array
         Of the systems; 0 for spectra in the rest frame.
-    backend : {"builtin"}
+    backend : {"builtin", "ppxf"}
+        The fit described here, or pPXF where it is installed (`skyloom.spectral.ppxf_backend.fit_ppxf`: lines are
+        masked, and any ``clip`` above 0 is pPXF's own). Results of STARLIGHT are read, not fitted:
+        `skyloom.io.starlight.read_starlight_continuum`.
     attenuation : str, optional
         Curve of the dust, see `skyloom.spectral.attenuation.attenuation_curve`; None: no dust.
     additive_degree, multiplicative_degree : int
@@ -151,8 +154,19 @@ def fit_continuum(
     ideas of penalised pixel fitting are those of Cappellari (2017, 10.1093/mnras/stw3020; 2023,
     10.1093/mnras/stad2597); the method is described in ``docs/design/stellar_continuum.md``.
     """
+    if backend == "ppxf":
+        from skyloom.spectral.ppxf_backend import fit_ppxf
+
+        if emission != "mask":
+            raise InputError(f"emission is {emission!r}; pPXF masks lines here", field="emission")
+        return fit_ppxf(
+            spectra, templates, redshift=redshift, attenuation=attenuation, additive_degree=additive_degree,
+            multiplicative_degree=multiplicative_degree, lines=lines, half_width=half_width, sky=sky,
+            wave_range=wave_range, velocity=velocity, velocity_range=velocity_range, sigma_start=sigma_start,
+            sigma_range=sigma_range, av_range=av_range, clip=clip, least_snr=least_snr, n_modes=n_modes,
+        )  # fmt: skip
     if backend != "builtin":
-        raise InputError(f"backend is {backend!r}; known here is 'builtin'", field="backend")
+        raise InputError(f"backend is {backend!r}", field="backend", remedy="known are 'builtin' and 'ppxf'")
     options = _Options(
         attenuation, additive_degree, multiplicative_degree, emission, half_width, velocity_range, sigma_start,
         sigma_range, av_range, clip, least_snr, n_modes, tolerance,
