@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.linelist import Medium, check_medium, convert_medium
 from skyloom.errors import InputError, ShapeError
 
-__all__ = ["Bandpass"]
+__all__ = ["Bandpass", "HeaderWidth", "photbw_width"]
 
 Float = NDArray[np.float64]
 SPEED_OF_LIGHT = 2.99792458e18  # A/s, exact
@@ -156,6 +156,40 @@ class Bandpass:
             np.interp(np.asarray(wave, dtype=np.float64), self.wave, self.throughput, left=0.0, right=0.0)
         )
 
+    def line_width(self, wave: float, medium: Medium = "vacuum") -> float:
+        """Return the width in A that turns the band's mean flux density of a line into the line's flux.
+
+        Parameters
+        ----------
+        wave : float
+            Observed wavelength of the line, A.
+        medium : {"vacuum", "air"}
+            What it is measured in.
+
+        Returns
+        -------
+        float
+            W = int T l dl / (T(wave) wave): a line of flux F adds F / W to the photon-weighted mean flux density of
+            the band, so flux and its error are those of the mean times W. For a box of constant throughput it is
+            the width of the box, for other curves it depends on where the line sits.
+
+        Raises
+        ------
+        InputError
+            When the band does not let the line through.
+        """
+        observed = float(convert_medium(np.asarray(wave, dtype=np.float64), medium, self.medium))
+        throughput = float(self.throughput_at(observed))
+        if not throughput > 0:
+            raise InputError(
+                f"the throughput at {observed:.2f} A ({self.medium}) is 0; the band spans "
+                f"{self.limits[0]:.1f}-{self.limits[1]:.1f} A",
+                source=self.name or None,
+                field="wave",
+                remedy="check the redshift and the filter",
+            )
+        return self.photon_integral / (throughput * observed)
+
     def to_medium(self, medium: Medium) -> Bandpass:
         """Return the same band with wavelengths in ``medium``."""
         return replace(self, wave=convert_medium(self.wave, self.medium, medium), medium=medium)
@@ -250,3 +284,77 @@ class Bandpass:
         half = np.diff(nodes)[:, np.newaxis] / 2
         points = nodes[:-1, np.newaxis] + half * (1.0 + abscissae)
         return points.ravel(), (half * factors).ravel()
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderWidth:
+    """Which of a band's widths a header's ``PHOTBW`` is.
+
+    Parameters
+    ----------
+    kind : {"rms", "rectangular", "neither"}
+        The width it agrees with.
+    photbw, rms, rectangular : float
+        The header's value and the two widths of the curve, A.
+    leak : float
+        Share of the throughput that would have to lie one tenth of the pivot wavelength off the band to raise the RMS
+        width of the curve to ``photbw``; 0 where it exceeds that already.
+    """
+
+    kind: Literal["rms", "rectangular", "neither"]
+    photbw: float
+    rms: float
+    rectangular: float
+    leak: float
+
+    def describe(self) -> str:
+        """Return one sentence for people."""
+        widths = (
+            f"the curve has an RMS width of {self.rms:.2f} A, a rectangular one of {self.rectangular:.2f} A"
+        )
+        if self.kind == "rms":
+            return f"PHOTBW = {self.photbw:.2f} A is the RMS width ({widths}); it never stands for the latter"
+        if self.kind == "rectangular":
+            return f"PHOTBW = {self.photbw:.2f} A is the rectangular width, not the RMS one of HST ({widths})"
+        hint = (
+            f"; an RMS width, if {self.leak:.2%} of the throughput leaks in far from the band, beyond this curve"
+            if self.leak > 0
+            else ""
+        )
+        return f"PHOTBW = {self.photbw:.2f} A is neither width of the band ({widths}){hint}"
+
+
+def photbw_width(photbw: float, bandpass: Bandpass, *, tolerance: float = 0.15) -> HeaderWidth:
+    """Tell which width a header's ``PHOTBW`` agrees with; HST means the RMS width, a third of the rectangular one.
+
+    Parameters
+    ----------
+    photbw : float
+        As in the header, A.
+    bandpass : Bandpass
+        Its whole curve: the RMS width counts light by the square of its distance, so that a leak of half a per cent far
+        from a narrow band may dominate it (150 A for F658N of WFC3/UVIS, which is 28 A wide), and curves that were
+        cut off close to the band miss that.
+    tolerance : float
+        Largest relative difference that counts as agreement; the nearer width wins.
+
+    Raises
+    ------
+    InputError
+        When ``photbw`` is not a positive number.
+    """
+    if not 0 < photbw < np.inf:
+        raise InputError(
+            f"PHOTBW is {photbw}; expected a positive width in A",
+            source=bandpass.name or None,
+            field="PHOTBW",
+            remedy="check the header",
+        )
+    rms, rectangular = bandpass.rms_width, bandpass.rectangular_width
+    distance = 0.1 * bandpass.pivot
+    leak = max(0.0, photbw**2 - rms**2) / distance**2
+    off_rms, off_rectangular = abs(photbw / rms - 1.0), abs(photbw / rectangular - 1.0)
+    kind: Literal["rms", "rectangular", "neither"] = "neither"
+    if min(off_rms, off_rectangular) <= tolerance:
+        kind = "rms" if off_rms <= off_rectangular else "rectangular"
+    return HeaderWidth(kind, float(photbw), rms, rectangular, leak)

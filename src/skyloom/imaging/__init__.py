@@ -7,6 +7,7 @@ from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.lost_flux import estimate_lost_flux
 from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels
 from skyloom.imaging.matching import MatchingKernel, matching_kernel
+from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
 from skyloom.imaging.psf import PsfMeasurement, measure_psf
 from skyloom.imaging.regions import sum_regions
 from skyloom.imaging.register import Registration, register, shift_wcs
@@ -14,12 +15,15 @@ from skyloom.imaging.reproject import pixel_variance, reproject
 from skyloom.imaging.sources import detect_sources
 
 __all__ = [
+    "FLUX_DENSITY",
+    "LINE_BRIGHTNESS",
     "Background",
     "MatchingKernel",
     "ObjectMask",
     "PsfMeasurement",
     "Registration",
     "apply_object_mask",
+    "convert_unit",
     "convolve",
     "detect_sources",
     "estimate_lost_flux",

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skyloom.io.bandpass import find_bandpass, read_bandpass
     from skyloom.io.bin_files import read_map_file, write_map_file
     from skyloom.io.cube_layout import GenericLayout
     from skyloom.io.cubes import CubeFile, open_cube
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "CubeFile": "skyloom.io.cubes",
     "GenericLayout": "skyloom.io.cube_layout",
+    "find_bandpass": "skyloom.io.bandpass",
     "open_cube": "skyloom.io.cubes",
     "read": "skyloom.io.registry",
     "register_reader": "skyloom.io.registry",
     "write": "skyloom.io.fits",
     "write_product": "skyloom.io.fits",
     "read_product": "skyloom.io.fits",
+    "read_bandpass": "skyloom.io.bandpass",
     "read_hst": "skyloom.io.hst",
     "read_manga": "skyloom.io.manga",
     "read_map_file": "skyloom.io.bin_files",
@@ -40,8 +43,10 @@ _HOMES = {
 __all__ = [
     "CubeFile",
     "GenericLayout",
+    "find_bandpass",
     "open_cube",
     "read",
+    "read_bandpass",
     "read_hst",
     "read_manga",
     "read_map_file",
