@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         spectra_line_snr,
     )
     from skyloom.spectral.stellar import fit_continuum
+    from skyloom.spectral.synthetic import synthetic_image, synthetic_images
 
 _HOMES = {
     "CubeNoise": "noise",
@@ -74,6 +75,8 @@ _HOMES = {
     "sky_residual_mask": "sky_residuals",
     "spectra_line_snr": "snr",
     "sum_bins": "maps",
+    "synthetic_image": "synthetic",
+    "synthetic_images": "synthetic",
     "to_rest_frame": "rest_frame",
 }
 
@@ -115,6 +118,8 @@ __all__ = [
     "sky_residual_mask",
     "spectra_line_snr",
     "sum_bins",
+    "synthetic_image",
+    "synthetic_images",
     "to_rest_frame",
 ]
 
