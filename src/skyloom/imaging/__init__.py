@@ -2,31 +2,44 @@
 
 # Imported at once, not when first used: three functions (convolve, register, reproject) share the name of their
 # module, and only an import here makes the function win, whatever is imported first elsewhere.
+from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor, fit_anchor
 from skyloom.imaging.background import Background, measure_background, subtract_background
 from skyloom.imaging.convolve import convolve, match_psf
+from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor, fit_line_anchor
 from skyloom.imaging.lost_flux import estimate_lost_flux
 from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels
 from skyloom.imaging.matching import MatchingKernel, matching_kernel
 from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
 from skyloom.imaging.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.ratio_maps import smooth_ratio
 from skyloom.imaging.regions import sum_regions
 from skyloom.imaging.register import Registration, register, shift_wcs
 from skyloom.imaging.reproject import pixel_variance, reproject
+from skyloom.imaging.smooth_field import SmoothField
 from skyloom.imaging.sources import detect_sources
 
 __all__ = [
     "FLUX_DENSITY",
     "LINE_BRIGHTNESS",
+    "Anchor",
     "Background",
+    "LineAnchor",
     "MatchingKernel",
     "ObjectMask",
     "PsfMeasurement",
     "Registration",
+    "SmoothField",
+    "anchor_by_difference",
+    "anchor_by_ratio",
+    "apply_anchor",
+    "apply_line_anchor",
     "apply_object_mask",
     "convert_unit",
     "convolve",
     "detect_sources",
     "estimate_lost_flux",
+    "fit_anchor",
+    "fit_line_anchor",
     "mask_from_labels",
     "match_psf",
     "matching_kernel",
@@ -36,6 +49,7 @@ __all__ = [
     "register",
     "reproject",
     "shift_wcs",
+    "smooth_ratio",
     "subtract_background",
     "sum_regions",
 ]

@@ -1,0 +1,124 @@
+"""The errors of many fitted parameters as few maps of errors that pixels share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+
+from skyloom.core.image import Mode
+
+if TYPE_CHECKING:
+    from skyloom.imaging.line_anchor import LineAnchor
+
+__all__ = ["anchor_modes"]
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+KEPT = 0.995
+"""Share of the variance that the modes must carry."""
+BLOCKS = 24
+"""Blocks along each axis over which it is judged."""
+
+
+def anchor_modes(
+    anchored: Array,
+    continuum: Array,
+    mask: NDArray[np.bool_],
+    wcs: WCS | None,
+    anchor: LineAnchor,
+    max_modes: int,
+) -> tuple[tuple[Mode, ...], float]:
+    """Return the modes of an anchored image, and the share of the variance of block sums that they leave out.
+
+    Parameters
+    ----------
+    anchored, continuum : (ny, nx) array
+        The anchored excess, and the continuum, in the unit of the anchor.
+    mask : (ny, nx) bool array
+    wcs : WCS or None
+        None only where the anchor has no field.
+    anchor : LineAnchor
+    max_modes : int
+
+    Notes
+    -----
+    The derivatives by slope, offset and the field's coefficients are ``-r / slope``, ``-1 / slope`` and
+    ``-C basis_k / slope``. With Sigma = S S^T and j_b the mean of the derivatives over block b, the eigenvectors v of
+    the mean over b of ``S^T j_b (S^T j_b)^T``, each divided by its trace, turn the parameters into independent ones
+    ``S v`` in order of their weight.
+    """
+    root = _root(anchor.covariance)
+    derivatives = _block_derivatives(anchored, continuum, mask, wcs, anchor)
+    projected = derivatives @ root
+    power = np.sum(projected**2, axis=1)
+    projected = projected[power > 0] / np.sqrt(power[power > 0])[:, None]
+    if not projected.size:
+        return (), 0.0
+    shares, vectors = np.linalg.eigh(projected.T @ projected / projected.shape[0])
+    order = np.argsort(shares)[::-1]
+    carried = np.cumsum(shares[order])
+    number = min(max_modes, int(np.searchsorted(carried, KEPT)) + 1, int(np.count_nonzero(shares > 0)))
+    combinations = (root @ vectors[:, order[:number]]).T
+    modes = tuple(
+        Mode(f"line_anchor_{i + 1}", _map(weights, anchored, continuum, mask, wcs, anchor), 1.0)
+        for i, weights in enumerate(combinations)
+    )
+    return modes, float(max(0.0, 1.0 - carried[number - 1]))
+
+
+def _root(covariance: Float) -> Float:
+    """Return S with S S^T = covariance; parameters of different size do not spoil its digits."""
+    size = np.sqrt(np.diag(covariance))
+    size[size == 0] = 1.0
+    values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
+    return np.asarray(size[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _block_derivatives(
+    anchored: Array, continuum: Array, mask: NDArray[np.bool_], wcs: WCS | None, anchor: LineAnchor
+) -> Float:
+    """Return the mean derivative by each parameter over blocks with usable pixels, (n, 2 + K)."""
+    edges = [np.unique(np.linspace(0, side, min(BLOCKS, side) + 1).astype(int)) for side in mask.shape]
+    number = _block_sums((~mask).astype(np.float32), edges)
+    filled = number > 0
+    sums = [
+        _block_sums(np.where(mask, 0.0, plane), edges)[filled] / number[filled]
+        for plane in (anchored, continuum)
+    ]
+    result = np.empty((int(filled.sum()), 2 + anchor.field.coefficients.size))
+    result[:, 0], result[:, 1] = sums[0], 1.0
+    if anchor.field.degree >= 0:
+        assert wcs is not None
+        y, x = np.meshgrid(*((edge[:-1] + edge[1:] - 1) / 2 for edge in edges), indexing="ij")
+        longitude, latitude = wcs.celestial.all_pix2world(x[filled], y[filled], 0)
+        result[:, 2:] = anchor.field.basis_at(longitude, latitude) * sums[1][:, None]
+    return result / -anchor.slope
+
+
+def _block_sums(plane: Array, edges: list[NDArray[np.int_]]) -> Float:
+    rows = np.add.reduceat(plane, edges[0][:-1], axis=0, dtype=np.float64)
+    return np.asarray(np.add.reduceat(rows, edges[1][:-1], axis=1))
+
+
+def _map(
+    weights: Float,
+    anchored: Array,
+    continuum: Array,
+    mask: NDArray[np.bool_],
+    wcs: WCS | None,
+    anchor: LineAnchor,
+) -> NDArray[np.float32]:
+    """Return the sum of the derivative maps with these weights, float32, 0 under the mask."""
+    weights = weights / -anchor.slope
+    pattern = np.multiply(anchored, weights[0], dtype=np.float32)
+    pattern += np.float32(weights[1])
+    if anchor.field.degree >= 0:
+        assert wcs is not None
+        share = anchor.field.grid(wcs, (mask.shape[0], mask.shape[1])).combine(weights[2:])
+        share *= continuum
+        pattern += share
+    pattern[mask] = 0.0
+    return pattern
