@@ -26,6 +26,7 @@ from skyloom.errors import InputError
 from skyloom.mock.bands import UDF_BANDS, Band, udf_band
 from skyloom.mock.cube_files import CUBE_SCENES, CubeMock
 from skyloom.mock.field import FIELD_CENTRE, Target, field_star, field_target
+from skyloom.mock.halpha_files import HALPHA_SCENES, HalphaFiles
 from skyloom.mock.images import segmentation, sky_wcs
 from skyloom.mock.observe import Observation, Sky, band_noise, observe
 
@@ -399,7 +400,7 @@ def _small(directory: Path, seed: int) -> MockField:
     )
 
 
-SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock]]] = {
+SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock | HalphaFiles]]] = {
     "udf-like": (
         "three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field",
         lambda directory, seed: write_hst_mock(directory, seed=seed),
@@ -410,10 +411,11 @@ SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock]]] = {
     ),
     "small": ("one galaxy in three bands on small stamps", _small),
     **CUBE_SCENES,
+    **HALPHA_SCENES,
 }
 
 
-def write_scene(name: str, directory: str | Path, seed: int = 1) -> MockField | CubeMock:
+def write_scene(name: str, directory: str | Path, seed: int = 1) -> MockField | CubeMock | HalphaFiles:
     """Write the files of a named scene; the names and what they hold are in `SCENES`.
 
     Raises

@@ -39,7 +39,7 @@ class HalphaRegions:
     Parameters
     ----------
     labels : LabelMap
-        On the pixels of MUSE; numbers from 0.
+        On the pixels of MUSE; numbers from 1.
     nebula : (n_regions,) array
         Row of each region's nebula in the component.
     flux : (n_regions,) array
@@ -78,7 +78,7 @@ class HalphaRegions:
     def sum_rows(self, wcs: WCS, values: Single, first: int) -> tuple[Float, NDArray[np.int64]]:
         """Return the sums of values over the regions on rows of another grid, and the numbers of pixels."""
         ny, nx = values.shape
-        labels = self.on_rows(wcs, (ny, nx), first).ravel() + 1
+        labels = np.maximum(self.on_rows(wcs, (ny, nx), first).ravel(), 0)
         size = self.flux.size + 1
         sums = np.bincount(labels, values.ravel().astype(np.float64), size)[1:]
         return np.asarray(sums), np.asarray(np.bincount(labels, minlength=size)[1:], dtype=np.int64)
@@ -86,7 +86,7 @@ class HalphaRegions:
     def table(self, flux: Float, n_pixels: NDArray[np.int64]) -> QTable:
         """Return the truth of the regions; ``flux`` and ``n_pixels`` are those on Hubble's pixels."""
         table = QTable()
-        table["region_ID"] = np.arange(self.flux.size)
+        table["region_ID"] = np.arange(1, self.flux.size + 1)
         table["flux"] = flux * FLUX
         table["flux_muse"] = self.muse_flux * FLUX
         table["n_pixels"] = n_pixels
@@ -141,15 +141,15 @@ def find_truth_regions(
 
 
 def _numbered(labels: NDArray[np.int32], flux: Float, halpha: Single, wcs: WCS) -> HalphaRegions:
-    """Leave out small regions, and number the others from 0."""
+    """Leave out small regions, and number the others from 1."""
     size = np.bincount(labels[labels >= 0], minlength=flux.size)
     kept = np.flatnonzero(size >= SMALLEST)
     number = np.full(flux.size + 1, NO_REGION, dtype=np.int32)
-    number[kept] = np.arange(kept.size)
+    number[kept] = np.arange(1, kept.size + 1)
     final = number[labels]
     inside = final >= 0
     area = abs(float(np.linalg.det(wcs.pixel_scale_matrix))) * 3600.0**2
-    sums = np.asarray(np.bincount(final[inside], halpha[inside].astype(np.float64), kept.size) * area)
+    sums = np.asarray(np.bincount(final[inside] - 1, halpha[inside].astype(np.float64), kept.size) * area)
     done = (step("find_truth_regions", dominant=DOMINANT, detected=DETECTED),)
     return HalphaRegions(LabelMap(final, wcs, history=done), kept, flux[kept], sums, size[kept])
 
@@ -158,7 +158,7 @@ def region_catalogue(regions: HalphaRegions, halpha: Image) -> QTable:
     """Return the catalogue of regions as a survey publishes it: centres, fluxes summed over the map, and errors."""
     labels = regions.labels.labels
     inside = labels >= 0
-    n, own = regions.flux.size, labels[inside]
+    n, own = regions.flux.size, labels[inside] - 1
     area = halpha.pixel_scale**2
     y, x = np.nonzero(inside)
     data = np.where(halpha.mask, 0.0, halpha.data).astype(np.float64)[inside]
@@ -169,7 +169,7 @@ def region_catalogue(regions: HalphaRegions, halpha: Image) -> QTable:
     assert halpha.wcs is not None
     ra, dec = halpha.wcs.wcs_pix2world(*place, 0)
     table = QTable()
-    table["region_ID"] = np.arange(n)
+    table["region_ID"] = np.arange(1, n + 1)
     table["cen_ra"], table["cen_dec"] = ra * u.deg, dec * u.deg
     table["HA6562_FLUX"] = np.bincount(own, data, n) * area * FLUX
     table["HA6562_FLUX_ERR"] = np.sqrt(_summed_variance(labels, halpha, n)) * area * FLUX
@@ -183,11 +183,14 @@ def _summed_variance(labels: NDArray[np.int32], image: Image, n: int) -> Float:
     sigma = np.pad(np.where(image.mask, 0.0, np.sqrt(image.variance)), half)
     framed = np.pad(labels, half, constant_values=NO_REGION)
     inside = labels >= 0
-    own, centre = labels[inside], sigma[half : half + labels.shape[0], half : half + labels.shape[1]][inside]
+    own, centre = (
+        labels[inside] - 1,
+        sigma[half : half + labels.shape[0], half : half + labels.shape[1]][inside],
+    )
     total = np.zeros(n)
     for dy, dx in np.ndindex(kernel.shape):
         window = (slice(dy, dy + labels.shape[0]), slice(dx, dx + labels.shape[1]))
-        same = framed[window][inside] == own
+        same = framed[window][inside] == own + 1
         total += np.bincount(own, kernel[dy, dx] * centre * np.where(same, sigma[window][inside], 0.0), n)
     return total
 

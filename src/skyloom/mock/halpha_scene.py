@@ -78,9 +78,14 @@ def _throughput(name: str, blue: float, red: float, edges: tuple[float, float], 
 
 def saturation_rate(name: str) -> float:
     """Return the e/s per pixel at which the frames of a band saturate."""
-    for band, _, _, _, _, _, exposure, frames, _ in _BANDS:
-        if band == name:
-            return FULL_WELL * frames / exposure
+    return FULL_WELL * frames_of(name) / halpha_bands()[name].exposure
+
+
+def frames_of(name: str) -> int:
+    """Return the number of frames that an image of a band is made of."""
+    for row in _BANDS:
+        if row[0] == name:
+            return row[7]
     raise InputError(
         f"{name!r} is no band of the mock", field="band", remedy=f"use {', '.join(HALPHA_BANDS)}"
     )
