@@ -298,7 +298,7 @@ class HeaderWidth:
         The header's value and the two widths of the curve, A.
     leak : float
         Share of the throughput that would have to lie one tenth of the pivot wavelength off the band to raise the RMS
-        width of the curve to ``photbw``; 0 where it exceeds that already.
+        width of the curve to ``photbw``, to first order; 0 where it exceeds that already.
     """
 
     kind: Literal["rms", "rectangular", "neither"]
@@ -317,7 +317,7 @@ class HeaderWidth:
         if self.kind == "rectangular":
             return f"PHOTBW = {self.photbw:.2f} A is the rectangular width, not the RMS one of HST ({widths})"
         hint = (
-            f"; an RMS width, if {self.leak:.2%} of the throughput leaks in far from the band, beyond this curve"
+            f"; an RMS width, if {self.leak:.2%} of the throughput leaks in 10 % of the pivot off the band"
             if self.leak > 0
             else ""
         )

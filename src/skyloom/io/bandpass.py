@@ -208,14 +208,18 @@ def _read_ecsv(path: Path) -> _Curve:
         table = Table.read(path, format="ascii.ecsv")
     except (ValueError, KeyError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FileFormatError(f"cannot be read as ECSV: {reason}", source=path) from error
+        raise FileFormatError(
+            f"cannot be read as ECSV: {reason}", source=path, remedy=f"expected {FORMS}"
+        ) from error
     numeric = [column for column in table.itercols() if column.dtype.kind in "fiu" and column.ndim == 1]
     waves = [column for column in numeric if column.unit is not None and column.unit.is_equivalent(u.AA)]
     column = (waves or numeric or [None])[0]
     others = [item for item in numeric if item is not column]
     if column is None or not others:
         raise FileFormatError(
-            f"the columns are {table.colnames}; expected a wavelength and a throughput", source=path
+            f"the columns are {table.colnames}; expected a wavelength and a throughput",
+            source=path,
+            remedy="keep a column of wavelengths, with its unit, and one of throughputs",
         )
     values = [np.ma.filled(np.ma.asarray(item, dtype=np.float64), np.nan) for item in (column, others[0])]
     if others[0].unit == u.percent:
