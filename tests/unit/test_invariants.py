@@ -14,13 +14,16 @@ from astropy.wcs import WCS
 
 import skyloom.imaging
 from skyloom.core import noise
+from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement, add_source_poisson, apply_noise
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.background import subtract_background
+from skyloom.imaging.continuum import subtract_continuum
 from skyloom.imaging.convolve import convolve, match_psf
+from skyloom.imaging.line_flux import line_flux
 from skyloom.imaging.masks import apply_object_mask, mask_from_labels
 from skyloom.imaging.register import register, shift_wcs
 from skyloom.imaging.reproject import reproject
@@ -69,7 +72,24 @@ def object_mask(image):
     return mask_from_labels(labels, image)
 
 
+def without_continuum(image, interpolation):
+    """The image less two continua made from it, lines taken out."""
+    bands = [
+        image.evolve(
+            data=0.4 * image.data, unit=FLUX_DENSITY, modes=(Mode("sky", 1.0, factor * image.modes[1].sigma),)
+        )
+        for factor in (0.1, 0.2)
+    ]
+    narrow, blue, red = (
+        Bandpass.tophat(*box) for box in ((6585.0, 80.0), (5400.0, 1300.0), (8000.0, 1500.0))
+    )
+    options = {"interpolation": interpolation, "redshift": 0.0, "line_ratios": {"NII6583": 0.4}}
+    narrow_image = image.evolve(unit=FLUX_DENSITY)
+    return subtract_continuum(narrow_image, bands, narrow, (blue, red), **options).excess
+
+
 MEASUREMENT = NoiseMeasurement(1.3, np.outer([0.1, 1.0, 0.1], [0.1, 1.0, 0.1]), 1000, 0.05)
+FLUX_DENSITY = "1e-20 erg / (s cm2 AA arcsec2)"
 KERNEL = np.outer([1.0, 2.0, 1.0], [1.0, 3.0, 1.0]) / 20.0
 
 
@@ -118,6 +138,29 @@ OPERATIONS = {
             ("value", {"method": "value", "value": 2.0, "value_error": 0.1}),
         )
     },
+    **{
+        f"subtract_continuum, {interpolation}": Operation(
+            lambda image, interpolation=interpolation: without_continuum(image, interpolation),
+            subtract_continuum,
+            ("unit",),
+        )
+        for interpolation in ("linear", "log")
+    },
+    "line_flux": Operation(
+        lambda image: line_flux(image.evolve(unit=FLUX_DENSITY), Bandpass.tophat(6585.0, 80.0), 0.0, 0.4),
+        line_flux,
+        ("unit",),
+    ),
+    "line_flux, map of ratios": Operation(
+        lambda image: line_flux(
+            image.evolve(unit=FLUX_DENSITY),
+            Bandpass.tophat(6585.0, 80.0),
+            0.0,
+            np.linspace(0.1, 1.0, N * N).reshape(N, N),
+        ),
+        line_flux,
+        ("unit",),
+    ),
     "shift_wcs": Operation(
         lambda image: shift_wcs(image, register(image, make_image(np.float64))), shift_wcs, ("wcs",)
     ),

@@ -1,11 +1,13 @@
 """Operations on images: pure, carrying variance, correlation, mask, PSF and history from `Image` to `Image`."""
 
-# Imported at once, not when first used: three functions (convolve, register, reproject) share the name of their
-# module, and only an import here makes the function win, whatever is imported first elsewhere.
+# Imported at once, not when first used: four functions (convolve, line_flux, register, reproject) share the name of
+# their module, and only an import here makes the function win, whatever is imported first elsewhere.
 from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor, fit_anchor
 from skyloom.imaging.background import Background, measure_background, subtract_background
+from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
 from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor, fit_line_anchor
+from skyloom.imaging.line_flux import line_flux
 from skyloom.imaging.lost_flux import estimate_lost_flux
 from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels
 from skyloom.imaging.matching import MatchingKernel, matching_kernel
@@ -23,6 +25,7 @@ __all__ = [
     "LINE_BRIGHTNESS",
     "Anchor",
     "Background",
+    "ContinuumSubtraction",
     "LineAnchor",
     "MatchingKernel",
     "ObjectMask",
@@ -40,6 +43,7 @@ __all__ = [
     "estimate_lost_flux",
     "fit_anchor",
     "fit_line_anchor",
+    "line_flux",
     "mask_from_labels",
     "match_psf",
     "matching_kernel",
@@ -51,5 +55,6 @@ __all__ = [
     "shift_wcs",
     "smooth_ratio",
     "subtract_background",
+    "subtract_continuum",
     "sum_regions",
 ]
