@@ -202,8 +202,9 @@ def test_bands_of_installed_collections_are_found(site: Path) -> None:
     same_curve(band)
     assert band.name == "acs_wfc_f814w"
     assert find_bandpass("pyphot:acs_wfc_f814w").wave[0] == 6401.0
-    with pytest.warns(AssumptionWarning, match="bare filter"):
+    with pytest.warns(AssumptionWarning, match="bare filter") as caught:
         same_curve(find_bandpass("hst_wfc3_f657n"))
+    assert caught[0].filename == __file__
     with pytest.raises(
         InputError, match=r"'wfc3_f657' is no band of astro-sedpy, pyphot .there are hst_wfc3_f657n"
     ):

@@ -21,7 +21,9 @@ __all__ = ["FLUX_DENSITY", "LINE_BRIGHTNESS", "convert_unit"]
 Array = NDArray[Any]
 Kind = Literal["rate", "counts", "f_lambda", "f_nu", "line"]
 
+#: Flux density per wavelength and area, scaled so that variances of deep images stay within float32.
 FLUX_DENSITY: u.UnitBase = u.Unit("1e-20 erg / (s cm2 AA arcsec2)")
+#: Flux of a line per area, scaled likewise.
 LINE_BRIGHTNESS: u.UnitBase = u.Unit("1e-20 erg / (s cm2 arcsec2)")
 F_LAMBDA = u.erg / u.s / u.cm**2 / u.AA
 COUNTS = (u.electron, u.ct, u.DN, u.adu)

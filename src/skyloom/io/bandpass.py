@@ -102,27 +102,7 @@ def read_bandpass(
     RepairWarning
         When throughputs between 0 and -2 % of the peak were set to 0.
     """
-    path = Path(path)
-    text = _text(path)
-    curve = _read_ecsv(path) if re.match(r"#\s*%ECSV", text) else _read_columns(path, text)
-    unit = curve.wave_unit if wave_unit is None else parse_unit(wave_unit)
-    wave = _in_angstrom(curve.wave, unit, path)
-    wave, throughput = _checked(wave, curve.throughput, path)
-    if curve.energy:
-        throughput = throughput / wave * (wave[np.argmax(throughput)])
-    if curve.pyphot and _BARE.match(path.stem):
-        warnings.warn(
-            f"{path}: this curve of pyphot is the transmission of the bare filter, without telescope and detector: "
-            "right for a width, wrong for a zero point (take that from PHOTFLAM and PHOTPLAM)",
-            AssumptionWarning,
-            stacklevel=2,
-        )
-    try:
-        return Bandpass(wave, throughput, path.stem if name is None else name, medium)
-    except InputError as error:
-        if error.field == "medium":
-            raise
-        raise InputError(error.message, source=path, field=error.field, remedy=f"expected {FORMS}") from error
+    return _read(Path(path), name, medium, wave_unit)
 
 
 def find_bandpass(name: str, *, medium: Medium = "vacuum") -> Bandpass:
@@ -165,7 +145,7 @@ def find_bandpass(name: str, *, medium: Medium = "vacuum") -> Bandpass:
     for item, folder in folders.items():
         for path in sorted(folder.glob(f"*{item.suffix}")):
             if path.stem.lower() == wanted.lower():
-                return read_bandpass(path, medium=medium)
+                return _read(path, None, medium)
             known.setdefault(path.stem.lower(), path.stem)
     alike = [known[key] for key in difflib.get_close_matches(wanted.lower(), known, n=4, cutoff=0.5)]
     raise InputError(
@@ -174,6 +154,31 @@ def find_bandpass(name: str, *, medium: Medium = "vacuum") -> Bandpass:
         field="bandpass",
         remedy=remedy,
     )
+
+
+def _read(
+    path: Path, name: str | None, medium: Medium, wave_unit: u.UnitBase | str | None = None
+) -> Bandpass:
+    text = _text(path)
+    curve = _read_ecsv(path) if re.match(r"#\s*%ECSV", text) else _read_columns(path, text)
+    unit = curve.wave_unit if wave_unit is None else parse_unit(wave_unit)
+    wave = _in_angstrom(curve.wave, unit, path)
+    wave, throughput = _checked(wave, curve.throughput, path)
+    if curve.energy:
+        throughput = throughput / wave * (wave[np.argmax(throughput)])
+    if curve.pyphot and _BARE.match(path.stem):
+        warnings.warn(
+            f"{path}: this curve of pyphot is the transmission of the bare filter, without telescope and detector: "
+            "right for a width, wrong for a zero point (take that from PHOTFLAM and PHOTPLAM)",
+            AssumptionWarning,
+            stacklevel=3,
+        )
+    try:
+        return Bandpass(wave, throughput, path.stem if name is None else name, medium)
+    except InputError as error:
+        if error.field == "medium":
+            raise
+        raise InputError(error.message, source=path, field=error.field, remedy=f"expected {FORMS}") from error
 
 
 def _installed(item: _Collection) -> Path | None:
@@ -337,6 +342,6 @@ def _without_noise_below_zero(wave: Float, throughput: Float, path: Path) -> Flo
         warnings.warn(
             f"{path}: throughput: {negative} values between {lowest:.2g} and 0 set to 0",
             RepairWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return np.maximum(throughput, 0.0)
