@@ -279,3 +279,27 @@ def test_a_leak_makes_photbw_an_rms_width_that_exceeds_the_band() -> None:
     # First order in distance and share: it counts as ln(1.1)^2 / 1.1, 17 % less than 0.1^2, among 2 % more light.
     assert judged.leak == pytest.approx(share, rel=0.25)
     assert "leaks in 10 % of the pivot off" in judged.describe()
+
+
+@pytest.mark.data
+def test_real_curves_of_every_form(data_dir: Path) -> None:
+    """All 43 files, warned about where they should be; total throughputs have the pivots everybody knows."""
+    paths = [
+        *(data_dir / "phangs_hst" / "filters").glob("*.dat"),
+        *(data_dir / "filters").rglob("*.*"),
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bands = {path.name: read_bandpass(path) for path in paths}
+    assert len(bands) == 43
+    kinds = sorted(
+        (type(item.message).__name__, Path(str(item.message).split(":")[0]).name) for item in caught
+    )
+    assert kinds == [
+        ("AssumptionWarning", "hst_wfc3_f657n.csv"),
+        ("AssumptionWarning", "hst_wfc3_f658n.csv"),
+        ("RepairWarning", "sdss_r0.par"),
+    ]
+    assert bands["acs_wfc_f814w.par"].pivot == pytest.approx(8052.0, abs=10.0)
+    for name in ("sdss_r0.par", "sdss2010-r.ecsv"):
+        assert bands[name].pivot == pytest.approx(6175.0, abs=10.0)
