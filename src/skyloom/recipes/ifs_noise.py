@@ -24,7 +24,7 @@ from skyloom.recipes.ifs_config import NoiseBlur
 from skyloom.recipes.ifs_inputs import Source, line_free_channels
 from skyloom.spectral.noise import CubeNoise, combine_cube_noise, measure_cube_noise
 
-__all__ = ["NoiseModel", "find_noise", "read_noise", "write_noise"]
+__all__ = ["NoiseModel", "find_noise", "read_noise", "sample_slabs", "write_noise"]
 
 Float = NDArray[np.float64]
 SAMPLES = 8  # Slabs that are looked at, spread over the wavelengths: enough to see how the scale runs.
@@ -118,7 +118,7 @@ def _scale_of(noise: CubeNoise) -> MeasuredScale:
 def measured_noise(source: Source) -> CubeNoise | None:
     """Measure the noise in some slabs of channels spread over the cube; None where that is not possible."""
     line_free = line_free_channels(source)
-    slabs = sample_slabs(source, line_free)
+    slabs = sample_slabs(source.cube.shape, line_free)
 
     def measure(channels: slice) -> CubeNoise | str:
         try:
@@ -147,9 +147,9 @@ def measured_noise(source: Source) -> CubeNoise | None:
     return None
 
 
-def sample_slabs(source: Source, line_free: NDArray[np.bool_]) -> list[slice]:
+def sample_slabs(shape: tuple[int, int, int], line_free: NDArray[np.bool_]) -> list[slice]:
     """Choose slabs of channels spread over the axis, each where most channels are free of lines."""
-    n_wave, ny, nx = source.cube.shape
+    n_wave, ny, nx = shape
     size = int(np.clip(SAMPLE_BYTES // (9 * ny * nx), 20, SAMPLE_CHANNELS))
     if n_wave <= SAMPLES * size:
         edges = np.linspace(0, n_wave, max(1, round(n_wave / size)) + 1).astype(int)
