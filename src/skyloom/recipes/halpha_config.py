@@ -73,7 +73,17 @@ class ImageSettings(Settings):
     instrument: str | None = None
     exposure: Positive | None = Field(None, description="seconds, instead of EXPTIME")
     gain: Positive | None = Field(None, description="electrons per count")
-    source_poisson: bool = Field(True, description="add the photon noise of sources to the variance")
+    psf_fwhm: Positive = Field(0.08, description="arcsec; tells stars from cosmic rays")
+
+
+class ErrorSettings(Settings):
+    """What is known of the noise of the HST images."""
+
+    correlation: Literal["measured", "none"] = Field(
+        "measured", description="between pixels, measured where the image is faintest; or none"
+    )
+    rescale_variance: bool = Field(True, description="scale the variance to the scatter measured there")
+    source_poisson: bool = Field(True, description="add the photon noise of sources (exposure)")
 
 
 class BandSettings(Settings):
@@ -168,7 +178,7 @@ class CosmicRaySettings(Settings):
     """How cosmic rays are found; see `skyloom.imaging.cosmic_rays.remove_cosmic_rays`."""
 
     method: Literal["astroscrappy", "none"] = "astroscrappy"
-    read_noise: NotNegative | None = Field(None, description="electrons; default: of the camera")
+    threshold: Positive = Field(4.0, description="significance of the edges of a ray")
 
 
 class StarSettings(Settings):
@@ -205,6 +215,7 @@ class SubtractionSettings(Settings):
     contamination: tuple[LineKey, ...] | Literal["auto", "none"] = Field(
         "auto", description="lines taken out of the broad bands: auto, none, or keys"
     )
+    extrapolate: bool = Field(False, description="allow a narrow band outside of the two continua")
     nii_ratio: NotNegative = Field(0.3, description="[NII]6583 over Halpha, where MUSE does not tell")
 
 
@@ -255,7 +266,7 @@ class CheckSettings(Settings):
     kernel_fwhm: Range = Field((0.2, 3.0), description="arcsec")
     shift_error: Positive = Field(0.1, description="arcsec; largest error of the registration")
     shift: Positive = Field(1.5, description="arcsec; largest shift")
-    sky_offset: Positive = Field(0.5, description="largest offset of a band, share of its median light")
+    sky_offset: Positive = Field(2.0, description="largest offset of a band, share of its median light")
     nebula_ratio: Range = Field((0.9, 1.1), description="median of HST over MUSE, nebulae")
     negative_fraction: Positive = Field(0.05, description="largest share of replaced negative pixels")
 
@@ -286,6 +297,7 @@ class HalphaConfig(Settings):
     objects: Annotated[dict[Name, ObjectSettings], BeforeValidator(to_mapping)]
     redshift: Redshift | None = Field(None, description="of objects that have none of their own")
     images: ImageSettings
+    noise: ErrorSettings = ErrorSettings()
     narrow: NarrowSettings
     continua: Annotated[
         dict[Name, BandSettings], BeforeValidator(to_mapping), Field(min_length=1, max_length=2)

@@ -58,6 +58,12 @@ RECIPES = {
             config="skyloom.recipes.ifs_config:IfsConfig",
             function="skyloom.recipes.ifs:ifs",
         ),
+        Recipe(
+            name="halpha",
+            summary="HST narrow band less its continuum, anchored to MUSE: Halpha maps at the resolution of HST",
+            config="skyloom.recipes.halpha_config:HalphaConfig",
+            function="skyloom.recipes.halpha:halpha",
+        ),
     )
 }
 

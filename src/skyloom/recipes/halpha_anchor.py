@@ -1,0 +1,430 @@
+"""HST tied to MUSE: where it lies, how much sharper it is, and what its bands and its line must be corrected by.
+
+All of this is done on the grid of MUSE, with the images of HST brought to its PSF, and costs little there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable, vstack
+from numpy.typing import NDArray
+
+from skyloom.core.image import Image
+from skyloom.core.linelist import default_lines
+from skyloom.core.provenance import step
+from skyloom.core.psf import GaussianPSF, MoffatPSF
+from skyloom.errors import AssumptionWarning, InputError
+from skyloom.imaging.anchor import Anchor, apply_anchor, fit_anchor
+from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
+from skyloom.imaging.line_anchor import LineAnchor, fit_line_anchor
+from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.photometry import LINE_BRIGHTNESS
+from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
+from skyloom.imaging.ratio_maps import smooth_ratio
+from skyloom.imaging.register import Registration, shift_wcs
+from skyloom.imaging.reproject import reproject
+from skyloom.recipes.halpha_cleaning import Hst
+from skyloom.recipes.halpha_inputs import Source
+from skyloom.recipes.halpha_muse import MuseSide
+from skyloom.recipes.halpha_products import scaled
+
+__all__ = [
+    "Alignment",
+    "Anchors",
+    "align_bands",
+    "anchor_bands",
+    "anchored",
+    "line_ratios",
+    "subtract",
+    "to_halpha",
+]
+
+Mask = NDArray[np.bool_]
+SAME_WIDTH = 0.02
+"""Relative difference of the kernels of two bands below which one serves for both."""
+CONTAMINATION = ("NII6583", "Hbeta", "OIII5007")
+"""Lines besides Halpha that broad bands between 4500 and 9000 A see; their partners follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The bands of HST on the grid of MUSE.
+
+    Attributes
+    ----------
+    matched : dict
+        Band -> image with the PSF that MUSE has in this band.
+    common : dict
+        The same with the PSF that MUSE has at the line.
+    registration : Registration or None
+        Where HST lies relative to MUSE; None when it was not measured.
+    table : QTable
+        A row per band: shift, kernel, errors.
+    """
+
+    matched: dict[str, Image]
+    common: dict[str, Image]
+    registration: Registration | None
+    table: QTable
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """What was fitted of HST against MUSE.
+
+    Attributes
+    ----------
+    bands : dict
+        Band -> offset and slope; empty when bands are not anchored.
+    line : LineAnchor or None
+    nii : Image or float
+        [NII]6583 over Halpha: a map on the grid of MUSE, or a number.
+    ratios : dict
+        Line -> flux over Halpha in the whole field.
+    reasons : dict
+        What was not anchored -> why.
+    """
+
+    bands: dict[str, Anchor]
+    line: LineAnchor | None
+    nii: Image | float
+    ratios: dict[str, float]
+    reasons: dict[str, str]
+
+    def tables(self) -> dict[str, QTable]:
+        """Return the fits as tables."""
+        tables = {"bandfit": band_table(self)} if self.bands else {}
+        return tables if self.line is None else {**tables, "linefit": line_table(self)}
+
+
+# --- alignment ------------------------------------------------------------------------------------------------------
+
+
+def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | None:
+    """Find where HST lies relative to MUSE and how much sharper it is, and bring its bands to MUSE.
+
+    Parameters
+    ----------
+    source : Source
+    hst : Hst
+    muse : MuseSide or None
+        Without it there is nothing to do.
+
+    Raises
+    ------
+    InputError
+        When HST and MUSE do not overlap, or do not show the same.
+    """
+    if muse is None:
+        return None
+    settings = source.config.registration
+    images = {band: hst.ready(band) for band in source.config.bands}
+    stars = hst.stars_on(muse.lines["Halpha"])
+    found, kernels = _registration_and_kernels(source, images, muse, stars)
+    chosen = None
+    if found and settings.apply:
+        # All bands were drizzled alike; the one that is known best speaks for all.
+        chosen = min(found.values(), key=lambda item: float(np.trace(item.offset_covariance)))
+    matched, common = {}, {}
+    narrow = kernels[source.narrow]
+    for number, (band, image) in enumerate(images.items()):
+        source.tick("alignment", number, len(images))
+        moved = image if chosen is None else shift_wcs(image, chosen)
+        reference = muse.bands[band]
+        matched[band] = match_to(moved, reference, kernels[band])
+        same = abs(width(kernels[band]) / width(narrow) - 1.0) < SAME_WIDTH
+        common[band] = matched[band] if same else match_to(moved, reference, narrow)
+    return Alignment(matched, common, chosen, alignment_table(found, kernels, chosen))
+
+
+Kernel = KernelFit | GaussianPSF | MoffatPSF
+
+
+def _registration_and_kernels(
+    source: Source, images: Mapping[str, Image], muse: MuseSide, stars: Mask | None
+) -> tuple[dict[str, Registration], dict[str, Kernel]]:
+    """Register each band and fit its kernel; where the PSF of MUSE is declared, only the first."""
+    config = source.config
+    assert config.muse is not None
+    declared = muse_psf(source)
+    found: dict[str, Registration] = {}
+    kernels: dict[str, Kernel] = {}
+    for band, image in images.items():
+        reference = muse.bands[band]
+        try:
+            if config.registration.method == "measure":
+                found[band], kernels[band] = align(
+                    image,
+                    reference,
+                    model=config.muse.model,
+                    mask=stars,
+                    max_shift_arcsec=config.registration.max_shift_arcsec,
+                    start=declared,
+                )
+            else:
+                kernels[band] = fit_kernel(
+                    image, reference, model=config.muse.model, mask=stars, start=declared
+                )
+        except InputError as error:
+            raise error.located(f"{source.name} {band}: HST against MUSE") from None
+        if declared is not None:
+            kernels[band] = declared
+    return found, kernels
+
+
+def muse_psf(source: Source) -> GaussianPSF | MoffatPSF | None:
+    """Return the PSF of MUSE as the configuration declares it; None: it is fitted."""
+    muse = source.config.muse
+    if muse is None or muse.psf == "fit":
+        return None
+    return GaussianPSF(muse.psf.fwhm) if muse.psf.beta is None else MoffatPSF(muse.psf.fwhm, muse.psf.beta)
+
+
+def width(kernel: Kernel) -> float:
+    """Return the FWHM of a kernel, arcsec."""
+    return float(kernel.fwhm)
+
+
+def alignment_table(
+    found: Mapping[str, Registration], kernels: Mapping[str, Kernel], chosen: Registration | None
+) -> QTable:
+    """List the shift and the kernel of each band."""
+    rows = []
+    for band, kernel in kernels.items():
+        place = found.get(band)
+        errors = np.full(2, np.nan) if place is None else np.sqrt(np.diag(place.offset_covariance))
+        offset = np.full(2, np.nan) if place is None else place.offset
+        fitted = kernel if isinstance(kernel, KernelFit) else None
+        rows.append(
+            {
+                "band": band,
+                "east": offset[0],
+                "east_err": errors[0],
+                "north": offset[1],
+                "north_err": errors[1],
+                "applied": place is not None and place is chosen,
+                "fwhm": width(kernel),
+                "fwhm_err": np.nan if fitted is None else fitted.fwhm_err,
+                "beta": float(getattr(kernel, "beta", np.nan)),
+                "beta_err": np.nan if fitted is None else fitted.beta_err,
+                "slope": np.nan if fitted is None else fitted.slope,
+                "correlation": np.nan if fitted is None else fitted.correlation,
+                "agreement": np.nan if fitted is None else fitted.agreement,
+                "chi_square": np.nan if fitted is None else fitted.chi_square,
+            }
+        )
+    table = QTable(rows=rows)
+    for name in ("east", "east_err", "north", "north_err", "fwhm", "fwhm_err"):
+        table[name].unit = "arcsec"
+    table["east"].info.description = "where the content of HST lies east of that of MUSE"
+    table["applied"].info.description = "whether this shift was taken for all bands"
+    table["fwhm"].info.description = "of the kernel that makes HST look like MUSE"
+    table["correlation"].info.description = "of matched HST with MUSE"
+    return table
+
+
+# --- line and continuum ---------------------------------------------------------------------------------------------
+
+
+def subtract(
+    source: Source, images: Mapping[str, Image], ratios: Mapping[str, float]
+) -> ContinuumSubtraction:
+    """Take the continuum, as the broad bands have it, off the narrow band; lines inside them are accounted for.
+
+    Parameters
+    ----------
+    source : Source
+    images : mapping of band to Image
+    ratios : mapping of line to float
+        Relative to Halpha, from `line_ratios`.
+    """
+    settings = source.config.continuum
+    return subtract_continuum(
+        images[source.narrow],
+        [images[band] for band in source.continua],
+        source.curves[source.narrow],
+        [source.curves[band] for band in source.continua],
+        interpolation=settings.interpolation,
+        redshift=None if settings.contamination == "none" else source.redshift,
+        line_ratios=None if settings.contamination == "none" else ratios,
+        a_v=source.settings.a_v or None,
+        outside="extrapolate" if settings.extrapolate else "refuse",
+    )
+
+
+def line_ratios(source: Source, muse: MuseSide | None) -> dict[str, float]:
+    """Return fluxes of lines relative to Halpha: of the whole field where MUSE tells, else of the configuration."""
+    settings = source.config.continuum
+    wanted = CONTAMINATION if settings.contamination in ("auto", "none") else settings.contamination
+    ratios = {key: value for key, value in {"NII6583": settings.nii_ratio}.items() if key in wanted}
+    if not isinstance(source.config.anchor.nii, str) and "NII6583" in wanted:
+        ratios["NII6583"] = source.config.anchor.nii
+    if muse is None:
+        return ratios
+    total = _light(muse.lines["Halpha"])
+    for key in wanted:
+        if key in muse.lines and total > 0 and (key != "NII6583" or source.config.anchor.nii == "muse"):
+            ratios[key] = max(_light(muse.lines[key]) / total, 0.0)
+    return ratios
+
+
+def _light(image: Image) -> float:
+    """Return the sum of the usable pixels."""
+    return float(np.sum(image.data[image.valid], dtype=np.float64))
+
+
+def line_sum(source: Source, muse: MuseSide) -> Image:
+    """Return the mean flux density that the lines of MUSE make in the narrow band of HST: the sum of F / W."""
+    lines = default_lines()
+    share = {key: 1.0 / source.line_width(key) for key in ("Halpha", "NII6583", "NII6548")}
+    partner = lines["NII6548"].tied
+    terms = {"Halpha": share["Halpha"]}
+    if "NII6583" in muse.lines:
+        # What is tied by atomic physics is one measurement: a weak line of its own would only add noise.
+        terms["NII6583"] = share["NII6583"] + (0.0 if partner is None else partner[1]) * share["NII6548"]
+    images = [
+        scaled(muse.lines[key], value, muse.lines[key].unit / u.AA, "line_share")
+        for key, value in terms.items()
+    ]
+    total = images[0]
+    for image in images[1:]:
+        mask = total.mask | image.mask
+        total = total.evolve(
+            step("add_line", line=str(image.meta.get("line", ""))),
+            data=np.where(mask, 0.0, total.data + image.data),
+            variance=np.where(mask, 1.0, total.variance + image.variance),
+            mask=mask,
+            modes=(*total.modes, *image.modes),
+        )
+    return total
+
+
+def nii_ratio(source: Source, muse: MuseSide) -> Image | float:
+    """Return [NII]6583 over Halpha: smoothed from the maps of MUSE, or a number where these do not tell."""
+    settings = source.config.anchor
+    if settings.nii != "muse":
+        return float(settings.nii)
+    if "NII6583" not in muse.lines:
+        return source.config.continuum.nii_ratio
+    try:
+        return smooth_ratio(muse.lines["NII6583"], muse.lines["Halpha"])
+    except InputError as error:
+        ratio = source.config.continuum.nii_ratio
+        warnings.warn(f"[NII]/Halpha is taken as {ratio:g}: {error}", AssumptionWarning, stacklevel=2)
+        return ratio
+
+
+def on_grid(ratio: Image | float, target: Image) -> Image | float:
+    """Bring a smooth map to another grid; beyond its border its median, with its scatter as the error, is taken."""
+    if not isinstance(ratio, Image):
+        return ratio
+    # A ratio is no flux that pixels share out: like a brightness it stays what it is in smaller pixels.
+    bright = ratio.evolve(unit=u.arcsec**-2)
+    moved = reproject(bright, target, "bilinear").evolve(unit=ratio.unit)
+    if not moved.mask.any():
+        return moved
+    middle = float(np.median(ratio.data))
+    spread = float(np.var(ratio.data)) + float(np.median(ratio.variance))
+    return moved.evolve(
+        step("fill_outside", value=middle, error=spread**0.5, pixels=int(np.count_nonzero(moved.mask))),
+        data=np.where(moved.mask, middle, moved.data).astype(ratio.data.dtype),
+        variance=np.where(moved.mask, spread, moved.variance).astype(ratio.variance.dtype),
+        mask=np.zeros(moved.shape, dtype=bool),
+    )
+
+
+def to_halpha(source: Source, excess: Image, nii: Image | float) -> Image:
+    """Turn an excess into the flux of Halpha, without [NII]."""
+    flux = line_flux(excess, source.curves[source.narrow], source.redshift, on_grid(nii, excess))
+    return flux.evolve(meta={**flux.meta, "band": "Halpha"}, unit=LINE_BRIGHTNESS)
+
+
+def held(anchor: Anchor) -> Anchor:
+    """Return an anchor whose errors are counted elsewhere: the fit of the line knows what they did to the excess."""
+    return replace(anchor, slope_err=0.0, offset_err=0.0, covariance=np.zeros((2, 2)))
+
+
+def anchored(anchors: Anchors, images: Mapping[str, Image]) -> dict[str, Image]:
+    """Bring bands to the scale and the sky of MUSE, as far as this was fitted."""
+    return {
+        band: apply_anchor(image, held(anchors.bands[band])) if band in anchors.bands else image
+        for band, image in images.items()
+    }
+
+
+# --- fits -----------------------------------------------------------------------------------------------------------
+
+
+def anchor_bands(source: Source, hst: Hst, aligned: Alignment | None, muse: MuseSide | None) -> Anchors:
+    """Fit what ties HST to MUSE: each band, then what is left of the narrow band against the lines.
+
+    Raises
+    ------
+    InputError
+        When a band, or the line, does not show the same sky as MUSE.
+    """
+    settings = source.config.anchor
+    if muse is None or aligned is None:
+        return Anchors(
+            {}, None, line_ratios(source, None).get("NII6583", 0.0), {}, {"all": "there is no MUSE data"}
+        )
+    stars = hst.stars_on(muse.lines["Halpha"])
+    anchors = Anchors({}, None, nii_ratio(source, muse), line_ratios(source, muse), {})
+    if settings.method == "none":
+        anchors.reasons["all"] = "anchor.method is none"
+        return anchors
+    for band, image in aligned.matched.items() if settings.bands else ():
+        try:
+            anchors.bands[band] = fit_anchor(image, muse.bands[band], method=settings.band_method, mask=stars)
+        except InputError as error:
+            raise error.located(f"{source.name} {band}: HST against MUSE") from None
+    if not settings.bands:
+        anchors.reasons["bands"] = "anchor.bands is false"
+    if not settings.line:
+        anchors.reasons["line"] = "anchor.line is false"
+        return anchors
+    parts = subtract(source, anchored(anchors, aligned.common), anchors.ratios)
+    field = "none" if settings.absorption == "none" else settings.absorption
+    try:
+        line = fit_line_anchor(parts.excess, parts.continuum, line_sum(source, muse), mask=stars, field=field)
+    except InputError as error:
+        raise error.located(f"{source.name}: Halpha of HST against MUSE") from None
+    return replace(anchors, line=line)
+
+
+def band_table(anchors: Anchors) -> QTable:
+    """One row per band that was anchored."""
+    rows = []
+    for band, anchor in anchors.bands.items():
+        row = anchor.table
+        row.add_column([band], name="band", index=0)
+        middle = np.median(u.Quantity(anchor.points["image"]).value) if len(anchor.points) else np.nan
+        light = float(middle) - anchor.offset
+        row["offset_share"] = [anchor.offset / light if light else np.nan]
+        row["applied"] = [True]
+        rows.append(row)
+    table = vstack(rows)
+    table["offset_share"].info.description = "offset over the median light of the band"
+    return table
+
+
+def line_table(anchors: Anchors) -> QTable:
+    """One row per parameter of the line anchor."""
+    assert anchors.line is not None
+    table = anchors.line.table
+    table.remove_column("covariance")
+    table.meta = {
+        "slope_is": str(anchors.line.meta.get("slope", "")),
+        "field": str(anchors.line.meta.get("field", "")),
+        "chi_square": anchors.line.chi_square,
+        "correlation": anchors.line.correlation,
+        "intrinsic_scatter": anchors.line.intrinsic_scatter,
+        "n_pixels": anchors.line.n_pixels,
+        "n_rejected": anchors.line.n_rejected,
+    }
+    return table
