@@ -13,6 +13,7 @@ from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_label
 from skyloom.imaging.matching import MatchingKernel, matching_kernel
 from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
 from skyloom.imaging.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
 from skyloom.imaging.ratio_maps import smooth_ratio
 from skyloom.imaging.regions import sum_regions
 from skyloom.imaging.register import Registration, register, shift_wcs
@@ -26,12 +27,14 @@ __all__ = [
     "Anchor",
     "Background",
     "ContinuumSubtraction",
+    "KernelFit",
     "LineAnchor",
     "MatchingKernel",
     "ObjectMask",
     "PsfMeasurement",
     "Registration",
     "SmoothField",
+    "align",
     "anchor_by_difference",
     "anchor_by_ratio",
     "apply_anchor",
@@ -42,10 +45,12 @@ __all__ = [
     "detect_sources",
     "estimate_lost_flux",
     "fit_anchor",
+    "fit_kernel",
     "fit_line_anchor",
     "line_flux",
     "mask_from_labels",
     "match_psf",
+    "match_to",
     "matching_kernel",
     "measure_background",
     "measure_psf",

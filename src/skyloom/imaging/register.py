@@ -22,6 +22,7 @@ from skyloom.core.image import Image
 from skyloom.core.noise import resample_correlation
 from skyloom.core.provenance import step
 from skyloom.errors import InputError
+from skyloom.imaging.grids import derived_grid
 from skyloom.imaging.pixel_map import affine_map
 from skyloom.imaging.reproject import reproject, resample_planes
 
@@ -44,6 +45,8 @@ GRADIENT_REACH = 2.0
 """Half width of that filter in units of its sigma; pixels within it of a masked one are not used."""
 SETTLED = 0.03
 """Step, in units of the error, at which the fit has settled."""
+STENCIL = 4
+"""Pixels beyond the search that interpolation reads."""
 STEP = 0.25
 """Half the step of the numerical derivative, in pixels."""
 
@@ -136,14 +139,17 @@ def register(
     """
     if model not in MODELS:
         raise InputError(f"model is {model!r}", field="model", remedy=f"use one of {', '.join(MODELS)}")
-    on_grid = image
-    if not same_grid(image.wcs, image.shape, reference.wcs, reference.shape):
-        on_grid = reproject(image, reference)
     reach = 20.0 if max_shift_arcsec is None else max_shift_arcsec / reference.pixel_scale
     if not reach > 0:
         raise InputError(f"max_shift_arcsec is {max_shift_arcsec}; expected > 0", field="max_shift_arcsec")
-    start, significance = _coarse_shift(on_grid, reference, reach)
-    return _registration(_fit(on_grid, reference, model, start), reference, significance)
+    on_grid, margin = image, 0
+    if not same_grid(image.wcs, image.shape, reference.wcs, reference.shape):
+        # What the image shows beyond the reference comes into it when it is shifted: with a reference of few pixels
+        # that is much of what there is.
+        margin = int(np.ceil(reach)) + STENCIL
+        on_grid = reproject(image, derived_grid(celestial(reference.wcs), reference.shape, margin=margin))
+    start, significance = _coarse_shift(on_grid, reference, reach, margin)
+    return _registration(_fit(on_grid, reference, model, start, margin), reference, significance)
 
 
 def shift_wcs(image: Image, registration: Registration) -> Image:
@@ -224,11 +230,14 @@ def _centred(image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return plane, valid.astype(np.float32)
 
 
-def _coarse_shift(image: Image, reference: Image, reach: float) -> tuple[Float, float]:
-    """Return the whole-pixel shift (x, y) of the highest masked correlation within ``reach``, and its significance."""
+def _coarse_shift(image: Image, reference: Image, reach: float, margin: int) -> tuple[Float, float]:
+    """Return the whole-pixel shift (x, y) of the highest masked correlation within ``reach``, and its significance.
+
+    Pixel (x, y) of the reference is (x + margin, y + margin) of the image.
+    """
     first, first_valid = _centred(image)
     second, second_valid = _centred(reference)
-    radius = min(int(np.ceil(reach)) + 1, min(image.shape) - 1)
+    radius = min(int(np.ceil(reach)) + 1, min(reference.shape) - 1)
     shape = tuple(fft.next_fast_len(side + radius, real=True) for side in image.shape)
     lags = np.arange(-radius, radius + 1)
     forward = [fft.rfft2(plane, shape) for plane in (first, first_valid, first**2)]
@@ -236,7 +245,7 @@ def _coarse_shift(image: Image, reference: Image, reach: float) -> tuple[Float, 
 
     def correlate(one: int, two: int) -> Float:
         full = fft.irfft2(forward[one] * backward[two], shape)
-        return np.asarray(full[np.ix_(lags, lags)], dtype=np.float64)
+        return np.asarray(full[np.ix_(lags + margin, lags + margin)], dtype=np.float64)
 
     count = np.rint(correlate(1, 1))
     energy = np.maximum(correlate(2, 1), 0.0) * np.maximum(correlate(1, 2), 0.0)
@@ -294,12 +303,12 @@ class _Sample(NamedTuple):
     valid: Mask
 
 
-def _sample(image: Image, place: Float, shape: tuple[int, int], gain: float = 1.0) -> _Sample:
+def _sample(image: Image, place: Float, shape: tuple[int, int], margin: int) -> _Sample:
     """Read the image where the content of the reference's pixels stands."""
     centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
     turn = _turn(float(place[2])) if place.size > 2 else np.eye(2)
-    chart = affine_map(turn, centre + place[:2] - turn @ centre, shape)
-    planes = resample_planes(image, chart, shape, "lanczos3", gain, per_pixel=False)
+    chart = affine_map(turn, centre + place[:2] + margin - turn @ centre, shape)
+    planes = resample_planes(image, chart, shape, "lanczos3", 1.0, per_pixel=False)
     return _Sample(planes.data.astype(np.float64), planes.variance.astype(np.float64), ~planes.mask)
 
 
@@ -322,7 +331,7 @@ def _instruments(reference: Image, with_rotation: bool) -> tuple[list[Float], Ma
     return [*instruments, values, np.ones(reference.shape)], touched == 0
 
 
-def _fit(image: Image, reference: Image, model: str, start: Float) -> _Solution:
+def _fit(image: Image, reference: Image, model: str, start: Float, margin: int) -> _Solution:
     """Solve for the shift (and rotation), the amplitude and the level."""
     with_rotation = model == "shift+rotation"
     instruments, clean = _instruments(reference, with_rotation)
@@ -331,9 +340,12 @@ def _fit(image: Image, reference: Image, model: str, start: Float) -> _Solution:
     steps[2:] = STEP / (0.25 * max(reference.shape))
     amplitude, kept = 1.0, clean
     for iteration in range(30):
-        here = _sample(image, place, reference.shape)
+        here = _sample(image, place, reference.shape, margin)
         sides = [
-            (_sample(image, place + offset, reference.shape), _sample(image, place - offset, reference.shape))
+            (
+                _sample(image, place + offset, reference.shape, margin),
+                _sample(image, place - offset, reference.shape, margin),
+            )
             for offset in np.diag(steps)
         ]
         used = clean & here.valid
