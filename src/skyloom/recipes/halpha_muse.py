@@ -29,7 +29,7 @@ from skyloom.io.cubes import open_cube
 from skyloom.io.files import open_fits
 from skyloom.io.muse_maps import map_names, read_muse_image, read_muse_maps
 from skyloom.recipes.halpha_config import LineFiles, MuseSettings
-from skyloom.recipes.halpha_muse_cube import MuseCube, fit_line_maps
+from skyloom.recipes.halpha_muse_cube import MuseCube, check_fit, fit_line_maps
 from skyloom.spectral.synthetic import synthetic_images
 
 __all__ = ["DEFAULT_EXTENSIONS", "MuseSide", "read_muse_side"]
@@ -142,7 +142,7 @@ def read_muse_side(
         the band that it lies in), maps do not overlap, or lines are to be fitted without templates.
     """
     notes: list[str] = []
-    opened = None if cube is None else MuseCube(open_cube(cube), redshift, threads=threads)
+    opened = _opened(settings, cube, redshift, threads, wanted=not bands or settings.lines == "fit")
     if bands:
         images = {band: _band_image(Path(bands[band]), band, curve) for band, curve in curves.items()}
     elif opened is not None:
@@ -173,6 +173,18 @@ def read_muse_side(
     first = images[next(iter(curves))]
     meta = {"instrument": "MUSE", "redshift": redshift, "sources": sources, "notes": notes}
     return MuseSide(images, maps, _declared(settings) or first.psf, meta)
+
+
+def _opened(
+    settings: MuseSettings, path: str | Path | None, redshift: float, threads: int | None, *, wanted: bool
+) -> MuseCube | None:
+    """Open the cube where something is made of it; what cannot be fitted is said before its noise is measured."""
+    if path is None or not wanted:
+        return None
+    file = open_cube(path)
+    if settings.lines == "fit":
+        check_fit(file, redshift, settings.continuum)
+    return MuseCube(file, redshift, threads=threads)
 
 
 def _declared(settings: MuseSettings) -> PSF | None:

@@ -31,7 +31,7 @@ from skyloom.spectral.sky_residuals import sky_residual_mask
 from skyloom.spectral.slabs import merge_slabs
 from skyloom.spectral.stellar import fit_continuum
 
-__all__ = ["FITTED", "MuseCube", "fit_line_maps"]
+__all__ = ["FITTED", "MuseCube", "check_fit", "fit_line_maps"]
 
 Float = NDArray[np.float64]
 LIGHT = 299792.458  # km/s
@@ -113,6 +113,36 @@ def _measured(file: CubeFile, redshift: float) -> NoiseModel:
 # --- lines fitted to the spaxels ------------------------------------------------------------------------------------
 
 
+def check_fit(file: CubeFile, redshift: float, settings: ContinuumSettings) -> None:
+    """Raise what is wrong with fitting lines before any voxel is read.
+
+    Raises
+    ------
+    InputError
+        When there are no templates, no line-spread function is known, or the lines do not fall on the axis.
+    """
+    if settings.templates is None:
+        raise InputError(
+            "lines cannot be fitted without templates of the stars: the absorption below Halpha would be taken for"
+            " missing emission",
+            field="muse.continuum.templates",
+            remedy=f"give a file, a folder, or one of {', '.join(TEMPLATE_SETS)}; or maps of lines, muse.lines",
+        )
+    if file.lsf is None:
+        raise InputError(
+            "the file does not tell the line-spread function, without which no width can be fitted",
+            source=file.path,
+            field="muse.cube",
+        )
+    near = _observed(np.array(NEAR), redshift, file.medium)
+    if near[0] < file.wave[0] or near[1] > file.wave[-1]:
+        raise InputError(
+            f"the axis ({file.wave[0]:.0f}-{file.wave[-1]:.0f} A) does not hold Halpha at redshift {redshift}",
+            source=file.path,
+            field="redshift",
+        )
+
+
 def fit_line_maps(cube: MuseCube, settings: ContinuumSettings) -> dict[str, Image]:
     """Fit Halpha and [N II] in every spaxel, on the continuum of stars.
 
@@ -130,7 +160,7 @@ def fit_line_maps(cube: MuseCube, settings: ContinuumSettings) -> dict[str, Imag
     Raises
     ------
     InputError
-        When there are no templates, the lines do not fall on the axis, or nothing can be fitted.
+        As `check_fit`, and when nothing can be fitted.
 
     Notes
     -----
@@ -138,26 +168,7 @@ def fit_line_maps(cube: MuseCube, settings: ContinuumSettings) -> dict[str, Imag
     its spaxels beside the lines, and taken off; what is left has the three lines and a straight line. The velocity of
     a spaxel is free within 150 km/s of that of its bin.
     """
-    if settings.templates is None:
-        raise InputError(
-            "lines cannot be fitted without templates of the stars: the absorption below Halpha would be taken for"
-            " missing emission",
-            field="muse.continuum.templates",
-            remedy=f"give a file, a folder, or one of {', '.join(TEMPLATE_SETS)}; or maps of lines, muse.lines",
-        )
-    if cube.lsf is None:
-        raise InputError(
-            "the file does not tell the line-spread function, without which no width can be fitted",
-            source=cube.file.path,
-            field="muse.cube",
-        )
     near = cube.channels(*NEAR)
-    if near.stop - near.start < 50:
-        raise InputError(
-            f"the axis ({cube.wave[0]:.0f}-{cube.wave[-1]:.0f} A) does not hold Halpha at redshift {cube.redshift}",
-            source=cube.file.path,
-            field="redshift",
-        )
     slab = cube.read(near)
     bins = _bins(cube, slab)
     spectra = _spectra_of_bins(cube, bins)
