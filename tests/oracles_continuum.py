@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import astropy.units as u
 import numpy as np
 from scipy.optimize import brentq
 
@@ -10,7 +11,7 @@ from skyloom.core.image import Image
 from skyloom.mock.noise import correlated_noise, kernel_correlation
 from tests.grids import tangent_wcs
 
-UNIT = "1e-20 erg / (s cm2 AA arcsec2)"
+UNIT = u.Unit("1e-20 erg / (s cm2 AA arcsec2)")
 NARROW = Bandpass.tophat(6584.0, 80.0, edge=20.0, name="F658N")
 BLUE = Bandpass.tophat(5400.0, 1300.0, edge=100.0, name="F555W")
 RED = Bandpass.tophat(8050.0, 1700.0, edge=100.0, name="F814W")

@@ -430,6 +430,7 @@ BAD = {
         InputError,
         "NII6583 is -1.0",
     ),
+    "own ratio": (list, {"redshift": 0.0, "line_ratios": {"Halpha": 2.86}}, InputError, "relative to Halpha"),
     "ratio shape": (
         list,
         {"redshift": 0.0, "line_ratios": {"NII6583": np.ones((2, 2))}},

@@ -142,20 +142,14 @@ def line_shares(
     if not np.isfinite(redshift) or redshift <= -1:
         raise InputError(f"redshift is {redshift}; expected a number > -1", field="redshift")
     table = _with_partners(ratios, line, known)
-    keys = [
-        key for key in table if any(line_response(band, _seen(known, key, redshift)) > 0 for band in bands)
-    ]
-    responses = np.array(
-        [
-            [
-                line_response(band, _seen(known, key, redshift)) * _factor(factor, known, key, redshift)
-                for key in keys
-            ]
-            for band, factor in zip(bands, dimming, strict=True)
-        ]
-    ).reshape(len(bands), len(keys))
-    if line not in keys or not responses[0, keys.index(line)] > 0:
-        raise outside_band(bands[0], line, _seen(known, line, redshift), redshift)
+    seen = {key: known[key].rest_vacuum * (1.0 + redshift) for key in table}
+    raw = np.array([[line_response(band, wave) for wave in seen.values()] for band in bands])
+    if not raw[0, 0] > 0:
+        raise outside_band(bands[0], line, seen[line], redshift)
+    kept = [number for number in range(len(seen)) if raw[:, number].any()]
+    keys = [list(seen)[number] for number in kept]
+    factors = [[1.0 if factor is None else factor(seen[key]) for key in keys] for factor in dimming]
+    responses = raw[:, kept] * np.array(factors)
     planes = tuple(ratio_plane(table[key], shape, key) for key in keys)
     shares = LineShares(tuple(keys), planes, responses)
     for band, share in zip(bands[1:], shares.typical(), strict=True):
@@ -181,19 +175,13 @@ def outside_band(band: Bandpass, line: str, wave: float, redshift: float) -> Inp
     )
 
 
-def _seen(lines: LineList, key: str, redshift: float) -> float:
-    return lines[key].rest_vacuum * (1.0 + redshift)
-
-
-def _factor(dimming: Callable[[float], float] | None, lines: LineList, key: str, redshift: float) -> float:
-    return 1.0 if dimming is None else float(dimming(_seen(lines, key, redshift)))
-
-
 def _with_partners(
     ratios: Mapping[str, float | ArrayLike | Image], line: str, lines: LineList
 ) -> dict[str, float | ArrayLike | Image]:
     """Add the reference line, Hbeta at case B, and the lines tied to those that are given."""
     table: dict[str, Any] = {line: 1.0, **{lines[key].key: ratio for key, ratio in ratios.items()}}
+    if np.ndim(table[line]) or table[line] != 1.0:
+        raise InputError(f"ratios are relative to {line}; its own cannot be given", field="line_ratios")
     if line == "Halpha":
         table.setdefault("Hbeta", 1.0 / CASE_B_HALPHA_HBETA)
     for partner in lines:
