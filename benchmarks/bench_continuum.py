@@ -19,14 +19,17 @@ import json, resource, sys, time
 import numpy as np
 side, kind = int(sys.argv[1]), sys.argv[2]
 generator = np.random.default_rng(1)
-radius = np.hypot(*np.mgrid[-1:1:side * 1j, -1:1:side * 1j].astype(np.float32))
-levels = [(0.2 + 30 * np.exp(-radius / 0.2)).astype(np.float32) * colour for colour in (np.float32(0.8), 1, np.float32(0.6))]
-planes = [level + generator.standard_normal((side, side), dtype=np.float32) for level in levels]
+line = np.linspace(-1, 1, side, dtype=np.float32)
+planes = [generator.standard_normal((side, side), dtype=np.float32) for _ in range(3)]
+# Row by row, so that no temporary plane hides what is measured.
+for plane, colour in zip(planes, (0.8, 1.0, 0.6)):
+    for row, y in zip(plane, line):
+        row += np.float32(colour) * (np.float32(0.2) + 30 * np.exp(-np.hypot(line, y) / np.float32(0.2)))
 errors = [np.full((side, side), value, np.float32) for value in (1.0, 1.0, 1.0)]
-masks = [generator.random((side, side), dtype=np.float32) < 0.001 for _ in range(3)]
+masks = [np.zeros((side, side), bool) for _ in range(3)]
 for plane, mask in zip(planes, masks):
+    mask[generator.integers(0, side, side), generator.integers(0, side, side)] = True
     plane[mask] = np.nan
-del levels, radius
 weights = 0.55, 0.45
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -56,7 +59,7 @@ if kind == "map":
     ratio = np.full((side, side), 0.4, np.float32)
     options |= {"redshift": 0.002, "line_ratios": {"NII6583": ratio}}
     pivots = bands[0], bands[1:]
-warm = [image.evolve(data=image.data[:9, :9], variance=image.variance[:9, :9], mask=image.mask[:9, :9]) for image in images]
+warm = [Image(*(plane[:9, :9] for plane in each), unit, wcs) for each in zip(planes, errors, masks)]
 if kind == "map":
     warm_options = options | {"line_ratios": {"NII6583": ratio[:9, :9]}}
 else:

@@ -204,6 +204,7 @@ def subtract_continuum(
             field="redshift",
             remedy="give the redshift of the lines",
         )
+    contamination = (0.0,) * len(chosen.weights) if shares is None else shares.typical
     plan = _plan(images, chosen, scales, shares, interpolation, minimum_snr)
     result = _run(images, plan, threads)
     counts = _checked_counts(result.counts, chosen.names, interpolation)
@@ -216,14 +217,13 @@ def subtract_continuum(
         slope=float(slope),
         redshift=redshift,
         lines=[] if shares is None else list(shares.keys),
-        contamination=[0.0] * len(chosen.weights) if shares is None else list(shares.typical()),
+        contamination=list(contamination),
         a_v=visual,
         extinction_factors=list(factors),
         **counts,
         continua=[[item.describe() for item in image.history] for image in images[1:]],
     )
     excess, continuum = _products(images, chosen, plan, result, record, visual, interpolation, common_modes)
-    contamination = (0.0,) * len(chosen.weights) if shares is None else shares.typical()
     return ContinuumSubtraction(
         excess, continuum, chosen.names, chosen.pivots, chosen.weights, contamination, factors, counts
     )
@@ -275,9 +275,9 @@ def _plan(
     triple[: len(images)] = scales
     if interpolation == "log" and len(images) == 3:
         return _Plan(triple, weights, shares, float(minimum_snr), None)
-    if shares is not None and shares.are_maps:
+    if shares is not None and shares.maps:
         return _Plan(triple, weights, shares, np.inf, None)
-    typical = (0.0,) if shares is None else shares.typical()
+    typical = (0.0,) if shares is None else shares.typical
     gain = 1.0 / (1.0 - float(np.dot(weights[: len(typical)], typical)))
     excess = np.array([gain, -gain * weights[0], -gain * weights[1]])
     continuum = np.array([1.0, 0.0, 0.0]) - excess

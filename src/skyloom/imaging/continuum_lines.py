@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Float = NDArray[np.float64]
 CASE_B_HALPHA_HBETA = 2.86
 """Halpha / Hbeta at 10^4 K and 100 cm-3 (Osterbrock & Ferland 2006, ISBN 978-1-891389-34-4, table 4.4)."""
+MEDIAN_OF = 1 << 18  # Pixels that a typical ratio is taken from.
 MOST = 0.9  # Largest share of the line light that the broad bands may take from the narrow one.
 
 
@@ -63,44 +64,43 @@ class LineShares:
     ----------
     keys : tuple of str
         Lines that any of the bands sees.
-    ratios : tuple of float or (ny, nx) array
-        Their fluxes relative to the reference line's.
-    responses : (n_bands, n_lines) float64 array
-        Flux density that a unit of flux of each line gives, in 1/A; the narrow band first.
+    numbers : (n_bands,) float64 array
+        Flux density, in 1/A, of the lines whose ratio is a number, per flux of the reference line; the narrow band
+        first.
+    maps : tuple of (ny, nx) array
+        Ratios that change over the image.
+    responses : (n_bands, n_maps) float64 array
+        Flux density, in 1/A, that a unit of flux of each of these lines and of those tied to it gives.
+    typical : tuple of float
+        Share of each continuum, of the medians of the ratios.
     """
 
     keys: tuple[str, ...]
-    ratios: tuple[float | Array, ...]
+    numbers: Float
+    maps: tuple[Array, ...]
     responses: Float
-
-    @property
-    def are_maps(self) -> bool:
-        """Whether a ratio changes over the image."""
-        return any(np.ndim(ratio) for ratio in self.ratios)
+    typical: tuple[float, ...]
 
     def over(self, rows: slice) -> tuple[Float, ...]:
         """Return for each continuum the share k, (1, 1) or (rows, nx), of some rows of the image.
 
         k = sum_l r_l / W_l(continuum) over sum_l r_l / W_l(narrow); NaN where a ratio is.
         """
-        if not self.are_maps:
-            narrow, *broad = self.responses @ np.array(self.ratios, dtype=np.float64)
-            return tuple(np.full((1, 1), value / narrow) for value in broad)
-        sums = [
-            sum(
-                response * (ratio[rows] if isinstance(ratio, np.ndarray) else ratio)
-                for response, ratio in zip(line, self.ratios, strict=True)
-                if response > 0
-            )
-            for line in self.responses
-        ]
+        if not self.maps:
+            return tuple(np.full((1, 1), share) for share in self.typical)
+        sums = []
+        for number, responses in zip(self.numbers, self.responses, strict=True):
+            total = np.full(self.maps[0][rows].shape, number)
+            for response, ratio in zip(responses, self.maps, strict=True):
+                if response > 0:
+                    total += response * ratio[rows]
+            sums.append(total)
         with np.errstate(divide="ignore", invalid="ignore"):  # What is no number is masked by the kernel.
-            return tuple(np.atleast_2d(np.asarray(total / sums[0], dtype=np.float64)) for total in sums[1:])
-
-    def typical(self) -> tuple[float, ...]:
-        """Return the share of each continuum, of the medians of the ratios."""
-        middle = tuple(float(np.nanmedian(ratio)) for ratio in self.ratios)
-        return tuple(float(k[0, 0]) for k in LineShares(self.keys, middle, self.responses).over(slice(None)))
+            shares = tuple(np.divide(total, sums[0], out=total) for total in sums[1:])
+        for ratio in self.maps:
+            # A line that the narrow band and this continuum do not see still has to be known for the other one.
+            shares[0][~np.isfinite(ratio[rows])] = np.nan
+        return shares
 
 
 def line_shares(
@@ -141,18 +141,34 @@ def line_shares(
     known = default_lines() if lines is None else lines
     if not np.isfinite(redshift) or redshift <= -1:
         raise InputError(f"redshift is {redshift}; expected a number > -1", field="redshift")
-    table = _with_partners(ratios, line, known)
-    seen = {key: known[key].rest_vacuum * (1.0 + redshift) for key in table}
-    raw = np.array([[line_response(band, wave) for wave in seen.values()] for band in bands])
-    if not raw[0, 0] > 0:
-        raise outside_band(bands[0], line, seen[line], redshift)
-    kept = [number for number in range(len(seen)) if raw[:, number].any()]
-    keys = [list(seen)[number] for number in kept]
-    factors = [[1.0 if factor is None else factor(seen[key]) for key in keys] for factor in dimming]
-    responses = raw[:, kept] * np.array(factors)
-    planes = tuple(ratio_plane(table[key], shape, key) for key in keys)
-    shares = LineShares(tuple(keys), planes, responses)
-    for band, share in zip(bands[1:], shares.typical(), strict=True):
+    table = _complete(ratios, line, known)
+    if line_response(bands[0], known[line].rest_vacuum * (1.0 + redshift)) <= 0:
+        raise outside_band(bands[0], line, known[line].rest_vacuum * (1.0 + redshift), redshift)
+    keys: list[str] = []
+    numbers = np.zeros(len(bands))
+    maps, responses, medians = [], [], []
+    for key, given in table.items():
+        response = np.zeros(len(bands))
+        for member, share in ((key, 1.0), *_partners(key, table, known)):
+            wave = known[member].rest_vacuum * (1.0 + redshift)
+            light = np.array([line_response(band, wave) for band in bands])
+            if light.any():
+                keys.append(member)
+                response += share * light * [1.0 if factor is None else factor(wave) for factor in dimming]
+        ratio = ratio_plane(given, shape, key)
+        if not response.any():
+            continue
+        if isinstance(ratio, np.ndarray):
+            maps.append(ratio)
+            responses.append(response)
+            medians.append(_median(ratio, key))
+        else:
+            numbers += ratio * response
+    total = numbers + sum(
+        (median * part for median, part in zip(medians, responses, strict=True)), np.zeros(len(bands))
+    )
+    typical = tuple(float(value) for value in total[1:] / total[0])
+    for band, share in zip(bands[1:], typical, strict=True):
         if not share < MOST:
             raise InputError(
                 f"{band.name or 'a continuum band'} sees {share:.2f} of the line light that "
@@ -160,7 +176,7 @@ def line_shares(
                 field="bands",
                 remedy="check the order of the bands: the narrow one comes first, the continua are broad",
             )
-    return shares
+    return LineShares(tuple(keys), numbers, tuple(maps), np.array(responses).T, typical)
 
 
 def outside_band(band: Bandpass, line: str, wave: float, redshift: float) -> InputError:
@@ -175,20 +191,34 @@ def outside_band(band: Bandpass, line: str, wave: float, redshift: float) -> Inp
     )
 
 
-def _with_partners(
+def _complete(
     ratios: Mapping[str, float | ArrayLike | Image], line: str, lines: LineList
 ) -> dict[str, float | ArrayLike | Image]:
-    """Add the reference line, Hbeta at case B, and the lines tied to those that are given."""
+    """Add the reference line, and Hbeta at case B."""
     table: dict[str, Any] = {line: 1.0, **{lines[key].key: ratio for key, ratio in ratios.items()}}
     if np.ndim(table[line]) or table[line] != 1.0:
         raise InputError(f"ratios are relative to {line}; its own cannot be given", field="line_ratios")
     if line == "Halpha":
         table.setdefault("Hbeta", 1.0 / CASE_B_HALPHA_HBETA)
-    for partner in lines:
-        if partner.tied is not None and partner.tied[0] in table and partner.key not in table:
-            leader, share = partner.tied
-            given = table[leader]
-            if isinstance(given, Image):
-                given = np.where(given.mask, np.nan, given.data)
-            table[partner.key] = share * np.asarray(given) if np.ndim(given) else share * float(given)
     return table
+
+
+def _partners(key: str, table: Collection[str], lines: LineList) -> list[tuple[str, float]]:
+    """Return the lines that atomic physics ties to this one and that are not given, with their shares of its flux."""
+    return [
+        (partner.key, partner.tied[1])
+        for partner in lines
+        if partner.tied is not None and partner.tied[0] == key and partner.key not in table
+    ]
+
+
+def _median(ratio: Array, key: str) -> float:
+    """Return the median of a map, of a part of its pixels if there are many."""
+    step = max(1, int((ratio.size / MEDIAN_OF) ** 0.5))
+    some = ratio[::step, ::step]
+    known = some[np.isfinite(some)]
+    if known.size == 0:
+        known = ratio[np.isfinite(ratio)]
+    if known.size == 0:
+        raise InputError(f"the ratio map of {key} has no finite value", field="line_ratios")
+    return float(np.median(known))
