@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -54,30 +55,63 @@ def add_channels(
         Added to, without weights: d, 1, v, distance; and w v.
     """
     r = recent.shape[0]
+    total, share, lever, error = (
+        sums[0, first:last],
+        sums[1, first:last],
+        sums[2, first:last],
+        sums[3, first:last],
+    )
+    spread, near = np.empty(last - first), np.empty(last - first)
     for i in range(data.shape[0]):
-        weight, part, distance = weights[i], parts[i], distances[i]
+        weight, part = weights[i], parts[i]
         place = (number + i) % max(r, 1)
         if weight == 0.0 and part < 0:
             if r > 0:
                 recent[place, first:last] = 0.0
             continue
-        for p in range(first, last):
-            spread = 0.0
-            if not mask[i, p]:
-                value, error = float(data[i, p]), float(variance[i, p])
-                spread = weight * sqrt(error)
-                near = spread
-                for d in range(r):
-                    near += 2.0 * pairs[i, d] * recent[(number + i - 1 - d) % r, p]
-                sums[0, p] += weight * value
-                sums[1, p] += weight
-                sums[2, p] += weight * distance
-                sums[3, p] += spread * near
-                if part >= 0:
-                    windows[part, 0, p] += value
-                    windows[part, 1, p] += 1.0
-                    windows[part, 2, p] += error
-                    windows[part, 3, p] += distance
-                    windows[part, 4, p] += weight * error
-            if r > 0:
-                recent[place, p] = spread
+        values, variances, masked = data[i, first:last], variance[i, first:last], mask[i, first:last]
+        # Short loops without branches, which processors run several pixels at a time.
+        moment = weight * distances[i]
+        for p in range(last - first):
+            good = 0.0 if masked[p] else 1.0
+            share[p] += weight * good
+            lever[p] += moment * good
+        for p in range(last - first):
+            total[p] += 0.0 if masked[p] else weight * values[p]
+            spread[p] = 0.0 if masked[p] else weight * sqrt(np.float64(variances[p]))
+            near[p] = spread[p]
+        for d in range(r):
+            other, pair = recent[(number + i - 1 - d) % r, first:last], 2.0 * pairs[i, d]
+            for p in range(last - first):
+                near[p] += pair * other[p]
+        for p in range(last - first):
+            error[p] += spread[p] * near[p]
+        if r > 0:
+            recent[place, first:last] = spread
+        if part >= 0:
+            _add_window(windows[part], values, variances, masked, weight, distances[i], first)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_window(
+    window: Array,
+    values: Array,
+    variances: Array,
+    masked: Array,
+    weight: float,
+    distance: float,
+    first: int,
+) -> None:  # pragma: no cover - compiled
+    """Add a channel to the sums of its window."""
+    last = first + values.size
+    level, count, error = window[0, first:last], window[1, first:last], window[2, first:last]
+    place, shared = window[3, first:last], window[4, first:last]
+    for p in range(values.size):
+        good = 0.0 if masked[p] else 1.0
+        count[p] += good
+        place[p] += distance * good
+    for p in range(values.size):
+        own = 0.0 if masked[p] else np.float64(variances[p])
+        level[p] += 0.0 if masked[p] else np.float64(values[p])
+        error[p] += own
+        shared[p] += weight * own

@@ -33,7 +33,7 @@ __all__ = ["CubeSource", "synthetic_image", "synthetic_images"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
-BLOCK = 1024  # Pixels whose sums stay in the cache.
+BLOCK = 2048  # Pixels whose sums stay in the cache.
 SLAB_BYTES = 1 << 26
 ROUNDING = 1e-6
 STEEPEST = 3.0  # Standard deviation of d ln f / d ln wave among spectra.
@@ -276,6 +276,8 @@ class _Sums:
         self._add_rest(slab, weights, mask)
 
     def _add_rest(self, slab: Cube, weights: Float, mask: NDArray[np.bool_]) -> None:
+        if slab.flags is None and not slab.modes:
+            return
         used = ~mask & (weights > 0)[:, np.newaxis]
         if slab.flags is not None:
             if self.flags is None:
