@@ -12,7 +12,7 @@ from skyloom.core.linelist import default_lines
 from skyloom.core.noise import truncate_correlation
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
-from skyloom.imaging import continuum
+from skyloom.imaging import continuum_pass
 from skyloom.imaging.continuum import subtract_continuum
 from skyloom.imaging.continuum_lines import line_response
 from tests.grids import tangent_wcs
@@ -311,7 +311,7 @@ def test_tiles_and_threads_change_nothing(rng, monkeypatch, dtype, interpolation
     before = [image.data.copy() for image in images]
     options = {"interpolation": interpolation, "redshift": REDSHIFT}
     whole = run(images, threads=1, **options)
-    monkeypatch.setattr(continuum, "TILE", 400)
+    monkeypatch.setattr(continuum_pass, "TILE", 400)
     tiled = run(images, threads=3, **options)
     for name in ("excess", "continuum"):
         first, second = getattr(whole, name), getattr(tiled, name)
@@ -334,7 +334,7 @@ def test_the_kernels_do_the_same_without_compilation(rng, monkeypatch):
             compiled = run(images, redshift=REDSHIFT, **options)
             with monkeypatch.context() as patch:
                 for name in ("subtract_fixed", "subtract_mapped", "add_blocks"):
-                    patch.setattr(continuum, name, getattr(continuum, name).py_func)
+                    patch.setattr(continuum_pass, name, getattr(continuum_pass, name).py_func)
                 plain = run(images, redshift=REDSHIFT, **options)
             np.testing.assert_allclose(plain.excess.data, compiled.excess.data, rtol=1e-12)
             np.testing.assert_allclose(plain.excess.variance, compiled.excess.variance, rtol=1e-12)
