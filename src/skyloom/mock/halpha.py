@@ -163,7 +163,7 @@ def observe_halpha(
     muse_exposure : float
         Seconds.
     n_nebulae, n_stars : int, optional
-        By default 1000 and 8 on 64x64 arcsec2, in proportion to the area, but at most 5000 and 40.
+        By default 1000 and 8 on 64x64 arcsec2, in proportion to the area, but at most 2000 and 40.
     seed : int
         The same seed gives the same observation.
     **scene

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from skyloom.errors import InputError
 from skyloom.mock.bands import Band
+from skyloom.mock.halpha_paint import paint_galaxy
 from skyloom.mock.halpha_scene import HALPHA_BANDS, HalphaScene, halpha_bands, halpha_scene, saturation_rate
 from skyloom.mock.images import sky_wcs
 from skyloom.mock.noise import drizzle_kernel, kernel_correlation
 from skyloom.mock.observe import cosmic_rays
-from skyloom.mock.render import paint
 from skyloom.mock.spectrographs import Spectrograph, muse
 
 __all__ = ["STRIPE", "HalphaModel", "Stripe", "halpha_model", "hst_meta"]
@@ -133,13 +133,9 @@ class HalphaModel:
 
     def paint_rows(self, rows: slice) -> Float:
         """Return the noise-free light in rows, (n_bands + 1, rows, nx), as `fluxes` orders it."""
-        scene = self.source.scene
-        part = self.wcs.deepcopy()
-        part.wcs.crpix = [self.wcs.wcs.crpix[0], self.wcs.wcs.crpix[1] - rows.start]
-        part.wcs.set()
         shape = (rows.stop - rows.start, self.shape[1])
         psf = next(iter(self.bands.values())).psf
-        return paint(scene.offsets, scene.covariance, self.fluxes, scene.centre, part, shape, psf)
+        return paint_galaxy(self.source, self.fluxes, self.wcs, shape, psf, rows.start)
 
     def stripe(self, name: str, rows: slice, truth: Float) -> Stripe:
         """Observe rows of a band whose truth is known from `paint_rows`; ``rows`` is one of `stripes`."""
@@ -224,7 +220,7 @@ def halpha_model(
         )
     area = shape[0] * shape[1] * scale**2
     share = area / 64.0**2
-    nebulae = min(max(round(1000 * share), 5), 5000) if n_nebulae is None else n_nebulae
+    nebulae = min(max(round(1000 * share), 5), 2000) if n_nebulae is None else n_nebulae
     stars = min(max(round(8 * share), 2), 40) if n_stars is None else n_stars
     side = float(np.sqrt(area))
     source = halpha_scene(side, seed=seed, n_nebulae=nebulae, n_stars=stars, **scene)

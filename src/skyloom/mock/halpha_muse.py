@@ -15,9 +15,9 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import PSF
 from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.mock.halpha_hst import HalphaModel
+from skyloom.mock.halpha_paint import paint_galaxy
 from skyloom.mock.halpha_regions import HalphaRegions, find_truth_regions
 from skyloom.mock.halpha_scene import HALPHA_BANDS, NARROW, absorption_fluxes
-from skyloom.mock.render import paint
 from skyloom.mock.templates import SPEED_OF_LIGHT
 
 __all__ = ["MUSE_LINES", "MuseImages", "find_regions_of", "muse_side"]
@@ -56,9 +56,7 @@ def muse_side(model: HalphaModel) -> MuseImages:
     for names, wave in _muse_groups(model):
         psf = model.muse.psf.at(wave)
         light = np.stack([amplitudes[name] for name in names]) * (CGS / area)
-        images = paint(
-            scene.offsets, scene.covariance, light, scene.centre, model.muse_wcs, model.muse_shape, psf
-        )
+        images = paint_galaxy(model.source, light, model.muse_wcs, model.muse_shape, psf)
         painted |= dict(zip(names, images.astype(np.float32), strict=True))
         psfs |= dict.fromkeys(names, psf)
     redshift = 1.0 + model.source.redshift
