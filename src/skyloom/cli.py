@@ -98,9 +98,10 @@ Examples:
   skyloom run homogenize.yaml --set sky.method=mesh --set 'objects=[37, 912]'
   skyloom run homogenize.yaml --out results --workers 2
   skyloom run ifs.yaml --set snr.line=SII6716 --set binning.target=5
+  skyloom run halpha.yaml --set anchor.method=ratio --set cosmic_rays=none
 
 A run that was interrupted goes on where it stopped: what is finished is kept unless --overwrite is given. A
-recipe of stages (ifs) does again what a change of the configuration concerns, and nothing else.
+recipe of stages (ifs, halpha) does again what a change of the configuration concerns, and nothing else.
 
 {EXIT_CODES}"""
 )
@@ -143,6 +144,7 @@ def run(
 Examples:
   skyloom init homogenize > homogenize.yaml
   skyloom init ifs --out ifs.yaml
+  skyloom init halpha --out halpha.yaml
 
 \b
 Recipes:
@@ -214,6 +216,7 @@ Examples:
   skyloom mock small --out mock
   skyloom mock udf-like --out mock --seed 7 && skyloom run mock/homogenize.yaml
   skyloom mock muse-like --out cubes && skyloom run cubes/ifs.yaml
+  skyloom mock halpha-like --out halpha && skyloom run halpha/halpha.yaml
 
 \b
 Scenes:
@@ -223,6 +226,8 @@ Scenes:
   muse-like  a rotating disc with HII regions in a small MUSE cube, 4750 to 7000 A
   manga-like a rotating disc with HII regions in a MaNGA cube, logarithmic in wavelength
   pmas-like  a rotating disc with HII regions in a PMAS/CALIFA cube
+  halpha-like   a spiral in Halpha and two broad bands like Hubble's, and in a small MUSE cube
+  halpha-field  the same 1600 pixels wide with a thousand nebulae, MUSE as images and maps
 """
 )
 def mock(

@@ -28,7 +28,7 @@ from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
 from skyloom.imaging.ratio_maps import smooth_ratio
 from skyloom.imaging.register import Registration, shift_wcs
 from skyloom.imaging.reproject import reproject
-from skyloom.recipes.halpha_cleaning import Hst
+from skyloom.recipes.halpha_cleaning import Hst, binned
 from skyloom.recipes.halpha_inputs import Source
 from skyloom.recipes.halpha_muse import MuseSide
 from skyloom.recipes.halpha_products import scaled
@@ -47,6 +47,12 @@ __all__ = [
 Mask = NDArray[np.bool_]
 SAME_WIDTH = 0.02
 """Relative difference of the kernels of two bands below which one serves for both."""
+WINDOW = 320
+"""Pixels of MUSE along a side on which shifts and kernels are measured."""
+BRIGHT = 30.0
+"""S/N up to which a pixel makes a window better."""
+COARSE = 0.45
+"""Largest pixel of HST, in those of MUSE, with which a shift is measured."""
 CONTAMINATION = ("NII6583", "Hbeta", "OIII5007")
 """Lines besides Halpha that broad bands between 4500 and 9000 A see; their partners follow."""
 
@@ -122,59 +128,115 @@ def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | 
     """
     if muse is None:
         return None
-    settings = source.config.registration
     images = {band: hst.ready(band) for band in source.config.bands}
     stars = hst.stars_on(muse.lines["Halpha"])
-    found, kernels = _registration_and_kernels(source, images, muse, stars)
-    chosen = None
-    if found and settings.apply:
-        # All bands were drizzled alike; the one that is known best speaks for all.
-        chosen = min(found.values(), key=lambda item: float(np.trace(item.offset_covariance)))
+    for band, image in images.items():
+        muse.require_overlap(image, f"HST in {band}")
+    found = measure_registration(source, images, muse, stars)
+    if found is not None and source.config.registration.apply:
+        images = {band: shift_wcs(image, found) for band, image in images.items()}
+    kernels = fit_kernels(source, images, muse, stars)
     matched, common = {}, {}
     narrow = kernels[source.narrow]
     for number, (band, image) in enumerate(images.items()):
         source.tick("alignment", number, len(images))
-        moved = image if chosen is None else shift_wcs(image, chosen)
-        reference = muse.bands[band]
-        matched[band] = match_to(moved, reference, kernels[band])
+        matched[band] = match_to(image, muse.bands[band], kernels[band])
         same = abs(width(kernels[band]) / width(narrow) - 1.0) < SAME_WIDTH
-        common[band] = matched[band] if same else match_to(moved, reference, narrow)
-    return Alignment(matched, common, chosen, alignment_table(found, kernels, chosen))
+        common[band] = matched[band] if same else match_to(image, muse.bands[band], narrow)
+    table = alignment_table(source, found, kernels, muse)
+    return Alignment(matched, common, found if source.config.registration.apply else None, table)
 
 
 Kernel = KernelFit | GaussianPSF | MoffatPSF
 
 
-def _registration_and_kernels(
+def measure_registration(
     source: Source, images: Mapping[str, Image], muse: MuseSide, stars: Mask | None
-) -> tuple[dict[str, Registration], dict[str, Kernel]]:
-    """Register each band and fit its kernel; where the PSF of MUSE is declared, only the first."""
+) -> Registration | None:
+    """Measure where HST lies, on its best band: all bands were drizzled alike."""
     config = source.config
     assert config.muse is not None
+    if config.registration.method == "none":
+        return None
+    band = best_band(muse)
+    reference, mask = window(muse.bands[band], stars)
+    # Shifts do not need pixels that are much smaller than those of MUSE, and large images cost.
+    side = max(1, int(COARSE * reference.pixel_scale / images[band].pixel_scale))
+    try:
+        return align(
+            binned(images[band], side),
+            reference,
+            model=config.muse.model,
+            mask=mask,
+            max_shift_arcsec=config.registration.max_shift_arcsec,
+            start=muse_psf(source),
+        )[0]
+    except InputError as error:
+        raise error.located(f"{source.name} {band}: HST against MUSE") from None
+
+
+def fit_kernels(
+    source: Source, images: Mapping[str, Image], muse: MuseSide, stars: Mask | None
+) -> dict[str, Kernel]:
+    """Fit the kernel of each band that makes HST look like MUSE, unless the PSF of MUSE is declared."""
+    assert source.config.muse is not None
     declared = muse_psf(source)
-    found: dict[str, Registration] = {}
     kernels: dict[str, Kernel] = {}
-    for band, image in images.items():
-        reference = muse.bands[band]
-        try:
-            if config.registration.method == "measure":
-                found[band], kernels[band] = align(
-                    image,
-                    reference,
-                    model=config.muse.model,
-                    mask=stars,
-                    max_shift_arcsec=config.registration.max_shift_arcsec,
-                    start=declared,
-                )
-            else:
-                kernels[band] = fit_kernel(
-                    image, reference, model=config.muse.model, mask=stars, start=declared
-                )
-        except InputError as error:
-            raise error.located(f"{source.name} {band}: HST against MUSE") from None
+    start = None
+    for band in dict.fromkeys((best_band(muse), *images)):
         if declared is not None:
             kernels[band] = declared
-    return found, kernels
+            continue
+        reference, mask = window(muse.bands[band], stars)
+        try:
+            fit = fit_kernel(images[band], reference, model=source.config.muse.model, mask=mask, start=start)
+        except InputError as error:
+            raise error.located(f"{source.name} {band}: HST against MUSE") from None
+        kernels[band], start = fit, fit.psf
+    return {band: kernels[band] for band in images}
+
+
+def best_band(muse: MuseSide) -> str:
+    """Return the band in which MUSE has the highest S/N per pixel."""
+
+    def quality(band: str) -> float:
+        image = muse.bands[band]
+        return float(np.median(image.data[image.valid] / np.sqrt(image.variance[image.valid])))
+
+    return max(muse.bands, key=quality)
+
+
+def window(image: Image, stars: Mask | None) -> tuple[Image, Mask | None]:
+    """Cut out the brightest part of a large field: more pixels make shifts and kernels no better, only slower."""
+    ny, nx = image.shape
+    if max(ny, nx) <= WINDOW:
+        return image, stars
+    blocked = image.mask if stars is None else image.mask | stars
+    noise = np.sqrt(np.where(blocked, 1.0, image.variance))
+    light = np.where(blocked, 0.0, np.minimum(image.data / noise, BRIGHT)).astype(np.float64)
+    sums = np.pad(light.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    height, breadth = min(ny, WINDOW), min(nx, WINDOW)
+    whole = (
+        sums[height:, breadth:]
+        - sums[:-height, breadth:]
+        - sums[height:, :-breadth]
+        + sums[:-height, :-breadth]
+    )
+    y, x = np.unravel_index(int(np.argmax(whole)), whole.shape)
+    place = (slice(int(y), int(y) + height), slice(int(x), int(x) + breadth))
+    assert image.wcs is not None
+    cut = Image(
+        image.data[place],
+        image.variance[place],
+        image.mask[place],
+        image.unit,
+        image.wcs[place],
+        psf=image.psf,
+        correlation=image.correlation,
+        meta=image.meta,
+        history=image.history,
+    )
+    return cut, None if stars is None else stars[place]
 
 
 def muse_psf(source: Source) -> GaussianPSF | MoffatPSF | None:
@@ -191,23 +253,31 @@ def width(kernel: Kernel) -> float:
 
 
 def alignment_table(
-    found: Mapping[str, Registration], kernels: Mapping[str, Kernel], chosen: Registration | None
+    source: Source, found: Registration | None, kernels: Mapping[str, Kernel], muse: MuseSide
 ) -> QTable:
-    """List the shift and the kernel of each band."""
+    """List the shift and the kernel of each band; a band's shift is what its kernel has left of the common one."""
     rows = []
+    applied = found is not None and source.config.registration.apply
     for band, kernel in kernels.items():
-        place = found.get(band)
-        errors = np.full(2, np.nan) if place is None else np.sqrt(np.diag(place.offset_covariance))
-        offset = np.full(2, np.nan) if place is None else place.offset
+        offset, variance = np.full(2, np.nan), np.full(2, np.nan)
+        if found is not None:
+            offset, variance = found.offset.copy(), np.diag(found.offset_covariance).copy()
         fitted = kernel if isinstance(kernel, KernelFit) else None
+        if fitted is not None and found is not None:
+            matrix = muse.bands[band].pixel_matrix
+            rest = matrix @ fitted.shift
+            offset = offset + rest if applied else rest
+            variance = matrix**2 @ fitted.shift_err**2 + (variance if band == best_band(muse) else 0.0)
         rows.append(
             {
                 "band": band,
                 "east": offset[0],
-                "east_err": errors[0],
+                "east_err": float(np.sqrt(variance[0])),
                 "north": offset[1],
-                "north_err": errors[1],
-                "applied": place is not None and place is chosen,
+                "north_err": float(np.sqrt(variance[1])),
+                "applied_east": found.offset[0] if applied and found is not None else 0.0,
+                "applied_north": found.offset[1] if applied and found is not None else 0.0,
+                "measured": found is not None and band == best_band(muse),
                 "fwhm": width(kernel),
                 "fwhm_err": np.nan if fitted is None else fitted.fwhm_err,
                 "beta": float(getattr(kernel, "beta", np.nan)),
@@ -219,10 +289,20 @@ def alignment_table(
             }
         )
     table = QTable(rows=rows)
-    for name in ("east", "east_err", "north", "north_err", "fwhm", "fwhm_err"):
+    for name in (
+        "east",
+        "east_err",
+        "north",
+        "north_err",
+        "applied_east",
+        "applied_north",
+        "fwhm",
+        "fwhm_err",
+    ):
         table[name].unit = "arcsec"
     table["east"].info.description = "where the content of HST lies east of that of MUSE"
-    table["applied"].info.description = "whether this shift was taken for all bands"
+    table["applied_east"].info.description = "the shift that was taken off all bands alike"
+    table["measured"].info.description = "whether the common shift was measured in this band"
     table["fwhm"].info.description = "of the kernel that makes HST look like MUSE"
     table["correlation"].info.description = "of matched HST with MUSE"
     return table

@@ -34,6 +34,7 @@ from skyloom.recipes.halpha_inputs import Source, exposure_of, read_band, ready_
 __all__ = [
     "Hst",
     "Rays",
+    "binned",
     "find_cosmic_rays",
     "find_stars",
     "read_rays",
@@ -126,6 +127,22 @@ class Hst:
             raise error.located(self.source.files_of(str(image.meta["band"])).image) from None
 
 
+def binned(image: Image, side: int) -> Image:
+    """Average an image over blocks of pixels; one with distortions is left as it is."""
+    if side <= 1 or image.wcs is None or image.wcs.sip is not None:
+        return image
+    wcs = image.wcs.deepcopy()
+    # Positions count from 1, so that the corner of the first pixel lies at 0.5.
+    wcs.wcs.crpix = (np.array(wcs.wcs.crpix) - 0.5) / side + 0.5
+    if wcs.wcs.has_cd():
+        wcs.wcs.cd = np.array(wcs.wcs.cd) * side
+    else:
+        wcs.wcs.cdelt = np.array(wcs.wcs.cdelt) * side
+    wcs.wcs.set()
+    shape = (image.shape[0] // side, image.shape[1] // side)
+    return reproject(image.evolve(modes=()), (wcs, shape), "area")
+
+
 # --- cosmic rays ----------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +189,7 @@ def find_cosmic_rays(source: Source, hst: Hst) -> dict[str, Rays]:
     config = source.config
     if config.cosmic_rays.method == "none":
         return {}
+    saturation = None if config.stars is None else config.stars.saturation
     found = {}
     for number, band in enumerate(config.bands):
         source.tick("cosmic_rays", number, len(config.bands))
@@ -180,8 +198,9 @@ def find_cosmic_rays(source: Source, hst: Hst) -> dict[str, Rays]:
             image,
             exposure=exposure_of(image) if config.noise.source_poisson else None,
             gain=config.images.gain or 1.0,
+            threshold=config.cosmic_rays.threshold,
             psf=GaussianPSF(config.images.psf_fwhm),
-            saturation=None if config.stars is None else config.stars.saturation,
+            saturation=saturation if isinstance(saturation, float) else None,
         )
         place = np.flatnonzero(rays.mask)
         lost = rays.image.mask.reshape(-1)[place]
@@ -273,36 +292,28 @@ def find_stars(source: Source, hst: Hst) -> Stars | None:
     if settings is None:
         return None
     image = hst.raw(source.narrow)
-    found = mask_stars(
-        image.evolve(psf=GaussianPSF(source.config.images.psf_fwhm)),
-        catalogue=None if files.star_catalogue is None else read_catalogue(files.star_catalogue),
-        mask=None if files.star_mask is None else read_mask(files.star_mask),
-        detect=settings.detect,
-        saturation=settings.saturation,
-    )
+    try:
+        found = mask_stars(
+            image.evolve(psf=GaussianPSF(source.config.images.psf_fwhm)),
+            catalogue=None if files.star_catalogue is None else read_catalogue(files.star_catalogue),
+            mask=None if files.star_mask is None else read_mask(files.star_mask),
+            detect=settings.detect,
+            saturation=settings.saturation,
+        )
+    except InputError as error:
+        raise error.located(files.star_catalogue or source.files_of(source.narrow).image) from None
     assert image.wcs is not None
     return Stars(found.mask, image.wcs)
 
 
 def read_catalogue(path: Path) -> QTable:
-    """Read a table of stars: ra, dec (degrees where no unit is given), radius (arcsec likewise)."""
+    """Read a table of stars; see `skyloom.imaging.stars.mask_stars` for its columns."""
     try:
-        table = QTable.read(path)
+        table: QTable = QTable.read(path)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"cannot be read as a table: {error}", source=path, field="stars.catalogue"
         ) from error
-    missing = [name for name in ("ra", "dec", "radius") if name not in table.colnames]
-    if missing:
-        raise InputError(
-            f"has no column {missing[0]} (but {', '.join(table.colnames)})",
-            source=path,
-            field="stars.catalogue",
-            remedy="name the columns ra, dec and radius",
-        )
-    for name, unit in (("ra", u.deg), ("dec", u.deg), ("radius", u.arcsec)):
-        values = table[name]
-        table[name] = u.Quantity(values, getattr(values, "unit", None) or unit).to(unit)
     return table
 
 
@@ -311,7 +322,7 @@ def read_mask(path: Path) -> LabelMap:
     labels = io.read(path, instrument="segmentation")
     if not isinstance(labels, LabelMap):
         raise InputError(f"holds a {type(labels).__name__}, not a mask", source=path, field="stars.mask")
-    return labels
+    return labels.evolve(labels=np.where(labels.labels > 0, labels.labels, NO_REGION).astype(np.int32))
 
 
 def write_stars(source: Source, stars: Stars | None) -> list[Path]:

@@ -187,7 +187,9 @@ class StarSettings(Settings):
     catalogue: FilePattern | None = Field(None, description="table with ra, dec and radius")
     mask: FilePattern | None = Field(None, description="image whose pixels above 0 are stars")
     detect: bool = Field(False, description="find point sources and what is saturated")
-    saturation: Positive | None = Field(None, description="in the unit of the images")
+    saturation: Literal["auto"] | Positive | None = Field(
+        None, description="level in the unit of the narrow image; auto: that of its plateau"
+    )
 
 
 class RegistrationSettings(Settings):
@@ -238,10 +240,10 @@ class AnchorSettings(Settings):
 class NegativeSettings(Settings):
     """Which negative pixels of `_anchored_intnegs` are replaced by what lies around them."""
 
-    thresholds: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        (3.0, 5.0), description="in units of the scatter (MAD) and of the pixel's own error"
+    thresholds: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)] = Field(
+        (3.0, 5.0), description="of the scatter (MAD): below the second, and from the first on beside these"
     )
-    kernel_arcsec: Positive | None = Field(None, description="sigma; default: two pixels")
+    kernel_arcsec: Positive | None = Field(None, description="sigma; default: 1.5 pixels")
 
 
 class NoiseSettings(Settings):

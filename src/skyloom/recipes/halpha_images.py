@@ -22,7 +22,7 @@ from skyloom.imaging.register import shift_wcs
 from skyloom.imaging.reproject import reproject
 from skyloom.imaging.white_noise import add_white_noise
 from skyloom.recipes.halpha_anchor import Alignment, Anchors, anchored, subtract, to_halpha
-from skyloom.recipes.halpha_cleaning import Hst
+from skyloom.recipes.halpha_cleaning import Hst, binned
 from skyloom.recipes.halpha_inputs import Source
 from skyloom.recipes.halpha_muse import MuseSide
 from skyloom.recipes.halpha_products import Writer, deviation, luminosity, per_pixel, scaled, star_formation
@@ -106,7 +106,7 @@ def less_sky(source: Source, excess: Image, aligned: Alignment | None, anchors: 
     if aligned is not None:
         coarse = subtract(source, aligned.common, anchors.ratios).excess
     else:
-        coarse = binned(excess, SKY_PIXEL)
+        coarse = binned(excess, max(1, min(SKY_PIXEL, min(excess.shape) // 32)))
     return subtract_level(excess, measure_background(coarse))
 
 
@@ -117,17 +117,6 @@ def subtract_level(excess: Image, sky: Background) -> Image:
         data=excess.data - excess.data.dtype.type(sky.level),
         modes=(*excess.modes, Mode("sky", 1.0, sky.error)) if sky.error > 0 else excess.modes,
     )
-
-
-def binned(image: Image, side: int) -> Image:
-    """Average an image over blocks of pixels."""
-    side = max(1, min(side, min(image.shape) // 32))
-    if side == 1:
-        return image
-    every = slice(None, None, side)
-    shape = (image.shape[0] // side, image.shape[1] // side)
-    assert image.wcs is not None
-    return reproject(image.evolve(modes=()), (image.wcs[every, every], shape), "area")
 
 
 def without_stars(image: Image, hst: Hst) -> Image:

@@ -68,7 +68,7 @@ def _alignment_checks(name: str, table: QTable, settings: CheckSettings) -> Iter
                 maximum=high,
                 meaning="FWHM in arcsec of the kernel that makes HST look like MUSE",
             )
-        if bool(row["applied"]):
+        if bool(row["measured"]):
             east, north = (_number(row[key]) for key in ("east", "north"))
             error = max(_number(row["east_err"]), _number(row["north_err"]))
             yield Check(
@@ -217,16 +217,20 @@ def _sentences(config: HalphaConfig, item: ObjectProduct) -> Iterator[str]:
 
 
 def _alignment_sentences(config: HalphaConfig, table: QTable) -> Iterator[str]:
-    row = next((row for row in table if bool(row["applied"])), None)
-    if row is not None:
-        yield (
-            f"HST was shifted by {_number(row['east']):.3f} ± {_number(row['east_err']):.3f} arcsec east and"
-            f" {_number(row['north']):.3f} ± {_number(row['north_err']):.3f} north, as {row['band']} has it."
-        )
-    elif config.registration.method == "measure":
-        yield "The shift of HST was measured and not applied (registration.apply is false)."
-    else:
+    row = next((row for row in table if bool(row["measured"])), None)
+    if row is None:
         yield "The shift of HST was not measured (registration.method is none)."
+    else:
+        east, east_err, north, north_err = (
+            _number(row[key]) for key in ("east", "east_err", "north", "north_err")
+        )
+        done = (
+            "was taken off" if config.registration.apply else "was not applied (registration.apply is false)"
+        )
+        yield (
+            f"HST lies {east:.3f} ± {east_err:.3f} arcsec east and {north:.3f} ± {north_err:.3f} north of MUSE in"
+            f" {row['band']}; that {done}."
+        )
     widths = ", ".join(f"{row['band']} {_number(row['fwhm']):.3f}" for row in table)
     yield f"FWHM of the kernels to MUSE, arcsec: {widths}."
 

@@ -157,7 +157,9 @@ def read_alignment(paths: Sequence[Path]) -> Alignment | None:
     matched = {name.removeprefix("own-"): image for name, image in images.items() if name.startswith("own-")}
     common = {band: images.get(f"line-{band}", image) for band, image in matched.items()}
     known = next(iter(matched.values())).meta["registration"]
-    arrays = {key: np.array(value) if isinstance(value, list) else value for key, value in known.items()}
+    arrays: dict[str, Any] = {
+        key: np.array(value) if isinstance(value, list) else value for key, value in known.items()
+    }
     found = Registration(**arrays) if known else None
     return Alignment(matched, common, found, _table(paths, "alignment"))
 
