@@ -103,7 +103,7 @@ def test_bands_of_a_cube_are_those_of_ready_made_images(mock, curves):
 
 
 def test_lines_fitted_to_the_cube_are_the_true_ones(mock, curves):
-    """Stellar absorption of 2 A is as bright as a third of the nebulae: only templates take it off."""
+    """The stars absorb 2.1 to 2.7 A at Halpha, which only templates take off."""
     truth = muse_side(mock.model).true_lines
     chosen = settings(
         cube="cube", lines="fit", bands=None, continuum={"templates": str(mock.directory / "templates.fits")}
