@@ -23,10 +23,14 @@ from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.background import subtract_background
 from skyloom.imaging.continuum import subtract_continuum
 from skyloom.imaging.convolve import convolve, match_psf
+from skyloom.imaging.cosmic_rays import remove_cosmic_rays
 from skyloom.imaging.line_flux import line_flux
 from skyloom.imaging.masks import apply_object_mask, mask_from_labels
+from skyloom.imaging.negatives import repair_negatives
 from skyloom.imaging.register import register, shift_wcs
 from skyloom.imaging.reproject import reproject
+from skyloom.imaging.stars import apply_star_mask, mask_stars
+from skyloom.imaging.white_noise import add_white_noise
 from tests.invariants import check_invariants
 
 N = 60
@@ -166,6 +170,29 @@ OPERATIONS = {
     ),
     "apply_object_mask": Operation(
         lambda image: apply_object_mask(image, object_mask(image)), apply_object_mask
+    ),
+    "remove_cosmic_rays": Operation(lambda image: remove_cosmic_rays(image).image, remove_cosmic_rays),
+    "repair_negatives": Operation(
+        lambda image: repair_negatives(image, thresholds=(2.0, 3.0)), repair_negatives
+    ),
+    "repair_negatives, nonpositive": Operation(
+        lambda image: repair_negatives(image, method="nonpositive"), repair_negatives
+    ),
+    "add_white_noise": Operation(
+        lambda image: add_white_noise(image, 0.5, seed=3),
+        add_white_noise,
+        ("correlation",),
+        equivariant=False,
+    ),
+    "apply_star_mask": Operation(
+        lambda image: apply_star_mask(image, mask_stars(image, mask=np.indices((N, N))[0] > 50)),
+        apply_star_mask,
+    ),
+    "apply_star_mask, detected and saturated": Operation(
+        lambda image: apply_star_mask(
+            image, mask_stars(image, detect=True, detection=10.0, saturation="auto")
+        ),
+        apply_star_mask,
     ),
     "apply_noise": Operation(lambda image: apply_noise(image, MEASUREMENT), apply_noise, ("correlation",)),
     "add_source_poisson": Operation(
