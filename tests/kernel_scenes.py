@@ -1,7 +1,7 @@
 """A field seen sharp on small turned pixels, and blurred by a known kernel on large ones: nothing of it is made by
 the code under test.
 
-Sources are round Gaussians, so that the sharp image is known in closed form; the blurred one is made on pixels eight
+Sources are round Gaussians, so that the sharp image is known in closed form; the blurred one is made on pixels six
 times finer than its own.
 """
 
@@ -14,7 +14,7 @@ from skyloom.core.image import Image
 from skyloom.mock.noise import correlated_noise, kernel_correlation
 from tests.grids import tangent_wcs
 
-SHARP, COARSE, OVERSAMPLING = 0.04, 0.2, 8
+SHARP, COARSE, OVERSAMPLING = 0.04, 0.2, 6
 SHARP_FWHM = 0.07
 SIGMA = 1.0 / 2.3548200450309493
 UNIT = "1e-20 erg / (s cm2 AA arcsec2)"
@@ -46,8 +46,8 @@ def brightness(x, y, scene, extra):
 
 
 def profile(fwhm, beta, step):
-    """Values of a Gaussian (beta None) or a Moffat on a square grid of ``step``, sum 1; 40 arcsec across."""
-    half = round(20.0 / step)
+    """Values of a Gaussian (beta None) or a Moffat on a square grid of ``step``, sum 1; 30 arcsec across."""
+    half = round(15.0 / step)
     axis = step * np.arange(-half, half + 1)
     squared = axis**2 + axis[:, np.newaxis] ** 2
     if beta is None:
@@ -57,11 +57,12 @@ def profile(fwhm, beta, step):
     return values / values.sum()
 
 
-def coarse_light(scene, shape, fwhm, beta):
+def coarse_light(scene, shape, fwhm, beta, sharp_fwhm=SHARP_FWHM):
     """What the coarse pixels see through the kernel: sharp PSF, its pixel and its tile included."""
-    sharp = np.sqrt((SHARP_FWHM * SIGMA) ** 2 + SHARP**2 / 6)
     step = COARSE / OVERSAMPLING
-    pad = 12 * OVERSAMPLING
+    # The mean of samples lacks the width of the little pixels that they stand for.
+    sharp = np.sqrt((sharp_fwhm * SIGMA) ** 2 + SHARP**2 / 6 + step**2 / 12)
+    pad = 40 * OVERSAMPLING  # light comes in from 8 arcsec around
     axes = [step * (np.arange(n * OVERSAMPLING + 2 * pad) - pad - (n * OVERSAMPLING - 1) / 2) for n in shape]
     y, x = np.meshgrid(*axes, indexing="ij")
     # East is to the left: the sky position is minus x.
@@ -71,24 +72,34 @@ def coarse_light(scene, shape, fwhm, beta):
     return light.reshape(ny, OVERSAMPLING, nx, OVERSAMPLING).mean(axis=(1, 3))
 
 
-def sharp_light(scene, wcs, shape, centre=(53.1, -27.8)):
+def sharp_light(scene, wcs, shape, sharp_fwhm=SHARP_FWHM):
     """What the sharp pixels see: the sources with the PSF and the pixel's own width."""
     rows, columns = np.indices(shape)
     matrix = wcs.pixel_scale_matrix * 3600.0
     dx, dy = columns + 1 - wcs.wcs.crpix[0], rows + 1 - wcs.wcs.crpix[1]
     x, y = matrix[0, 0] * dx + matrix[0, 1] * dy, matrix[1, 0] * dx + matrix[1, 1] * dy
-    return brightness(x, y, scene, np.sqrt((SHARP_FWHM * SIGMA) ** 2 + SHARP**2 / 12))
+    return brightness(x, y, scene, np.sqrt((sharp_fwhm * SIGMA) ** 2 + SHARP**2 / 12))
 
 
 class Field:
     """One scene on both grids, without noise."""
 
-    def __init__(self, seed=1, *, fwhm=0.8, beta=2.8, shape=(90, 96), sharp_shape=(640, 640), angle=25.0):
+    def __init__(
+        self,
+        seed=1,
+        *,
+        fwhm=0.8,
+        beta=2.8,
+        shape=(90, 96),
+        sharp_shape=(640, 640),
+        angle=25.0,
+        sharp_fwhm=SHARP_FWHM,
+    ):
         scene = sources(np.random.default_rng(seed), radius=0.11 * min(shape))
         self.coarse_wcs = tangent_wcs(shape, COARSE)
         self.sharp_wcs = tangent_wcs(sharp_shape, SHARP, angle, (3.3, -5.6))
-        self.coarse = coarse_light(scene, shape, fwhm, beta)
-        self.sharp = sharp_light(scene, self.sharp_wcs, sharp_shape)
+        self.coarse = coarse_light(scene, shape, fwhm, beta, sharp_fwhm)
+        self.sharp = sharp_light(scene, self.sharp_wcs, sharp_shape, sharp_fwhm)
 
     def observe(
         self, rng, *, slope=1.3, offset=4.0, sharp_sigma=6.0, coarse_sigma=0.6, masked=0.0, poisson=0.0

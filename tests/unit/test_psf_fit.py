@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 
 from skyloom.core.image import Image, Mode
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
-from skyloom.errors import InputError
+from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.convolve import convolve
 from skyloom.imaging.grids import derived_grid
 from skyloom.imaging.kernel_profiles import RadialTransform, kernel_reach, sample_kernel, transform
@@ -294,7 +294,7 @@ def test_refusals(field, pair):
         fit_kernel(image, reference, model="airy")
     with pytest.raises(InputError, match="start"):
         fit_kernel(image, reference, start=-1.0)
-    with pytest.raises(InputError, match="mask has shape"):
+    with pytest.raises(ShapeError, match="mask has shape"):
         fit_kernel(image, reference, mask=np.zeros((3, 3), bool))
     with pytest.raises(InputError, match="pixels are usable"):
         fit_kernel(image, reference, mask=np.arange(60 * 64).reshape(60, 64) > 80)

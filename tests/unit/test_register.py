@@ -167,3 +167,21 @@ def test_correlated_noise_widens_the_error(rng):
     white = register(image, reference)
     wide = register(image.evolve(correlation=rho), reference.evolve(correlation=rho))
     assert wide.shift_error[0] > 1.5 * white.shift_error[0]
+
+
+def test_a_reference_of_few_pixels_is_registered_with_what_lies_beyond_it(rng):
+    """20 x 20 pixels out of a larger image, displaced by 8: half of the reference would be lost at its borders."""
+    light = blobs(SHAPE)
+    image = make_image(rng, light, masked=0.0)
+    rows, columns = slice(30, 50), slice(40, 60)
+    wcs = image.wcs.deepcopy()
+    # The reference shows rows and columns of the scene, and says that it shows others.
+    wcs.wcs.crpix = wcs.wcs.crpix - [columns.start, rows.start] + [5.4, -6.3]
+    wcs.wcs.set()
+    cut = make_image(rng, blobs(SHAPE)[rows, columns], wcs=wcs, masked=0.0)
+    found = register(image, cut, max_shift_arcsec=0.6)
+    # 256 pixels stay when the gradients have taken their two rows.
+    assert found.n_pixels == 256
+    assert abs(found.shift_x - 5.4) < 4 * found.shift_error[0]
+    assert abs(found.shift_y + 6.3) < 4 * found.shift_error[1]
+    assert max(found.shift_error) < 0.1

@@ -18,7 +18,7 @@ from skyloom.core.image import Image
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF, SampledPSF
 from skyloom.core.units import is_per_area
-from skyloom.errors import InputError
+from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.grids import derived_grid
 from skyloom.imaging.kernel_profiles import MODELS, kernel_psf, kernel_reach, sample_kernel
@@ -161,7 +161,7 @@ def fit_kernel(
     than a pixel would otherwise be as blurred at the edge of a pixel as in its middle, which is up to 10 % of its
     peak. The kernel acts on these means, and the mean over the parts restores those of whole pixels, so that no pixel
     is integrated over twice. The kernel is thus the difference of the two PSFs; the image's pixels, which count
-    among its PSF, are in it twice, being seen as tiles (a PSF of 0.07" on pixels of 0.04" appears 0.077" wide).
+    among its PSF, are in it twice, being seen as tiles (a PSF of 0.07" on pixels of 0.04" appears 0.08" wide).
 
     Weighted least squares, the weights from the noise of both images. What the noise of the image, convolved, adds to
     sums of squares is taken off, so that it neither widens the kernel nor lowers the slope. Covariance: ``A^-1 J' W S
@@ -170,9 +170,7 @@ def fit_kernel(
     """
     if model not in MODELS:
         raise InputError(f"model is {model!r}", field="model", remedy=f"use one of {', '.join(MODELS)}")
-    used = reference.valid if mask is None else reference.valid & ~np.asarray(mask, dtype=bool)
-    if used.shape != reference.shape:
-        raise InputError(f"mask has shape {used.shape}; expected {reference.shape}", field="mask")
+    used = ~_joined_mask(reference, mask)
     state, scan = _start(start, reference.pixel_scale)
     margin = _margin(model, state, reference.pixel_scale)
     factor = _parts(image, reference.pixel_scale)
@@ -193,6 +191,15 @@ def fit_kernel(
             margin = needed
             fine = _fine(image, reference, margin, factor)
     return _kernel_fit(solution, model, reference)
+
+
+def _joined_mask(reference: Image, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    if mask is None:
+        return reference.mask
+    other = np.asarray(mask, dtype=bool)
+    if other.shape != reference.shape:
+        raise ShapeError(f"mask has shape {other.shape}; expected {reference.shape}", field="mask")
+    return reference.mask | other
 
 
 def _start(start: float | PSF | None, scale: float) -> tuple[State, bool]:
@@ -384,9 +391,7 @@ def align(
     InputError
         As `register` and `fit_kernel`, or when the two do not come to rest.
     """
-    target = (
-        reference if mask is None else reference.evolve(mask=reference.mask | np.asarray(mask, dtype=bool))
-    )
+    target = reference.evolve(mask=_joined_mask(reference, mask))
     scale = reference.pixel_scale
     kernel: PSF = kernel_psf("moffat", USUAL_WIDTH * scale, 1.0 / USUAL_BETA)
     if start is not None:
