@@ -220,14 +220,14 @@ Examples:
 
 \b
 Scenes:
-  udf-like   three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field
-  spiral     one large spiral galaxy in nine bands
-  small      one galaxy in three bands on small stamps
-  muse-like  a rotating disc with HII regions in a small MUSE cube, 4750 to 7000 A
-  manga-like a rotating disc with HII regions in a MaNGA cube, logarithmic in wavelength
-  pmas-like  a rotating disc with HII regions in a PMAS/CALIFA cube
-  halpha-like   a spiral in Halpha and two broad bands like Hubble's, and in a small MUSE cube
-  halpha-field  the same 1600 pixels wide with a thousand nebulae, MUSE as images and maps
+  udf-like     three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field
+  spiral       one large spiral galaxy in nine bands
+  small        one galaxy in three bands on small stamps
+  muse-like    a rotating disc with HII regions in a small MUSE cube, 4750 to 7000 A
+  manga-like   a rotating disc with HII regions in a MaNGA cube, logarithmic in wavelength
+  pmas-like    a rotating disc with HII regions in a PMAS/CALIFA cube
+  halpha-like  a spiral in Halpha and two broad bands like Hubble's, 320 pixels wide, and in a small MUSE cube
+  halpha-field the same 1600 pixels wide with a thousand nebulae, MUSE as images and maps
 """
 )
 def mock(

@@ -214,7 +214,7 @@ def test_every_scene_is_listed(invoke):
     output = invoke("mock", "--help").output
     listed = output[output.index("Scenes:") :]
     for name, (text, _) in SCENES.items():
-        assert f"{name:11}{text}" in listed
+        assert f"{name:13}{text}" in listed
 
 
 def test_mock_writes_files_and_a_configuration_that_is_valid(invoke, tmp_path):
