@@ -8,6 +8,7 @@ from astropy.wcs import WCS
 from skyloom.core.image import Image, Mode
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
 from skyloom.errors import InputError, ShapeError
+from skyloom.imaging import psf_fit
 from skyloom.imaging.convolve import convolve
 from skyloom.imaging.grids import derived_grid
 from skyloom.imaging.kernel_profiles import RadialTransform, kernel_reach, sample_kernel, transform
@@ -197,6 +198,22 @@ def test_align_finds_a_wrong_wcs_and_the_kernel(field):
     np.testing.assert_allclose(fixed.wcs.wcs.crpix, image.wcs.wcs.crpix, atol=0.2)
     masked = align(wrong, reference, max_shift_arcsec=2.0, mask=np.zeros(reference.shape, bool), start=0.9)
     np.testing.assert_allclose(masked[0].offset, registration.offset, atol=0.003)
+
+
+def test_a_large_reference_is_fitted_where_most_is_seen(field, pair, monkeypatch):
+    """The window is cut with its place on the sky: kernel and shift stay what they were."""
+    image, reference = pair
+    whole = fit_kernel(image, reference)
+    monkeypatch.setattr(psf_fit, "LARGEST", 44)
+    part = fit_kernel(image, reference)
+    assert part.n_pixels <= 44**2 < whole.n_pixels
+    assert part.fwhm == pytest.approx(whole.fwhm, rel=0.003)
+    np.testing.assert_allclose(part.shift, whole.shift, atol=0.003)
+    wcs = image.wcs.deepcopy()
+    wcs.wcs.crpix = wcs.wcs.crpix + np.array([21.0, 25.0])
+    registration, fit = align(image.evolve(wcs=wcs), reference, mask=reference.data > 1e9)
+    np.testing.assert_allclose(registration.offset, image.pixel_matrix @ [-21.0, -25.0], atol=0.01)
+    assert fit.n_pixels <= 44**2
 
 
 # --- match_to ------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF, SampledPSF
 from skyloom.core.units import is_per_area
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.convolve import convolve, match_psf
-from skyloom.imaging.grids import derived_grid
+from skyloom.imaging.grids import derived_grid, richest_window
 from skyloom.imaging.kernel_profiles import MODELS, kernel_psf, kernel_reach, sample_kernel
 from skyloom.imaging.kernel_solver import NARROWEST, KernelProblem, Solution, State, not_broader
 from skyloom.imaging.register import Registration, register, shift_wcs
@@ -37,6 +37,8 @@ SIGNIFICANCE = 6.0
 USUAL_BETA = 2.8
 USUAL_WIDTH = 4.0
 """Of the kernel, in pixels of the reference, before anything is known about it."""
+LARGEST = 480
+"""Side in pixels of the largest part of a reference that is fitted: more would cost time, not tell more."""
 FINEST = 3
 """Most parts into which a pixel of the reference is divided along a side."""
 PER_PART = 1.8
@@ -163,6 +165,8 @@ def fit_kernel(
     is integrated over twice. The kernel is thus the difference of the two PSFs; the image's pixels, which count
     among its PSF, are in it twice, being seen as tiles (a PSF of 0.07" on pixels of 0.04" appears 0.08" wide).
 
+    Of a reference of more than 480 pixels along a side only the window with most structure is fitted.
+
     Weighted least squares, the weights from the noise of both images. What the noise of the image, convolved, adds to
     sums of squares is taken off, so that it neither widens the kernel nor lowers the slope. Covariance: ``A^-1 J' W S
     W J A^-1`` with the derivatives J, the weights W, ``A = J' W J`` and the covariance S of the noise of both images
@@ -171,6 +175,7 @@ def fit_kernel(
     if model not in MODELS:
         raise InputError(f"model is {model!r}", field="model", remedy=f"use one of {', '.join(MODELS)}")
     used = ~_joined_mask(reference, mask)
+    reference, used = richest_window(reference, used, LARGEST)
     state, scan = _start(start, reference.pixel_scale)
     margin = _margin(model, state, reference.pixel_scale)
     factor = _parts(image, reference.pixel_scale)
@@ -391,13 +396,14 @@ def align(
     InputError
         As `register` and `fit_kernel`, or when the two do not come to rest.
     """
-    target = reference.evolve(mask=_joined_mask(reference, mask))
+    joined = _joined_mask(reference, mask)
+    target, _ = richest_window(reference.evolve(mask=joined), ~joined, LARGEST)
     scale = reference.pixel_scale
     kernel: PSF = kernel_psf("moffat", USUAL_WIDTH * scale, 1.0 / USUAL_BETA)
     if start is not None:
         kernel = start if isinstance(start, PSF) else kernel_psf("moffat", float(start), 1.0 / USUAL_BETA)
     reach = 20 if max_shift_arcsec is None else int(np.ceil(max_shift_arcsec / scale))
-    wcs, shape = derived_grid(celestial(reference.wcs), reference.shape, margin=reach + MARGIN)
+    wcs, shape = derived_grid(celestial(target.wcs), target.shape, margin=reach + MARGIN)
     fit, total, moved = None, None, image
     for _ in range(ROUNDS):
         blurred = _matched(moved, wcs, shape, kernel, as_kernel=True)
@@ -407,7 +413,7 @@ def align(
             return _after(total, found), fit
         total = found if total is None else _after(total, found)
         moved = shift_wcs(moved, found)
-        fit = fit_kernel(moved, reference, model=model, mask=mask, start=None if fit is None else fit.psf)
+        fit = fit_kernel(moved, target, model=model, start=None if fit is None else fit.psf)
         kernel = fit.psf
     raise InputError(
         "registration and kernel do not come to rest",
