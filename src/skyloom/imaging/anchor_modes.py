@@ -18,25 +18,28 @@ __all__ = ["anchor_modes"]
 Array = NDArray[Any]
 Float = NDArray[np.float64]
 KEPT = 0.995
-"""Share of the variance that the modes must carry."""
-BLOCKS = 24
+"""Share of the variance of sums, noise included, that must not be lost with the modes left out."""
+BLOCKS = (24, 6, 1)
 """Blocks along each axis over which it is judged."""
 
 
 def anchor_modes(
     anchored: Array,
+    noise: tuple[Array, Float | None],
     continuum: Array,
     mask: NDArray[np.bool_],
     wcs: WCS | None,
     anchor: LineAnchor,
     max_modes: int,
 ) -> tuple[tuple[Mode, ...], float]:
-    """Return the modes of an anchored image, and the share of the variance of block sums that they leave out.
+    """Return the modes of an anchored image, and the share of the variance of sums that is lost with the others.
 
     Parameters
     ----------
     anchored, continuum : (ny, nx) array
         The anchored excess, and the continuum, in the unit of the anchor.
+    noise : (variance, correlation)
+        Of the anchored excess.
     mask : (ny, nx) bool array
     wcs : WCS or None
         None only where the anchor has no field.
@@ -47,26 +50,34 @@ def anchor_modes(
     -----
     The derivatives by slope, offset and the field's coefficients are ``-r / slope``, ``-1 / slope`` and
     ``-C basis_k / slope``. With Sigma = S S^T and j_b the mean of the derivatives over block b, the eigenvectors v of
-    the mean over b of ``S^T j_b (S^T j_b)^T``, each divided by its trace, turn the parameters into independent ones
-    ``S v`` in order of their weight.
+    the mean over b of ``S^T j_b (S^T j_b)^T``, each divided by the variance of the block's mean (noise and shared
+    errors), turn the parameters into independent ones ``S v`` in order of what a sum loses without them. Blocks of
+    1/24, 1/6 and the whole of the field along each axis count alike.
     """
     root = _root(anchor.covariance)
-    derivatives = _block_derivatives(anchored, continuum, mask, wcs, anchor)
-    projected = derivatives @ root
-    power = np.sum(projected**2, axis=1)
-    projected = projected[power > 0] / np.sqrt(power[power > 0])[:, None]
-    if not projected.size:
+    parts = []
+    for number in BLOCKS:
+        derivatives, variance = _block_derivatives(anchored, noise, continuum, mask, wcs, anchor, number)
+        projected = derivatives @ root
+        total = np.sum(projected**2, axis=1) + variance
+        if total.size:
+            parts.append(projected / np.sqrt(total * total.size * len(BLOCKS))[:, None])
+    if not parts:
         return (), 0.0
-    shares, vectors = np.linalg.eigh(projected.T @ projected / projected.shape[0])
+    projected = np.concatenate(parts)
+    shares, vectors = np.linalg.eigh(projected.T @ projected)
     order = np.argsort(shares)[::-1]
-    carried = np.cumsum(shares[order])
-    number = min(max_modes, int(np.searchsorted(carried, KEPT)) + 1, int(np.count_nonzero(shares > 0)))
+    # What is lost of the variance when only the first n are kept.
+    lost = np.append(np.cumsum(shares[order][::-1])[::-1][1:], 0.0)
+    number = min(max_modes, int(np.argmax(lost <= 1.0 - KEPT)) + 1)
+    if not shares[order[0]] > 0:
+        return (), 0.0
     combinations = (root @ vectors[:, order[:number]]).T
     modes = tuple(
         Mode(f"line_anchor_{i + 1}", _map(weights, anchored, continuum, mask, wcs, anchor), 1.0)
         for i, weights in enumerate(combinations)
     )
-    return modes, float(max(0.0, 1.0 - carried[number - 1]))
+    return modes, float(max(0.0, lost[number - 1]))
 
 
 def _root(covariance: Float) -> Float:
@@ -78,15 +89,21 @@ def _root(covariance: Float) -> Float:
 
 
 def _block_derivatives(
-    anchored: Array, continuum: Array, mask: NDArray[np.bool_], wcs: WCS | None, anchor: LineAnchor
-) -> Float:
-    """Return the mean derivative by each parameter over blocks with usable pixels, (n, 2 + K)."""
-    edges = [np.unique(np.linspace(0, side, min(BLOCKS, side) + 1).astype(int)) for side in mask.shape]
+    anchored: Array,
+    noise: tuple[Array, Float | None],
+    continuum: Array,
+    mask: NDArray[np.bool_],
+    wcs: WCS | None,
+    anchor: LineAnchor,
+    n_blocks: int,
+) -> tuple[Float, Float]:
+    """Return the mean derivative by each parameter over blocks with usable pixels, (n, 2 + K), and its variance."""
+    edges = [np.unique(np.linspace(0, side, min(n_blocks, side) + 1).astype(int)) for side in mask.shape]
     number = _block_sums((~mask).astype(np.float32), edges)
     filled = number > 0
     sums = [
         _block_sums(np.where(mask, 0.0, plane), edges)[filled] / number[filled]
-        for plane in (anchored, continuum)
+        for plane in (anchored, continuum, noise[0])
     ]
     result = np.empty((int(filled.sum()), 2 + anchor.field.coefficients.size))
     result[:, 0], result[:, 1] = sums[0], 1.0
@@ -95,7 +112,8 @@ def _block_derivatives(
         y, x = np.meshgrid(*((edge[:-1] + edge[1:] - 1) / 2 for edge in edges), indexing="ij")
         longitude, latitude = wcs.celestial.all_pix2world(x[filled], y[filled], 0)
         result[:, 2:] = anchor.field.basis_at(longitude, latitude) * sums[1][:, None]
-    return result / -anchor.slope
+    spread = 1.0 if noise[1] is None else max(float(noise[1].sum()), 1.0)
+    return result / -anchor.slope, sums[2] * spread / number[filled]
 
 
 def _block_sums(plane: Array, edges: list[NDArray[np.int_]]) -> Float:

@@ -141,7 +141,7 @@ def _result(
     maps: tuple[Array, Array, Array],
     record: Any,
 ) -> Image:
-    """Assemble the anchored image; parts are in the order image, reference, smoothed; maps: image, smoothed, reference."""
+    """Assemble the anchored image; parts are of image, reference, smoothed, maps of image, smoothed, reference."""
     valid = ~mask
     typical = [float(np.median(part[valid])) if valid.any() else 1.0 for part in parts]
     first, wide, theirs = images

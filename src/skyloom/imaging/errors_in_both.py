@@ -77,7 +77,8 @@ class Problem(NamedTuple):
     """``observed = columns @ parameters`` at pixels of an image.
 
     ``features`` are brightnesses the images may differ by a fraction of, beyond their noise; ``rows``, ``columns_of``
-    and ``shape`` place the pixels.
+    and ``shape`` place the pixels. ``prior`` is the inverse variance of parameters that are known to lie near 0 (0:
+    nothing known), and ``dependence`` the pixels that vary as one, by which the data count less against it.
     """
 
     observed: Float
@@ -87,18 +88,28 @@ class Problem(NamedTuple):
     rows: Array
     columns_of: Array
     shape: tuple[int, int]
+    prior: Float | None = None
+    dependence: float = 1.0
+
+    def penalty(self) -> Float:
+        """Return what the prior adds to the diagonal of the matrix of moments."""
+        if self.prior is None:
+            return np.zeros(self.columns.shape[1])
+        return self.prior * self.dependence
 
 
 class Regression(NamedTuple):
     """Result of `regress`.
 
     ``covariance`` is that of the noise model enlarged, parameter by parameter, to the jackknife over blocks where
-    that is larger (by ``excess`` in the error); ``scatter`` the absolute intrinsic scatter and its fractions of the
+    that is larger (by ``excess`` in the error); ``dependence`` the mean ratio of its variances to those of independent
+    pixels; ``scatter`` the absolute intrinsic scatter and its fractions of the
     features; ``weights`` and ``slopes`` the derivative of psi and psi / residual times the inverse variance.
     """
 
     parameters: Float
     covariance: Float
+    dependence: float
     excess: Float
     scatter: Float
     chi_square: float
@@ -109,16 +120,20 @@ class Regression(NamedTuple):
     used: NDArray[np.bool_]
 
 
-def regress(problem: Problem, blocks: Array | None, groups: Array | None = None) -> Regression:
+def regress(
+    problem: Problem, blocks: Array, groups: Array | None = None, start: Regression | None = None
+) -> Regression:
     """Fit by robust weights with the noise of the columns allowed for.
 
     Parameters
     ----------
     problem : Problem
-    blocks : (n,) int array or None
-        Block of each pixel, from `block_index`. None: no errors (a covariance of zeros).
+    blocks : (n,) int array
+        Block of each pixel, from `block_index`.
     groups : (P,) int array, optional
         Parameters of one group share the enlargement of their errors; None: each its own.
+    start : Regression, optional
+        A fit of the first columns only, whose scatter is taken over.
 
     Raises
     ------
@@ -133,12 +148,18 @@ def regress(problem: Problem, blocks: Array | None, groups: Array | None = None)
         sum_i [ psi(u) z / s - psi'(u) / s^2 sum_j gamma_j beta_j v_j ] = 0,
 
     psi Huber's, then Tukey's. The covariance is J^-1 G J^-T, J the derivative of the score, G from the pairs of
-    pixels with the correlation of each source, and G from the sums of the scores over blocks (delete-one).
+    pixels with the correlation of each source, and G from the sums of the scores over blocks (delete-one). A prior
+    of precision P adds k P to the matrix (k: ``dependence``) and ``J^-1 k^2 P J^-T`` to the covariance: the expected
+    square of what it pulls the parameters off.
     """
     scatter = np.zeros(1 + len(problem.features))
-    parameters = _start(problem)
+    penalty = np.diag(problem.penalty())
+    parameters = _start(problem, penalty) if start is None else _extended(start.parameters, penalty.shape[0])
+    if start is not None:
+        scatter = start.scatter
     one = np.zeros(problem.observed.size, dtype=np.intp)
-    for iteration in range(MOST_STEPS):
+    first = 0 if start is None else SCATTER_STEPS
+    for iteration in range(first, MOST_STEPS):
         noise, residual = _noise(problem, parameters), problem.observed - problem.columns @ parameters
         if iteration < SCATTER_STEPS:
             scatter = _scatter(problem, residual, noise)
@@ -146,21 +167,28 @@ def regress(problem: Problem, blocks: Array | None, groups: Array | None = None)
         weights, slopes = _robust(residual / np.sqrt(total), iteration < HUBER_STEPS)
         weights, slopes = weights / total, slopes / total
         matrices, vectors = block_moments(problem, weights, slopes, one, 1)
-        updated = _solve(matrices[0], vectors[0])
-        curvature = block_moments(problem, slopes, slopes, one, 1)[0][0]
+        updated = _solve(matrices[0] + penalty, vectors[0])
         change, parameters = updated - parameters, updated
-        if iteration > SCATTER_STEPS and float(change @ curvature @ change) < SETTLED**2 * change.size:
+        if iteration >= SCATTER_STEPS and float(change @ matrices[0] @ change) < SETTLED**2 * change.size:
             break
     residual = problem.observed - problem.columns @ parameters
     used = weights > 0
-    covariance, excess = np.zeros((parameters.size, parameters.size)), np.ones(parameters.size)
-    if blocks is not None:
-        covariance, excess = _covariance(problem, parameters, weights, slopes, total, blocks, groups)
+    covariance, dependence, excess = _covariance(problem, parameters, weights, slopes, total, blocks, groups)
     noise = _noise(problem, parameters)
     freedom = max(1, int(np.count_nonzero(used)) - parameters.size)
     chi_square = float(np.sum(residual[used] ** 2 / noise[used])) / freedom
     return Regression(
-        parameters, covariance, excess, scatter, chi_square, residual, np.sqrt(total), weights, slopes, used
+        parameters,
+        covariance,
+        dependence,
+        excess,
+        scatter,
+        chi_square,
+        residual,
+        np.sqrt(total),
+        weights,
+        slopes,
+        used,
     )
 
 
@@ -205,7 +233,11 @@ def block_moments(
     return matrices, vectors
 
 
-def _start(problem: Problem) -> Float:
+def _extended(parameters: Float, size: int) -> Float:
+    return np.concatenate([parameters, np.zeros(size - parameters.size)])
+
+
+def _start(problem: Problem, penalty: Float) -> Float:
     """Weighted least squares without the noise of the columns, bright pixels held down."""
     total = np.zeros(problem.observed.size)
     for source in problem.sources:
@@ -213,7 +245,7 @@ def _start(problem: Problem) -> Float:
     for feature in problem.features:
         total += (0.1 * feature) ** 2
     weighted = problem.columns / total[:, None]
-    return _solve(problem.columns.T @ weighted, weighted.T @ problem.observed)
+    return _solve(problem.columns.T @ weighted + penalty, weighted.T @ problem.observed)
 
 
 def _solve(matrix: Float, vector: Float) -> Float:
@@ -307,35 +339,49 @@ def _covariance(
     total: Float,
     blocks: Array,
     groups: Array | None,
-) -> tuple[Float, Float]:
+) -> tuple[Float, float, Float]:
     """Covariance of the noise model, enlarged where the jackknife over blocks says more; and by how much."""
     n_blocks = int(blocks.max()) + 1
     jacobians = block_moments(problem, slopes, slopes, blocks, n_blocks)[0]
     matrices, vectors = block_moments(problem, weights, slopes, blocks, n_blocks)
     scores = vectors - matrices @ parameters
-    jacobian = jacobians.sum(axis=0)
-    covariance = _noise_covariance(problem, parameters, weights, slopes, total, jacobian)
-    jackknife = np.zeros(parameters.size)
-    for block_score, block_jacobian in zip(scores, jacobians, strict=True):
-        jackknife += _solve(jacobian - block_jacobian, block_score) ** 2
-    ratio = jackknife * (n_blocks - 1) / n_blocks / np.diag(covariance)
+    penalty = np.diag(problem.penalty())
+    data = jacobians.sum(axis=0)
+    jacobian = data + penalty
+    inverse = _inverse(jacobian)
+    score = _score_covariance(problem, parameters, weights, slopes, total)
+    covariance = inverse @ score @ inverse.T
+    # How much less than so many independent pixels they are worth, over the combinations that the data fix.
+    dependence = max(1.0, float(np.trace(inverse @ score)) / max(float(np.trace(inverse @ data)), 1e-9))
+    left_out = np.array(
+        [
+            _solve(jacobian - block_jacobian, block_score)
+            for block_score, block_jacobian in zip(scores, jacobians, strict=True)
+        ]
+    )
+    left_out -= left_out.mean(axis=0)
+    ratio = np.sum(left_out**2, axis=0) * (n_blocks - 1) / n_blocks / np.diag(covariance)
     if groups is not None:
         number = np.bincount(groups)
         ratio = (np.bincount(groups, weights=ratio) / np.maximum(number, 1))[groups]
     excess = np.sqrt(np.maximum(ratio, 1.0))
-    return covariance * np.outer(excess, excess), excess
+    pulled = inverse @ (penalty * problem.dependence) @ inverse.T
+    return covariance * np.outer(excess, excess) + pulled, dependence, excess
 
 
-def _noise_covariance(
-    problem: Problem, parameters: Float, weights: Float, slopes: Float, total: Float, jacobian: Float
+def _inverse(matrix: Float) -> Float:
+    size = np.sqrt(np.diag(matrix))
+    return np.asarray(np.linalg.inv(matrix / np.outer(size, size)) / np.outer(size, size))
+
+
+def _score_covariance(
+    problem: Problem, parameters: Float, weights: Float, slopes: Float, total: Float
 ) -> Float:
-    """``J^-1 G J^-T`` with G the covariance of the score from all pairs of pixels."""
+    """Covariance of the score from all pairs of pixels."""
     used = weights > 0
     # One factor for all: psi' of a pixel scatters with its own noise and would count that twice.
     efficiency = float(np.sum(slopes[used] * total[used]) / np.count_nonzero(used))
     influence = (problem.columns[used] * (efficiency / total[used])[:, None]).T
-    size = np.sqrt(np.diag(jacobian))
-    inverse = np.linalg.inv(jacobian / np.outer(size, size)) / np.outer(size, size)
     terms = [
         (source.gain(parameters) * np.sqrt(source.variance), source.correlation) for source in problem.sources
     ]
@@ -351,7 +397,7 @@ def _noise_covariance(
     place = (problem.rows[used], problem.columns_of[used])
     for sigma, correlation in terms:
         score += _pair_sum(influence * sigma[used], place, problem.shape, correlation)
-    return np.asarray(inverse @ score @ inverse.T)
+    return score
 
 
 def _pair_sum(
@@ -371,7 +417,7 @@ def _pair_sum(
     density = (spectrum * double).ravel() / (padded[0] * padded[1])
     transforms = np.empty((maps.shape[0], density.size), dtype=np.complex64)
     for transform, values in zip(transforms, maps, strict=True):
-        plane = np.zeros(shape, dtype=np.float64)
+        plane = np.zeros(shape, dtype=np.float32)
         plane[place] = values / _size(values)
         transform[:] = fft.rfft2(plane, padded).ravel()
     sizes = np.array([_size(values) for values in maps])

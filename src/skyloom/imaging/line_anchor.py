@@ -39,16 +39,15 @@ from skyloom.imaging.errors_in_both import (
     block_moments,
     regress,
 )
-from skyloom.imaging.smooth_field import FieldFrame, SmoothField, n_terms
+from skyloom.imaging.smooth_field import FieldFrame, SmoothField, choose_prior, n_terms, total_orders
 
 __all__ = ["LineAnchor", "apply_line_anchor", "fit_line_anchor"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
-HIGHEST_DEGREE = 6
+HIGHEST_DEGREE = 8
 TRIAL_DEGREE = 2
-"""Degree of the fit that gives the weights with which the degrees are compared."""
-BLOCKS_PER_TERM = 3
+"""Degree of the first fit, which gives weights and scatter for the one with a prior."""
 LOOSEST_SLOPE = 0.25
 
 
@@ -78,8 +77,8 @@ class LineAnchor:
     points : QTable
         Medians of ``excess - a continuum`` in bins of the lines.
     meta : dict
-        ``slope`` ("fitted", or why it was held), ``field`` (how its degree was chosen), ``scores`` of the degrees,
-        ``scatter_floor``, ``continuum_scatter``, ``error_excess``.
+        ``slope`` ("fitted", or why it was held), ``field`` (how it was fitted), ``scatter_floor``,
+        ``continuum_scatter``, ``error_excess``.
     """
 
     slope: float
@@ -148,7 +147,7 @@ def fit_line_anchor(
     mask : (ny, nx) bool array, optional
         True where pixels must not be used: stars, saturated pixels.
     field : {"auto", "constant", "none"} or int
-        Degree of the polynomial a(x); "auto": the one that predicts blocks left out of the fit best.
+        Degree of the polynomial a(x); "auto": the eighth, as smooth as the data ask for.
     slope : float, optional
         Hold the slope.
 
@@ -174,6 +173,11 @@ def fit_line_anchor(
     that of the continuum, which enters the excess with -1 and the third term with a(x): its coefficient in the
     residual is -(1 + a), and its correlation with the third term is allowed for. Bright nebulae and bright continuum
     differ by more than noise: both have an intrinsic scatter proportional to the flux.
+
+    With "auto" the coefficients of order d = i + j > 0 are known to be 0 with a variance ``t^2 g^d``; t and g are those
+    of the largest marginal likelihood (restricted: slope, offset and mean are not part of it). What the data do not
+    determine stays at 0, and the covariance holds the expected square of what that leaves out, which a degree chosen
+    among several does not.
     """
     degree = _parse_field(field)
     if slope is not None and not 0 < slope < math.inf:
@@ -183,12 +187,13 @@ def fit_line_anchor(
     width = block_width(excess, lines)
     blocks = block_index(planes.pixels.rows, planes.pixels.columns, excess.shape, width)
     meta: dict[str, Any] = {"field": f"degree {degree} as asked" if field != "none" else "none as asked"}
-    basis = _basis(frame, HIGHEST_DEGREE if degree is None else degree, excess, planes.pixels)
-    if degree is None:
-        degree, meta["scores"] = _choose_degree(planes, basis, blocks, slope)
-        meta["field"] = f"degree {degree} by cross-validation" if degree >= 0 else "none by cross-validation"
-        basis = basis[:, : n_terms(degree)]
+    first = TRIAL_DEGREE if degree is None else degree
+    basis = _basis(frame, first, excess, planes.pixels)
     result, slope, meta["slope"] = _fit(planes, basis, blocks, slope)
+    if degree is None:
+        degree = HIGHEST_DEGREE
+        basis = _basis(frame, degree, excess, planes.pixels)
+        result, meta["field"] = _fit_smooth(planes, basis, blocks, slope, result)
     return _assemble(planes, frame, degree, basis, result, slope, excess.unit, meta)
 
 
@@ -265,45 +270,6 @@ def _problem(planes: _Planes, basis: Array, slope: float | None) -> Problem:
     )
 
 
-def _choose_degree(
-    planes: _Planes, basis: Array, blocks: Array, slope: float | None
-) -> tuple[int, dict[str, float]]:
-    """Return the degree that predicts left-out blocks best, and the score of each against none.
-
-    One set of moments per block serves all degrees, since the columns of a lower one come first.
-    """
-    n_blocks = int(blocks.max()) + 1
-    highest = max(d for d in range(-1, HIGHEST_DEGREE + 1) if n_terms(d) * BLOCKS_PER_TERM <= n_blocks)
-    trial = min(TRIAL_DEGREE, highest)
-    first = regress(_problem(planes, basis[:, : n_terms(trial)], slope), None)
-    problem = _problem(planes, basis[:, : n_terms(highest)], slope)
-    matrices, vectors = block_moments(problem, first.weights, first.slopes, blocks, n_blocks)
-    before = problem.columns.shape[1] - n_terms(highest)
-    scores = {}
-    for degree in range(-1, highest + 1):
-        size = before + n_terms(degree)
-        scores[degree] = _prediction_score(matrices[:, :size, :size], vectors[:, :size])
-    finite = {degree: score for degree, score in scores.items() if math.isfinite(score)}
-    best = min(finite, key=lambda degree: finite[degree])
-    names = {-1: "none", **{degree: f"degree {degree}" for degree in range(highest + 1)}}
-    return best, {names[degree]: score - scores[-1] for degree, score in scores.items()}
-
-
-def _prediction_score(matrices: Float, vectors: Float) -> float:
-    """Sum over blocks of the squared residual of the fit to all others, less what is common to all models."""
-    total, right = matrices.sum(axis=0), vectors.sum(axis=0)
-    size = np.sqrt(np.abs(np.diag(total))) + np.finfo(float).tiny
-    score = 0.0
-    for matrix, vector in zip(matrices, vectors, strict=True):
-        try:
-            scaled = (total - matrix) / np.outer(size, size)
-            left_out = np.linalg.solve(scaled, (right - vector) / size) / size
-        except np.linalg.LinAlgError:
-            return math.inf
-        score += float(left_out @ matrix @ left_out - 2.0 * left_out @ vector)
-    return score
-
-
 def _fit(
     planes: _Planes, basis: Array, blocks: Array, slope: float | None
 ) -> tuple[Regression, float | None, str]:
@@ -340,10 +306,30 @@ def _fit(
     return _regress(planes, basis, blocks, 1.0), 1.0, said
 
 
+def _fit_smooth(
+    planes: _Planes, basis: Array, blocks: Array, slope: float | None, start: Regression
+) -> tuple[Regression, str]:
+    """Fit all orders of the field with a prior on their size, which the data choose."""
+    problem = _problem(planes, basis, slope)
+    before = problem.columns.shape[1] - basis.shape[1]
+    orders = np.concatenate([np.zeros(before, dtype=int), total_orders(HIGHEST_DEGREE)])
+    dependence = start.dependence * float(np.mean(start.excess)) ** 2
+    one = np.zeros(problem.observed.size, dtype=np.intp)
+    matrices, vectors = block_moments(problem, start.weights, start.slopes, one, 1)
+    prior, size, ratio = choose_prior(matrices[0] / dependence, vectors[0] / dependence, orders)
+    problem = problem._replace(prior=prior, dependence=dependence)
+    result = regress(problem, blocks, _groups(before, basis.shape[1]), start)
+    said = f"order d of variance ({size:.2g})^2 {ratio:.2g}^d, by marginal likelihood"
+    return result, said
+
+
+def _groups(before: int, size: int) -> NDArray[np.intp]:
+    return np.concatenate([np.arange(before), np.full(size, before)]).astype(np.intp)
+
+
 def _regress(planes: _Planes, basis: Array, blocks: Array, slope: float | None) -> Regression:
     before = 1 if slope is not None else 2
-    groups = np.concatenate([np.arange(before), np.full(basis.shape[1], before)]).astype(np.intp)
-    return regress(_problem(planes, basis, slope), blocks, groups)
+    return regress(_problem(planes, basis, slope), blocks, _groups(before, basis.shape[1]))
 
 
 def _assemble(
@@ -416,8 +402,8 @@ def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, ma
         Var = [Var(E) + (2 a + a^2) Var(C)] / slope^2
 
     remains, with the correlation mixed alike. The modes are the eigenvectors of the mean outer product of the
-    derivatives by the parameters, over block means of the field that all count alike; as many are kept as carry
-    99.5 % of the variance, and the history says what is left out.
+    derivatives by the parameters over blocks of the field, relative to the variance of the block; as many are kept as
+    hold 99.5 % of the variance of such sums, and the history says what is lost (`mode_variance_left_out`).
     """
     if max_modes < 1:
         raise InputError(f"max_modes is {max_modes}; expected >= 1", field="max_modes")
@@ -438,7 +424,9 @@ def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, ma
     total = (variance + added * shared) / kind(anchor.slope**2)
     correlation = _mixed_correlation(excess, continuum, variance, added * shared, mask)
     anchored[mask], total[mask] = 0.0, 1.0
-    modes, left_out = anchor_modes(anchored, continuum_data, mask, excess.wcs, anchor, max_modes)
+    modes, left_out = anchor_modes(
+        anchored, (total, correlation), continuum_data, mask, excess.wcs, anchor, max_modes
+    )
     record = step(
         "apply_line_anchor",
         slope=anchor.slope,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skyloom.core import geometry
 from skyloom.errors import InputError
 
-__all__ = ["FieldFrame", "SmoothField", "n_terms"]
+__all__ = ["FieldFrame", "SmoothField", "choose_prior", "n_terms", "total_orders"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -158,6 +158,55 @@ def legendre_basis(first: Array, second: Array, degree: int) -> Float:
 
 def _orders(degree: int) -> list[tuple[int, int]]:
     return [(total - j, j) for total in range(degree + 1) for j in range(total + 1)]
+
+
+def total_orders(degree: int) -> NDArray[np.int_]:
+    """Return i + j of each term."""
+    return np.array([i + j for i, j in _orders(degree)], dtype=int)
+
+
+def choose_prior(matrix: Float, vector: Float, orders: NDArray[np.int_]) -> tuple[Float, float, float]:
+    """Return the prior of largest marginal likelihood for coefficients whose size falls with their order.
+
+    Parameters
+    ----------
+    matrix, vector : (P, P), (P,) array
+        Normal equations of the data: inverse covariance of the parameters, and that times their estimate.
+    orders : (P,) int array
+        Order d of each parameter; 0: nothing is known about it.
+
+    Returns
+    -------
+    precision : (P,) float64 array
+        ``1 / (t^2 g^d)``, 0 for order 0.
+    t, g : float
+
+    Notes
+    -----
+    Up to a constant ``2 log L = b^T (A + L)^-1 b - log det(A + L) + sum log L``, the sum over orders above 0
+    (restricted likelihood; Patterson & Thompson 1971, 10.1093/biomet/58.3.545).
+    """
+    known = orders > 0
+    size = np.sqrt(np.diag(matrix))
+    best = (-np.inf, np.zeros(orders.size), 0.0, 0.0)
+    for t in np.geomspace(1e-5, 3.0, 34):
+        for g in (0.1, 0.18, 0.3, 0.45, 0.6, 0.75, 0.9):
+            precision = np.where(known, 1.0 / (t**2 * g ** orders.astype(np.float64)), 0.0)
+            scaled = (matrix + np.diag(precision)) / np.outer(size, size)
+            sign, volume = np.linalg.slogdet(scaled)
+            if sign <= 0:
+                continue
+            fitted = float(vector / size @ np.linalg.solve(scaled, vector / size))
+            likelihood = fitted - volume + float(np.sum(np.log(precision[known])))
+            if likelihood > best[0]:
+                best = (likelihood, precision, float(t), g)
+    if not np.isfinite(best[0]):
+        raise InputError(
+            "the images do not determine a smooth field: the continuum has no signal beyond its noise",
+            field="continuum",
+            remedy="fit with field='constant' or 'none'",
+        )
+    return best[1], best[2], best[3]
 
 
 def _nodes(side: int) -> Float:
