@@ -9,18 +9,20 @@ import numpy as np
 from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
-from skyloom.core import geometry
 from skyloom.core.apertures import circle_overlap
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap, as_labels
 from skyloom.core.line_maps import SHARED_ERRORS
 from skyloom.core.noise import region_variances, sum_variance
+from skyloom.core.threads import blocks
 from skyloom.core.units import area_unit, sum_unit
 from skyloom.errors import InputError, ShapeError
+from skyloom.imaging.pixel_areas import pixel_areas
 
 __all__ = ["sum_apertures", "sum_regions"]
 
 Array = NDArray[Any]
+STRIPE = 512  # Rows whose areas are computed at a time.
 
 
 class _Weights(NamedTuple):
@@ -77,7 +79,8 @@ def sum_regions(image: Image, labels: ArrayLike | LabelMap) -> QTable:
     share = None if weights.values is None else np.broadcast_to(weights.values, image.shape)[used]
     values = image.data[used].astype(np.float64)
     flux = np.bincount(member, weights=values if share is None else values * share, minlength=n_regions)
-    variance = region_variances(image.variance, dense, n_regions, image.correlation, weights.values)
+    spread = None if weights.values is None else np.broadcast_to(weights.values, image.shape)
+    variance = region_variances(image.variance, dense, n_regions, image.correlation, spread)
     for mode in image.modes:
         pattern = np.broadcast_to(np.asarray(mode.map, dtype=np.float64), image.shape)[used]
         total = np.bincount(
@@ -181,7 +184,14 @@ def _pixel_weights(image: Image) -> _Weights:
     per = area_unit(image.unit)
     if per is None:
         return _Weights(None, unit)
-    return _Weights(geometry.pixel_area_map(image.wcs, image.shape) * (u.arcsec**2).to(per), unit)
+    areas = pixel_areas(image.wcs, image.shape)
+    mean = areas.mean * float((u.arcsec**2).to(per))
+    if areas.constant:
+        return _Weights(np.array(mean), unit)
+    values = np.empty(image.shape)
+    for rows in blocks(image.shape[0], STRIPE):
+        values[rows] = mean * areas.relative(rows)
+    return _Weights(values, unit)
 
 
 def _dense(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
