@@ -160,6 +160,8 @@ def halpha_scene(
     surface_brightness : float
         Of the disc's centre, AB mag arcsec-2 at the redshifted 5500 A.
     n_nebulae, n_stars : int
+        Stars have 15.5 to 20.5 mag; in fields smaller than 64 arcsec the brightest are fainter, so that they do not
+        outshine the galaxy.
     absorption : (float, float)
         Equivalent width of the stars' Halpha absorption in the centre and at five scale lengths, A in the rest
         frame, on which a dipole of a twentieth is laid; between 1.2 and 3.5.
@@ -180,7 +182,8 @@ def halpha_scene(
     level = _level_at_halpha(disc)
     arms = maker.arms(disc, diffuse_width, generator)
     diffuse = maker.diffuse(level * diffuse_width)
-    magnitudes = np.linspace(15.5, 20.5, max(n_stars, 1))[:n_stars]
+    brightest = 15.5 + max(0.0, 2.8 * np.log10(64.0 / side))
+    magnitudes = np.linspace(brightest, 20.5, max(n_stars, 1))[:n_stars]
     places = _star_places(n_stars, side, generator)
     stars = tuple(
         replace(star(STAR + index, magnitude, (float(east), float(north))), name=f"star {index}")
