@@ -8,7 +8,10 @@ import pytest
 from skyloom.core.linelist import default_lines
 from skyloom.errors import InputError
 from skyloom.mock.halpha import STRIPE, HalphaMock, halpha_model, observe_halpha
+from skyloom.mock.halpha_paint import paint_galaxy
 from skyloom.mock.halpha_scene import absorption_fluxes, halpha_bands, halpha_scene, saturation_rate
+from skyloom.mock.render import paint
+from skyloom.mock.scene import Scene
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,6 @@ def test_absorption_flux_is_what_a_spectrum_without_it_shows() -> None:
     disc = halpha_scene(seed=1, n_nebulae=5).scene.components[0]
     level, absorbed = absorption_fluxes(disc)
     wave = np.arange(6440.0, 6720.0, 0.25)
-    from skyloom.mock.scene import Scene
-
     spectra = Scene("disc", (0.0, 0.0), (disc,)).spectra(wave, "vacuum")
     sides = (wave < 6470) | (wave > 6690)
     for index in (0, 300, 700):
@@ -138,3 +139,17 @@ def test_stars_table_says_which_saturate(mock: HalphaMock) -> None:
     assert hit.any()
     assert not hit.all()
     assert np.all(mock.stars["radius"].value > 0.7)
+
+
+def test_coarse_grids_change_nothing() -> None:
+    """Wide Gaussians and wings on coarser grids against the exact images, on rows in the middle of a large image."""
+    model = halpha_model(shape=(1200, 1200), seed=6, n_nebulae=30, scale=0.2, muse_scale=0.8, n_stars=2)
+    scene, psf = model.source.scene, model.muse.psf.at(6580.0)
+    fast = paint_galaxy(scene, model.fluxes, model.wcs, (90, 1200), psf, 500)
+    wcs = model.wcs.deepcopy()
+    wcs.wcs.crpix = wcs.wcs.crpix - np.array([0.0, 500.0])
+    wcs.wcs.set()
+    exact = paint(scene.offsets, scene.covariance, model.fluxes, scene.centre, wcs, (90, 1200), psf)
+    assert any(np.sqrt(part.mixture.covariance[:, 0, 0]).min() / 0.2 > 24 for part in scene.components)
+    for one, other in zip(fast, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5)

@@ -135,7 +135,7 @@ class HalphaModel:
         """Return the noise-free light in rows, (n_bands + 1, rows, nx), as `fluxes` orders it."""
         shape = (rows.stop - rows.start, self.shape[1])
         psf = next(iter(self.bands.values())).psf
-        return paint_galaxy(self.source, self.fluxes, self.wcs, shape, psf, rows.start)
+        return paint_galaxy(self.source.scene, self.fluxes, self.wcs, shape, psf, rows.start)
 
     def stripe(self, name: str, rows: slice, truth: Float) -> Stripe:
         """Observe rows of a band whose truth is known from `paint_rows`; ``rows`` is one of `stripes`."""

@@ -56,7 +56,7 @@ def muse_side(model: HalphaModel) -> MuseImages:
     for names, wave in _muse_groups(model):
         psf = model.muse.psf.at(wave)
         light = np.stack([amplitudes[name] for name in names]) * (CGS / area)
-        images = paint_galaxy(model.source, light, model.muse_wcs, model.muse_shape, psf)
+        images = paint_galaxy(scene, light, model.muse_wcs, model.muse_shape, psf)
         painted |= dict(zip(names, images.astype(np.float32), strict=True))
         psfs |= dict.fromkeys(names, psf)
     redshift = 1.0 + model.source.redshift

@@ -1,4 +1,4 @@
-"""Images of a galaxy whose smooth parts span many pixels: painted on a coarser grid and interpolated."""
+"""Images of a galaxy whose wide Gaussians, and the wings of whose PSF, are painted on coarser grids."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy.interpolate import make_interp_spline
+from scipy.interpolate import BSpline, make_interp_spline
+from scipy.sparse import csr_array
 
 from skyloom.core.psf import PSF
-from skyloom.mock.halpha_scene import SMOOTH, HalphaScene
+from skyloom.mock.mixture import psf_mixture
 from skyloom.mock.render import paint
+from skyloom.mock.scene import Scene
 
 __all__ = ["paint_galaxy"]
 
 Float = NDArray[np.float64]
-# Nodes per standard deviation of the narrowest smooth Gaussian: a cubic spline errs by 6e-6 of its peak.
+# Nodes per standard deviation of a Gaussian: a cubic spline errs by 6e-6 of its peak.
 FINENESS = 6.0
+# Distances of nodes in pixels that are tried, the largest first.
+STEPS = (64, 32, 16, 8, 4)
 # Nodes beyond the image, so that the ends of the splines do not reach into it.
-MARGIN = 6
+MARGIN = 8
 
 
 def paint_galaxy(
-    source: HalphaScene, amplitudes: Float, wcs: WCS, shape: tuple[int, int], psf: PSF | None, first: int = 0
+    scene: Scene, amplitudes: Float, wcs: WCS, shape: tuple[int, int], psf: PSF, first: int = 0
 ) -> Float:
-    """Return noise-free images of a scene.
+    """Return noise-free images of a scene of round Gaussians.
 
     Parameters
     ----------
-    source : HalphaScene
+    scene : Scene
     amplitudes : (m, n) array
         Light of each Gaussian, for m images at once.
     wcs : astropy.wcs.WCS
         Of the whole image, linear on the tangent plane.
     shape : (int, int)
         Of the part that is wanted.
-    psf : PSF, optional
-        Applied before the pixels integrate.
+    psf : PSF
+        Gaussian or Moffat, applied before the pixels integrate.
     first : int
         Row of the whole image that the part begins with.
 
@@ -45,30 +49,23 @@ def paint_galaxy(
     -------
     (m, ny, nx) float64 array
     """
-    scene = source.scene
     scale = float(np.sqrt(abs(np.linalg.det(wcs.wcs.cd)))) * 3600.0
-    smooth = np.concatenate([np.full(len(part.mixture), part.name in SMOOTH) for part in scene.components])
+    blur = psf_mixture(psf)
     offsets, covariance = scene.offsets, scene.covariance
-    step = int(np.sqrt(covariance[smooth, 0, 0].min()) / scale / FINENESS)
-    grid = _Grid(wcs, shape, first, step)
-    if step < 2:
-        return paint(
-            offsets, covariance, amplitudes, scene.centre, grid.moved(0.0, float(first), 1), shape, psf
-        )
-    compact = ~smooth
-    image = paint(
-        offsets[compact], covariance[compact], amplitudes[:, compact], scene.centre,
-        grid.moved(0.0, float(first), 1), shape, psf,
-    )  # fmt: skip
-    # A wide pixel blurs by its own variance, which the Gaussians give up before.
-    sharper = covariance[smooth] - (step**2 - 1) / 12 * scale**2 * np.eye(2)
-    lit = amplitudes[:, smooth].any(axis=1)
-    (y, along_y), (x, along_x) = grid.splines()
-    coarse = paint(
-        offsets[smooth], sharper, amplitudes[lit][:, smooth], scene.centre, grid.moved(x[0], y[0], step),
-        (y.size, x.size), psf,
-    )  # fmt: skip
-    image[lit] += along_y @ (coarse / step**2) @ along_x.T
+    number, parts = len(scene), len(blur)
+    total = (covariance[:, np.newaxis] + blur.covariance).reshape(-1, 2, 2)
+    light = (amplitudes[:, :, np.newaxis] * blur.fraction).reshape(-1, number * parts)
+    nodes = np.sqrt(total[:, 0, 0]) / scale / FINENESS
+    image = np.zeros((amplitudes.shape[0], *shape))
+    left = np.any(light != 0, axis=0)
+    for step in (*STEPS, 1):
+        chosen = np.flatnonzero(left & ((nodes >= step) | (step == 1)))
+        left[chosen] = False
+        if chosen.size:
+            # A wide pixel blurs by its own variance, which the Gaussians give up before.
+            sharper = total[chosen] - (step**2 - 1) / 12 * scale**2 * np.eye(2)
+            grid = _Grid(wcs, shape, first, step)
+            grid.add(image, offsets[chosen // parts], sharper, light[:, chosen], scene.centre)
     return image
 
 
@@ -81,22 +78,38 @@ class _Grid:
     first: int
     step: int
 
-    def moved(self, x: float, y: float, step: int) -> WCS:
+    def add(
+        self, image: Float, offsets: Float, covariance: Float, light: Float, centre: tuple[float, float]
+    ) -> None:
+        """Add Gaussians to the images by way of the nodes."""
+        if self.step == 1:
+            image += paint(offsets, covariance, light, centre, self.moved(0, self.first), self.shape)
+            return
+        y, x = _nodes(self.first, self.shape[0], self.step), _nodes(0, self.shape[1], self.step)
+        coarse = paint(offsets, covariance, light, centre, self.moved(x[0], y[0]), (y.size, x.size))
+        for plane, values in zip(image, coarse / self.step**2, strict=True):
+            if values.any():
+                rows = _interpolate(y, values, self.first, self.shape[0])
+                plane += _interpolate(x, rows.T, 0, self.shape[1]).T
+
+    def moved(self, x: float, y: float) -> WCS:
         """Return the WCS of pixels ``step`` times as wide, the first of which is centred on the pixel (x, y)."""
         wcs = WCS(naxis=2)
         wcs.wcs.ctype, wcs.wcs.cunit = list(self.wcs.wcs.ctype), list(self.wcs.wcs.cunit)
-        wcs.wcs.crval, wcs.wcs.cd = self.wcs.wcs.crval, self.wcs.wcs.cd * step
-        wcs.wcs.crpix = (self.wcs.wcs.crpix - 1.0 - np.array([x, y])) / step + 1.0
+        wcs.wcs.crval, wcs.wcs.cd = self.wcs.wcs.crval, self.wcs.wcs.cd * self.step
+        wcs.wcs.crpix = (self.wcs.wcs.crpix - 1.0 - np.array([x, y])) / self.step + 1.0
         wcs.wcs.set()
         return wcs
 
-    def splines(self) -> tuple[tuple[Float, Float], tuple[Float, Float]]:
-        """Return nodes (pixels of the whole image), and the matrix from them to the pixels, along y and x."""
-        return _spline(self.first, self.shape[0], self.step), _spline(0, self.shape[1], self.step)
 
-
-def _spline(first: int, number: int, step: int) -> tuple[Float, Float]:
+def _nodes(first: int, number: int, step: int) -> Float:
+    """Multiples of ``step`` around pixels."""
     low, high = first // step - MARGIN, -(-(first + number) // step) + MARGIN
-    nodes = step * np.arange(low, high + 1, dtype=np.float64)
-    spline = make_interp_spline(nodes, np.eye(nodes.size), k=3)
-    return nodes, np.asarray(spline(np.arange(first, first + number, dtype=np.float64)))
+    return step * np.arange(low, high + 1, dtype=np.float64)
+
+
+def _interpolate(nodes: Float, values: Float, first: int, number: int) -> Float:
+    """Interpolate values at nodes along the first axis to ``number`` pixels."""
+    spline = make_interp_spline(nodes, values, k=3)
+    pixels = np.arange(first, first + number, dtype=np.float64)
+    return np.asarray(csr_array(BSpline.design_matrix(pixels, spline.t, 3)) @ spline.c)

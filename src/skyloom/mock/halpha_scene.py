@@ -29,7 +29,6 @@ REDSHIFT = 0.00219
 CENTRE = (24.174, 15.7835)
 HALPHA = 6564.63  # A, vacuum: centre of the absorption in the populations
 NARROW = "f658n"
-SMOOTH = ("disc", "arms", "diffuse")  # components without structure on the scale of a PSF
 # name, limits/A of half height, steepness/A of both edges, slope of the throughput from edge to edge, PHOTFLAM,
 # exposure/s, frames, noise of the background/(e/s per 0.04 arcsec). Zero points like those of ACS.
 _BANDS = (
