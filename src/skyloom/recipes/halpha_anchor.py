@@ -132,7 +132,7 @@ def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | 
     stars = hst.stars_on(muse.lines["Halpha"])
     for band, image in images.items():
         muse.require_overlap(image, f"HST in {band}")
-    found = measure_registration(source, images, muse, stars)
+    found, measured = measure_registration(source, images, muse, stars)
     if found is not None and source.config.registration.apply:
         images = {band: shift_wcs(image, found) for band, image in images.items()}
     kernels = fit_kernels(source, images, muse, stars)
@@ -143,7 +143,7 @@ def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | 
         matched[band] = match_to(image, muse.bands[band], kernels[band])
         same = abs(width(kernels[band]) / width(narrow) - 1.0) < SAME_WIDTH
         common[band] = matched[band] if same else match_to(image, muse.bands[band], narrow)
-    table = alignment_table(source, found, kernels, muse)
+    table = alignment_table(source, found, measured, kernels, muse)
     return Alignment(matched, common, found if source.config.registration.apply else None, table)
 
 
@@ -152,27 +152,32 @@ Kernel = KernelFit | GaussianPSF | MoffatPSF
 
 def measure_registration(
     source: Source, images: Mapping[str, Image], muse: MuseSide, stars: Mask | None
-) -> Registration | None:
-    """Measure where HST lies, on its best band: all bands were drizzled alike."""
+) -> tuple[Registration | None, str]:
+    """Measure where HST lies, and tell in which band: nebulae are best, and all bands are drizzled alike."""
     config = source.config
     assert config.muse is not None
     if config.registration.method == "none":
-        return None
-    band = best_band(muse)
-    reference, mask = window(muse.bands[band], stars)
-    # Shifts do not need pixels that are much smaller than those of MUSE, and large images cost.
-    side = max(1, int(COARSE * reference.pixel_scale / images[band].pixel_scale))
-    try:
-        return align(
-            binned(images[band], side),
-            reference,
-            model=config.muse.model,
-            mask=mask,
-            max_shift_arcsec=config.registration.max_shift_arcsec,
-            start=muse_psf(source),
-        )[0]
-    except InputError as error:
-        raise error.located(f"{source.name} {band}: HST against MUSE") from None
+        return None, ""
+    first: InputError | None = None
+    for band in dict.fromkeys((source.narrow, best_band(muse))):
+        reference, mask = window(muse.bands[band], stars)
+        # Shifts do not need pixels that are much smaller than those of MUSE, and large images cost.
+        side = max(1, int(COARSE * reference.pixel_scale / images[band].pixel_scale))
+        try:
+            found = align(
+                binned(images[band], side),
+                reference,
+                model=config.muse.model,
+                mask=mask,
+                max_shift_arcsec=config.registration.max_shift_arcsec,
+                start=muse_psf(source),
+            )[0]
+        except InputError as error:
+            first = first or error.located(f"{source.name} {band}: HST against MUSE")
+            continue
+        return found, band
+    assert first is not None
+    raise first
 
 
 def fit_kernels(
@@ -253,7 +258,7 @@ def width(kernel: Kernel) -> float:
 
 
 def alignment_table(
-    source: Source, found: Registration | None, kernels: Mapping[str, Kernel], muse: MuseSide
+    source: Source, found: Registration | None, measured: str, kernels: Mapping[str, Kernel], muse: MuseSide
 ) -> QTable:
     """List the shift and the kernel of each band; a band's shift is what its kernel has left of the common one."""
     rows = []
@@ -267,7 +272,7 @@ def alignment_table(
             matrix = muse.bands[band].pixel_matrix
             rest = matrix @ fitted.shift
             offset = offset + rest if applied else rest
-            variance = matrix**2 @ fitted.shift_err**2 + (variance if band == best_band(muse) else 0.0)
+            variance = matrix**2 @ fitted.shift_err**2 + (variance if band == measured else 0.0)
         rows.append(
             {
                 "band": band,
@@ -277,7 +282,7 @@ def alignment_table(
                 "north_err": float(np.sqrt(variance[1])),
                 "applied_east": found.offset[0] if applied and found is not None else 0.0,
                 "applied_north": found.offset[1] if applied and found is not None else 0.0,
-                "measured": found is not None and band == best_band(muse),
+                "measured": band == measured,
                 "fwhm": width(kernel),
                 "fwhm_err": np.nan if fitted is None else fitted.fwhm_err,
                 "beta": float(getattr(kernel, "beta", np.nan)),

@@ -133,8 +133,8 @@ def open_source(config: HalphaConfig, name: str, *, tick: Tick = lambda *_: None
     assert redshift is not None  # the configuration requires one
     folder = Path(config.output.directory) / name
     source = Source(name, config, config.objects[name], files, curves, redshift, folder, tick)
-    source.line_width("Halpha")
     _check_order(source)
+    source.line_width("Halpha")
     return source
 
 
