@@ -33,7 +33,8 @@ from skyloom.imaging.line_model_fit import (
     Allowed,
     LineMapData,
     choose_bands,
-    weight_covariance,
+    free_parameters,
+    parameter_covariance,
 )
 from skyloom.imaging.reproject import reproject
 
@@ -56,14 +57,14 @@ class LineModel:
     weights : (n,) array
         In unit of the line map over unit of the bands.
     covariance : (n, n) array
-        Of the weights, from leaving out one block of pixels at a time: it holds what noise and what the bands do not
-        describe do to them.
+        Of the weights, with the noise of line map and bands and with what the bands do not describe; errors of
+        offset, blur and shift are included.
     offset, offset_err : float
         Level of the line map, in its unit; 0 unless it was fitted.
-    psf : GaussianPSF
-        Blur between the bands and the line map.
+    blur : GaussianPSF
+        What leads from the PSF of the bands to that of the line map.
     fwhm_err : float
-        arcsec; NaN when the PSF was given.
+        Of the blur, arcsec; NaN when the PSF was given.
     shift : (2,) array
         By how much the line map lies off the bands, pixels of the line map (x, y).
     shift_err : (2,) array
@@ -80,7 +81,7 @@ class LineModel:
     chi_square : float
         Of these, per degree of freedom, with the errors of the line map.
     table : QTable
-        band, weight, weight_err, and ``left_out_rms``: residual on blocks left out, up to this band.
+        band, weight, weight_err, and ``left_out_residual``: rms on blocks left out, in errors, up to this band.
     """
 
     bands: tuple[str, ...]
@@ -88,7 +89,7 @@ class LineModel:
     covariance: Float
     offset: float
     offset_err: float
-    psf: GaussianPSF
+    blur: GaussianPSF
     fwhm_err: float
     shift: Float
     shift_err: Float
@@ -136,7 +137,8 @@ def fit_line_model(
     oversample : int
         Fine pixels along the side of a pixel of the line map.
     psf : PSF or "fit"
-        The blur that leads from the bands to the line map, if it is known.
+        PSF of the line map, if it is known. The blur is then the round Gaussian between its FWHM and that of the
+        bands (or of this FWHM, when the bands do not know their own).
     shift : {"fit", "none"}
         Whether a displacement between the two is fitted.
     offset : {"none", "fit"}
@@ -162,29 +164,40 @@ def fit_line_model(
     Notes
     -----
     Weighted least squares in the weights, with PSF and shift by variable projection (Golub & Pereyra 1973,
-    10.1137/0710036). Weights: delete-one-block jackknife, ``(n - 1)/n sum (w_k - w)(w_k - w)'``. Variance of the model:
+    10.1137/0710036). For the errors see `line_model_fit.parameter_covariance`. Variance of the model:
     ``sum w_i^2 v_i``, and the covariance of the weights as shared modes ``sum_i e_i band_i``, e its eigenvectors.
+    The residual has the error of the offset as one more mode. Fine pixels that no band knows count as empty where the
+    blur is predicted; a pixel of the line map is used when at least 0.9 of its blur lies on known ones, and the
+    predicted maps are masked elsewhere.
     """
-    settings = _checked(bands, line_map, oversample, psf, shift, offset, max_bands, where)
+    _check(bands, line_map, oversample, max_bands, {"shift": shift, "offset": offset})
     images, predictor = _on_fine_grid(bands, line_map, oversample)
-    blocks = _blocks(line_map, block_arcsec)
-    data = LineMapData(line_map, predictor, settings, blocks, offset == "fit")
+    settings = Allowed(_allowed(line_map, where), _first_fwhm(psf, next(iter(images.values())).psf))
+    data = LineMapData(line_map, predictor, settings, _blocks(line_map, block_arcsec), offset == "fit")
+    with_psf, with_shift = psf == "fit", shift == "fit"
     first = Blur(settings.fwhm / line_map.pixel_scale)
-    chosen, left_out, blur = choose_bands(data, first, max_bands, psf == "fit", shift == "fit")
+    chosen, left_out, blur = choose_bands(data, first, max_bands, with_psf, with_shift)
+    _warn_at_limit(data, blur, with_psf, with_shift)
     used = data.settled(blur)
-    solution = data.solve(blur, chosen, used)
-    covariance = weight_covariance(data, blur, chosen, used, solution)
-    errors = data.blur_errors(blur, chosen, psf == "fit", shift == "fit")
+    solution, n = data.solve(blur, chosen, used), len(chosen)
     names = tuple(list(images)[index] for index in chosen)
-    n = len(chosen)
+    parts, level = [images[name] for name in names], float(solution[n:].sum())
+    plain = _combined(parts, _Model(names, solution[:n], np.zeros((n, n))), line_map)
+    expected = _observed(plain, line_map, blur, oversample, (level, 0.0))[2]
+    free = free_parameters(with_psf, with_shift)
+    covariance = parameter_covariance(data, blur, chosen, free, used & expected.valid, expected)
+    errors = np.sqrt(np.diag(covariance))
+    blur_errors = np.array([np.nan, 0.0, 0.0])
+    blur_errors[free] = errors[len(errors) - len(free) :]
+    level_err = float(errors[n]) if offset == "fit" else 0.0
     model = _Model(names, solution[:n], covariance[:n, :n])
-    high = _combined([images[name] for name in names], model, line_map)
-    smoothed, rebinned, residual = _observed(high, line_map, blur, oversample, float(solution[n:].sum()))
-    table = _table(model, left_out, line_map.unit / next(iter(bands.values())).unit, line_map.unit)
+    high = _combined(parts, model, line_map)
+    smoothed, rebinned, residual = _observed(high, line_map, blur, oversample, (level, level_err))
+    table = _table(model, left_out, line_map.unit / parts[0].unit, line_map.unit)
     return LineModel(
-        names, model.weights, model.covariance, float(solution[n:].sum()),
-        float(np.sqrt(covariance[n:, n:].sum())), GaussianPSF(blur.fwhm * line_map.pixel_scale),
-        errors[0] * line_map.pixel_scale, np.array([blur.shift_x, blur.shift_y]), np.array(errors[1:]),
+        names, model.weights, model.covariance, level, level_err,
+        GaussianPSF(blur.fwhm * line_map.pixel_scale), float(blur_errors[0]) * line_map.pixel_scale,
+        np.array([blur.shift_x, blur.shift_y]), blur_errors[1:],
         high, smoothed, rebinned, residual, used, data.chi_square(blur, chosen, used), table,
     )  # fmt: skip
 
@@ -192,27 +205,21 @@ def fit_line_model(
 # --- input ----------------------------------------------------------------------------------------------------------
 
 
-def _checked(
+def _check(
     bands: Mapping[str, Image],
     line_map: Image,
     oversample: int,
-    psf: PSF | str,
-    shift: str,
-    offset: str,
     max_bands: int,
-    where: Mask | None,
-) -> Allowed:
+    choices: Mapping[str, str],
+) -> None:
     if not bands:
         raise InputError("there is no band", field="bands")
-    for name, value in (("shift", shift), ("offset", offset)):
+    for name, value in choices.items():
         if value not in ("fit", "none"):
             raise InputError(f"{name} is {value!r}", field=name, remedy="use fit or none")
-    if isinstance(psf, str) and psf != "fit":
-        raise InputError(f"psf is {psf!r}", field="psf", remedy="give a PSF, or fit")
-    if oversample < 1 or max_bands < 1:
-        raise InputError(
-            f"oversample is {oversample} and max_bands {max_bands}; expected at least 1", field="oversample"
-        )
+    for name, number in (("oversample", oversample), ("max_bands", max_bands)):
+        if number < 1:
+            raise InputError(f"{name} is {number}; expected at least 1", field=name)
     celestial(line_map.wcs, "a line model")
     first, *others = bands.items()
     for name, image in others:
@@ -228,11 +235,41 @@ def _checked(
             field="bands",
             remedy="give both per pixel, or both per area",
         )
+
+
+def _allowed(line_map: Image, where: Mask | None) -> Mask:
     usable = line_map.valid if where is None else np.asarray(where, dtype=bool)
     if usable.shape != line_map.shape:
         raise ShapeError(f"where has shape {usable.shape}; expected {line_map.shape}", field="where")
-    fwhm = FIRST_FWHM if isinstance(psf, str) else psf.fwhm
-    return Allowed(usable & line_map.valid, fwhm)
+    return np.asarray(usable & line_map.valid)
+
+
+def _first_fwhm(psf: PSF | str, of_bands: PSF | None) -> float:
+    """FWHM of the blur, or where its fit begins, arcsec."""
+    if isinstance(psf, str):
+        if psf != "fit":
+            raise InputError(f"psf is {psf!r}", field="psf", remedy="give a PSF, or fit")
+        return FIRST_FWHM
+    sharper = 0.0 if of_bands is None else of_bands.fwhm
+    if psf.fwhm <= sharper:
+        raise InputError(
+            f"the PSF of the line map (FWHM {psf.fwhm:.3g} arcsec) is not broader than that of the bands "
+            f"({sharper:.3g} arcsec)",
+            field="psf",
+            remedy="match the bands to a sharper PSF, or have the blur fitted",
+        )
+    return float(np.sqrt(psf.fwhm**2 - sharper**2))
+
+
+def _warn_at_limit(data: LineMapData, blur: Blur, with_psf: bool, with_shift: bool) -> None:
+    free = {"the width of the blur": with_psf, "the shift": with_shift}
+    names = [name for name in data.at_limit(blur) if free[name]]
+    if names:
+        warnings.warn(
+            f"line model: {' and '.join(names)} reached the limit of the fit; check WCS and PSF, or give them",
+            AssumptionWarning,
+            stacklevel=3,
+        )
 
 
 def _on_fine_grid(
@@ -297,9 +334,9 @@ def _combined(images: Sequence[Image], model: _Model, line_map: Image) -> Image:
         pattern = sum(
             share * np.where(known, image.data, 0.0) for share, image in zip(vector, images, strict=True)
         )
-        modes.append(
-            Mode(f"weights of the bands {number}", np.asarray(pattern), float(np.sqrt(max(value, 0.0))))
-        )
+        if value > 0.0:
+            plane = np.asarray(pattern, dtype=np.float32)
+            modes.append(Mode(f"weights of the bands {number}", plane, float(np.sqrt(value))))
     typical = [
         weight**2 * float(np.median(image.variance[known]))
         for weight, image in zip(model.weights, images, strict=True)
@@ -314,9 +351,12 @@ def _combined(images: Sequence[Image], model: _Model, line_map: Image) -> Image:
 
 
 def _observed(
-    high: Image, line_map: Image, blur: Blur, oversample: int, offset: float
+    high: Image, line_map: Image, blur: Blur, oversample: int, offset: tuple[float, float]
 ) -> tuple[Image, Image, Image]:
-    """The model as the instrument of the line map sees it: blurred, in its pixels; and what the map has beyond it."""
+    """The model as the instrument of the line map sees it: blurred, in its pixels; and what the map has beyond it.
+
+    ``offset``: level of the line map, and its error.
+    """
     scale = line_map.pixel_scale
     kernel = GaussianPSF(blur.fwhm * scale)
     width = max(blur.sigma * oversample, 0.3)
@@ -334,14 +374,15 @@ def _observed(
     grid.wcs.set()
     rebinned = reproject(smoothed, (grid, line_map.shape), "area").evolve(wcs=line_map.wcs)
     usable = rebinned.valid & line_map.valid
-    difference = np.where(usable, line_map.data - rebinned.data - offset, np.nan)
+    difference = np.where(usable, line_map.data - rebinned.data - offset[0], np.nan)
     variance = np.where(usable, line_map.variance + rebinned.variance, 1.0)
+    level = (Mode("level of the line map", -1.0, offset[1]),) if offset[1] > 0 else ()
     weights = [float(np.median(plane[usable])) for plane in (line_map.variance, rebinned.variance)]
     residual = Image(
         difference, variance, ~usable, line_map.unit, line_map.wcs, psf=line_map.psf,
         correlation=combine_correlation(weights, [line_map.correlation, rebinned.correlation]),
-        modes=(*line_map.modes, *rebinned.modes), meta=dict(line_map.meta),
-        history=(*line_map.history, step("subtract_line_model", offset=offset)),
+        modes=(*line_map.modes, *rebinned.modes, *level), meta=dict(line_map.meta),
+        history=(*line_map.history, step("subtract_line_model", offset=offset[0])),
     )  # fmt: skip
     return smoothed, rebinned, residual
 

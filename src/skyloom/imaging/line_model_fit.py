@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import ndimage, optimize, signal
 
 from skyloom.core.image import Image
 from skyloom.errors import InputError
 from skyloom.imaging.band_predictor import BandPredictor, Blur
 
-__all__ = ["FEWEST_PER_PARAMETER", "Allowed", "LineMapData", "choose_bands", "weight_covariance"]
+__all__ = [
+    "FEWEST_PER_PARAMETER",
+    "Allowed",
+    "LineMapData",
+    "choose_bands",
+    "free_parameters",
+    "parameter_covariance",
+]
 
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -21,6 +28,7 @@ FWHM_RANGE = (0.15, 2.0)  # arcsec
 LARGEST_SHIFT = 0.4  # arcsec
 FEWEST_PER_PARAMETER = 8
 FOLDS = 5
+NUDGE = 0.01  # Pixels; of width and shift, for derivatives.
 PROMISING = 3
 GAIN = 0.02
 """Least relative fall of the residual on blocks left out that a further band must bring."""
@@ -102,7 +110,7 @@ class LineMapData:
 
     def refine(self, blur: Blur, bands: Sequence[int], with_psf: bool, with_shift: bool) -> Blur:
         """Fit the width of the blur and the shift, as far as they are free."""
-        free = _free(with_psf, with_shift)
+        free = free_parameters(with_psf, with_shift)
         if not free:
             return blur
         # The same pixels throughout, or the sum of squares would jump where pixels come and go.
@@ -114,32 +122,45 @@ class LineMapData:
         found = optimize.least_squares(
             lambda part: self._residual(_changed(start, free, part), bands, used),
             start[free],
+            jac=lambda part: self._slopes(_changed(start, free, part), free, bands, used),
             bounds=(low[free], high[free]),
-            diff_step=1e-3,
             x_scale=np.full(len(free), 0.1),
         )
         return Blur(*_changed(start, free, found.x))
 
-    def blur_errors(
-        self, blur: Blur, bands: Sequence[int], with_psf: bool, with_shift: bool
-    ) -> tuple[float, float, float]:
-        """Standard errors of width and shift: curvature of chi-square, times chi-square where that is above 1."""
-        free = _free(with_psf, with_shift)
-        errors = np.array([np.nan, 0.0, 0.0])
-        if free:
-            used = self.settled(replace(blur, fwhm=1.3 * blur.fwhm))
-            centre = _vector(blur)
-            jacobian = np.stack(
-                [
-                    (self._residual(_nudged(centre, k, 0.01), bands, used)
-                     - self._residual(_nudged(centre, k, -0.01), bands, used)) / 0.02
-                    for k in free
-                ],
-                axis=1,
-            )  # fmt: skip
-            scale = max(1.0, self.chi_square(blur, bands, used))
-            errors[free] = np.sqrt(scale * np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
-        return float(errors[0]), float(errors[1]), float(errors[2])
+    def at_limit(self, blur: Blur) -> list[str]:
+        """Name what the fit could not take further: the width, or the shift."""
+        scale = self.line_map.pixel_scale
+        fwhm, shift = blur.fwhm * scale, max(abs(blur.shift_x), abs(blur.shift_y)) * scale
+        close = 0.01 * scale
+        low, high = FWHM_RANGE
+        names = ["the width of the blur"] if not low + close < fwhm < high - close else []
+        return names + (["the shift"] if shift > LARGEST_SHIFT - close else [])
+
+    def blur_slopes(
+        self, blur: Blur, bands: Sequence[int], weights: Float, free: list[int], used: Mask
+    ) -> Float:
+        """(n_pixels, n_free) derivative of the model, over the errors, by width and shift in pixels."""
+
+        def model(by: float, index: int) -> Float:
+            moved = Blur(*_nudged(_vector(blur), index, by))
+            return np.asarray(self.design(moved, bands, used)[:, : len(bands)] @ weights)
+
+        return np.stack([(model(NUDGE, k) - model(-NUDGE, k)) / (2 * NUDGE) for k in free], axis=1)
+
+    def _slopes(self, parameters: Float, free: list[int], bands: Sequence[int], used: Mask) -> Float:
+        """Derivative of the residual by what is free, the weights following."""
+        return np.stack(
+            [
+                (
+                    self._residual(_nudged(parameters, k, NUDGE), bands, used)
+                    - self._residual(_nudged(parameters, k, -NUDGE), bands, used)
+                )
+                / (2 * NUDGE)
+                for k in free
+            ],
+            axis=1,
+        )
 
     def _residual(self, parameters: Float, bands: Sequence[int], used: Mask) -> Float:
         blur = Blur(*parameters)
@@ -147,7 +168,8 @@ class LineMapData:
         return np.asarray(values - design @ _least_squares(design, values))
 
 
-def _free(with_psf: bool, with_shift: bool) -> list[int]:
+def free_parameters(with_psf: bool, with_shift: bool) -> list[int]:
+    """Places in (width, shift along x, along y) of what is fitted."""
     return [0] * with_psf + [1, 2] * with_shift
 
 
@@ -219,25 +241,76 @@ def _left_out(design: Float, values: Float, folds: NDArray[np.int64]) -> float:
     return float(np.sqrt(total / values.size))
 
 
-def weight_covariance(
-    data: LineMapData, blur: Blur, bands: Sequence[int], used: Mask, solution: Float
+def parameter_covariance(
+    data: LineMapData, blur: Blur, bands: Sequence[int], free: list[int], used: Mask, expected: Image
 ) -> Float:
-    """Covariance of the weights from leaving out one block at a time; at least that of the noise."""
-    design, values = data.design(blur, bands, used), data.values(used)
-    noise = np.linalg.pinv(design.T @ design)
-    ids = np.unique(data.blocks[used])
-    if ids.size <= 2 * solution.size:
-        return np.asarray(noise * max(1.0, data.chi_square(blur, bands, used)))
-    member = data.blocks[used]
-    normal, right = design.T @ design, design.T @ values
-    changes = []
-    for block in ids:
-        part = design[member == block]
-        without = np.linalg.lstsq(
-            normal - part.T @ part, right - part.T @ values[member == block], rcond=1e-12
-        )[0]
-        changes.append(without - solution)
-    spread = np.array(changes)
-    covariance = (ids.size - 1) / ids.size * spread.T @ spread
-    smallest = float(np.min(np.diag(covariance) / np.diag(noise)))
-    return np.asarray(covariance if smallest >= 1.0 else covariance / max(smallest, 1e-12))
+    """Covariance of weights, offset, width and shift together.
+
+    Parameters
+    ----------
+    data : LineMapData
+    blur : Blur
+    bands, free : list of int
+        What was fitted.
+    used : (ny, nx) bool array
+    expected : Image
+        The residual, whose variance and correlation hold the noise of the line map and of the bands.
+
+    Returns
+    -------
+    (n, n) array
+        Weights first, then the offset if there is one, then what is free of width and shift (pixels).
+
+    Notes
+    -----
+    ``B M B'`` with ``B = (X'X)^-1`` and X the derivatives of the model over the errors. Twice: with M of the expected
+    noise, times chi-square where that is above 1, and with M of the residuals as they are, neighbours within the blur
+    together (``sum_ij x_i r_i k_ij r_j x_j'`` with a Gaussian k; Conley 1999, 10.1016/S0304-4076(98)00084-0). The
+    larger variance of each parameter counts: the second holds what the bands do not describe, which is correlated over
+    the PSF and no noise, and is itself uncertain where few independent pixels hold the light.
+    """
+    linear, values = data.design(blur, bands, used), data.values(used)
+    solution = _least_squares(linear, values)
+    slopes = data.blur_slopes(blur, bands, solution[: len(bands)], free, used) if free else linear[:, :0]
+    design = np.concatenate([linear, slopes], axis=1)
+    size = np.linalg.norm(design, axis=0)
+    design = design / np.where(size > 0, size, 1.0)
+    bread = np.linalg.pinv(design.T @ design, rcond=1e-12, hermitian=True)
+    residual = values - linear @ solution
+    ratio = np.sqrt(expected.variance[used] / data.line_map.variance[used])
+    excess = max(1.0, float(np.sum((residual / ratio) ** 2)) / max(1, values.size - design.shape[1]))
+    noise = _between(design * ratio[:, np.newaxis], used, lambda plane: _correlated(plane, expected)) * excess
+    seen = _between(design * residual[:, np.newaxis], used, lambda plane: _gathered(plane, blur.fwhm))
+    low, high = bread @ noise @ bread, bread @ seen @ bread
+    larger = np.sqrt(np.maximum(1.0, _ratio(np.diag(high), np.diag(low))))
+    covariance = low * np.outer(larger, larger)
+    scale = 1.0 / np.where(size > 0, size, 1.0)
+    return np.asarray(covariance * np.outer(scale, scale))
+
+
+def _ratio(above: Float, below: Float) -> Float:
+    return np.divide(above, below, out=np.ones_like(above), where=below > 0)
+
+
+def _between(columns: Float, used: Mask, neighbours: Callable[[Float], Float]) -> Float:
+    """``columns' K columns``, where K, applied to a map by ``neighbours``, says how much pixels belong together."""
+    gathered = []
+    for column in columns.T:
+        plane = np.zeros(used.shape)
+        plane[used] = column
+        gathered.append(neighbours(plane)[used])
+    product = columns.T @ np.stack(gathered, axis=1)
+    return np.asarray((product + product.T) / 2)
+
+
+def _correlated(plane: Float, image: Image) -> Float:
+    if image.correlation is None:
+        return plane
+    return np.asarray(signal.fftconvolve(plane, image.correlation, mode="same"))
+
+
+def _gathered(plane: Float, width: float) -> Float:
+    """Sum over neighbours with a Gaussian whose peak is 1."""
+    reach = np.arange(-round(4 * width), round(4 * width) + 1)
+    area = float(np.sum(np.exp(-0.5 * (reach / width) ** 2))) ** 2
+    return np.asarray(ndimage.gaussian_filter(plane, width, mode="constant", truncate=4.0) * area)
