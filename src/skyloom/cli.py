@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from skyloom._version import __version__
+from skyloom.cli_qa import add_qa
 from skyloom.cli_templates import templates
 from skyloom.errors import InputError
 from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
@@ -342,6 +343,9 @@ def _finish(result: RunResult) -> None:
         console.print(f"  [red]failed[/] {escape(failure.item)}: {escape(failure.reason)}")
     if result.exit_code:
         raise typer.Exit(int(result.exit_code))
+
+
+add_qa(app, _finish, EXIT_CODES)
 
 
 def main() -> None:

@@ -101,6 +101,8 @@ def compare_regions(
         compared = "matched_flux"
         own = _aligned(table, sum_regions(matched, _on_grid(labels, matched)))
         table[compared], table[f"{compared}_err"] = own["flux"], own["flux_err"]
+        # Few and large pixels, of which the reference adds all: not one may be missing.
+        flag |= np.where((own["n_masked"] > 0) | (own["n_pixels"] == 0), int(RegionFlag.MASKED), 0)
     if reference is not None:
         other = _aligned(table, sum_regions(reference, _on_grid(labels, reference)))
         table["reference_pixels"] = other["n_pixels"]
@@ -259,7 +261,7 @@ def region_statistics(table: QTable) -> RegionStatistics:
         _median_error(faint),
         float(np.median(pull)),
         spread,
-        spread * MAD_ERROR / np.sqrt(n),
+        float(spread * MAD_ERROR / np.sqrt(n)),
     )
 
 

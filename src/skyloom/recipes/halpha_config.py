@@ -270,6 +270,11 @@ class CheckSettings(Settings):
     shift: Positive = Field(1.5, description="arcsec; largest shift")
     sky_offset: Positive = Field(2.0, description="largest offset of a band, share of its median light")
     nebula_ratio: Range = Field((0.9, 1.1), description="median of HST over MUSE, nebulae")
+    faint_ratio: Range = Field((0.8, 1.2), description="the same of the faintest third of the nebulae")
+    nebula_pulls: Range = Field((0.4, 2.0), description="scatter of (HST - MUSE) / error of nebulae")
+    empty_scatter: Range = Field((0.7, 1.4), description="scatter over claimed error in empty regions")
+    final_slope: Range = Field((0.9, 1.1), description="Halpha of HST, as it came out, against MUSE")
+    large_scale_power: Range = Field((0.8, 1.25), description="HST over MUSE beyond 3 FWHM of MUSE")
     negative_fraction: Positive = Field(0.05, description="largest share of replaced negative pixels")
 
 

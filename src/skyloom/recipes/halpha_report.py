@@ -14,6 +14,8 @@ from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.execution import Outcome
 from skyloom.recipes.halpha_config import CheckSettings, HalphaConfig
 from skyloom.recipes.halpha_products import DESCRIPTIONS, ObjectProduct, total_seconds
+from skyloom.recipes.halpha_qa import QA_KINDS
+from skyloom.recipes.halpha_qa_report import quality_sections
 from skyloom.report.model import Check, DataTable, InputSummary, Product, ReportFigure, RunReport, Section
 
 __all__ = ["build_report", "described", "science_checks"]
@@ -148,7 +150,10 @@ def build_report(
     failures = {outcome.item: outcome.failure for outcome in outcomes if outcome.failure}
     failures |= dict(failure for item in done for failure in item.failures)
     failed = sum(not check.passed for check in checks)
-    sections = [_object_section(config, item) for item in done[:SHOWN_OBJECTS]]
+    sections = []
+    for item in done[:SHOWN_OBJECTS]:
+        folder = Path(config.output.directory) / item.name
+        sections += [_object_section(config, item), *quality_sections(folder, item.name)]
     bands = f"{config.narrow.band} less {' and '.join(config.continua)}"
     tied = "not tied to MUSE" if config.muse is None else f"tied to MUSE by the method {config.anchor.method}"
     return RunReport(
@@ -175,10 +180,12 @@ def _object_section(config: HalphaConfig, item: ObjectProduct) -> Section:
     figures = tuple(
         ReportFigure(path.stem.removeprefix(f"{item.name}_").replace("_", " "), path.read_bytes())
         for path in item.files
-        if path.suffix == ".png"
+        if path.suffix == ".png" and not path.stem.startswith(f"{item.name}_qa_")
     )
     tables = tuple(
-        DataTable.from_astropy(TITLES.get(kind, kind), table) for kind, table in item.tables.items()
+        DataTable.from_astropy(TITLES.get(kind, kind), table)
+        for kind, table in item.tables.items()
+        if kind not in QA_KINDS
     )
     return Section(item.name, " ".join(_sentences(config, item)), figures, tables)
 
@@ -253,7 +260,8 @@ def described(path: Path) -> str:
     if path.name.endswith("_cosmicrays.fits"):
         return "pixels of cosmic rays, and what replaced them"
     # Longer names first: _hst_ha_err is no _hst_ha.
-    for kind in sorted(DESCRIPTIONS, key=len, reverse=True):
+    known = DESCRIPTIONS | QA_KINDS
+    for kind in sorted(known, key=len, reverse=True):
         if path.stem.endswith(f"_{kind}"):
-            return DESCRIPTIONS[kind] + (", as text" if path.suffix == ".ecsv" else "")
+            return known[kind] + (", as text" if path.suffix == ".ecsv" else "")
     return ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from skyloom.recipes.halpha_images import Images
 from skyloom.recipes.halpha_inputs import Source
 from skyloom.recipes.halpha_muse import MuseSide
 from skyloom.recipes.halpha_products import ObjectProduct, write_tables
+from skyloom.recipes.halpha_qa import quality, read_checks
 from skyloom.recipes.stages import Files, Made, Stages
 
 __all__ = ["Judged", "gather", "judge", "object_stages"]
@@ -116,7 +115,9 @@ def stage_files(source: Source) -> dict[str, Files[Any]]:
         "alignment": Files(write_alignment, read_alignment),
         "anchors": Files(write_anchors, again),
         "images": Files(write_images, lambda paths: Images(_table(paths, "products"), list(paths))),
-        "qa": Files(lambda judged: judged.files, again),
+        "qa": Files(
+            lambda judged: judged.files, lambda paths: Judged(paths, read_checks(source.folder, source.name))
+        ),
     }
 
 
@@ -177,10 +178,7 @@ class Judged:
 
 def judge(source: Source, _: Images) -> Judged:
     """Let the quality analysis judge the products in the folder of an object."""
-    if importlib.util.find_spec("skyloom.recipes.halpha_qa") is None:
-        return Judged()
-    module = importlib.import_module("skyloom.recipes.halpha_qa")
-    result = module.quality(source.folder, source.config, source.name)
+    result = quality(source.folder, source.config, source.name)
     return Judged(result.files, result.checks)
 
 
