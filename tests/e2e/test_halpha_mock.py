@@ -26,7 +26,13 @@ from skyloom.recipes.halpha_products import DESCRIPTIONS
 
 NAME = "spiral"
 # Figures have tests of their own; `whole` makes them. Cosmic rays take as long as all the rest.
-QUIET = ("--set", "output.figures=false", "--set", "output.report=false", "--set", "cosmic_rays=none")
+QUIET = tuple(
+    part
+    for item in ("output.figures=false", "output.report=false", "cosmic_rays=none", "nebulae=none")
+    for part in ("--set", item)
+)
+# A field of a few nebulae, most of which cannot be told from a scatter of their pulls.
+WHOLE = ("--set", "white_noise={sigma: 5.0, seed: 3}", "--set", "checks.nebula_pulls=[0.05, 5.0]")
 IMAGES = (
     "halpha_raw", "cont_raw", "halpha", "musehalpha", "musehalpha_regrid", "halpha_smoothed", "hstmuseratio",
     "hstmusediff", "anchored", "anchored_intnegs", "hst_ha", "hst_ha_err", "hst_ha_as2", "nii_ratio", "luminosity",
@@ -43,7 +49,7 @@ def mock(tmp_path_factory):
 def whole(mock, tmp_path_factory):
     """A whole run, in a process of its own."""
     out = tmp_path_factory.mktemp("whole")
-    return out, run_process(mock.config, "--out", out, "--set", "white_noise={sigma: 5.0, seed: 3}")
+    return out, run_process(mock.config, "--out", out, *WHOLE)
 
 
 @pytest.fixture
@@ -229,7 +235,7 @@ def stamps(folder):
 
 
 def test_nothing_is_done_twice(mock, finished):
-    settings = ("--out", finished, "--set", "white_noise={sigma: 5.0, seed: 3}")
+    settings = ("--out", finished, *WHOLE)
     before = stamps(finished)
     done = run(mock.config, *settings, quiet=False)
     assert done.returncode == 0, done.stderr
@@ -239,7 +245,7 @@ def test_nothing_is_done_twice(mock, finished):
 
 def test_a_change_repeats_only_what_it_concerns(mock, finished):
     before = stamps(finished)
-    settings = ("--out", finished, "--set", "negatives.thresholds=[4, 6]")
+    settings = ("--out", finished, *WHOLE[2:], "--set", "negatives.thresholds=[4, 6]")
     assert run(mock.config, *settings, quiet=False).returncode == 0
     after = stamps(finished)
     for kind in ("alignment", "bandfit", "linefit", "matched", "muse", "f658n_cosmicrays", "starmask"):
@@ -255,7 +261,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_killed(mock, finished):
     before = {kind: product(finished, kind) for kind in ("halpha", "anchored", "hst_ha")}
     (finished / NAME / "stages" / "images.json").unlink()
     (finished / NAME / "stages" / "anchors.json").unlink()
-    settings = ("--out", finished, "--set", "white_noise={sigma: 5.0, seed: 3}")
+    settings = ("--out", finished, *WHOLE)
     assert run(mock.config, *settings, quiet=False).returncode == 0
     for kind, image in before.items():
         again = product(finished, kind)
@@ -425,7 +431,7 @@ def test_other_galaxies_go_on(files, tmp_path):
 
 
 def test_a_failed_check_is_exit_code_3(mock, finished):
-    settings = ("--set", "white_noise={sigma: 5.0, seed: 3}", "--set", "checks.kernel_correlation=0.99999999")
+    settings = (*WHOLE, "--set", "checks.kernel_correlation=0.99999999")
     done = run(mock.config, "--out", finished, *settings, quiet=False)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "kernel correlation" in done.stdout
