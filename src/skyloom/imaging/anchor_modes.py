@@ -19,6 +19,9 @@ Array = NDArray[Any]
 Float = NDArray[np.float64]
 KEPT = 0.995
 """Share of the variance of sums, noise included, that must not be lost with the modes left out."""
+MOST_PIXELS = 256_000_000
+"""Pixels of all maps together, unless the caller says how many there may be; float32 makes it 1 GB."""
+FEWEST_AND_MOST = (4, 16)
 BLOCKS = (24, 6, 1)
 """Blocks along each axis over which it is judged."""
 
@@ -30,7 +33,7 @@ def anchor_modes(
     mask: NDArray[np.bool_],
     wcs: WCS | None,
     anchor: LineAnchor,
-    max_modes: int,
+    max_modes: int | None,
 ) -> tuple[tuple[Mode, ...], float]:
     """Return the modes of an anchored image, and the share of the variance of sums that is lost with the others.
 
@@ -44,7 +47,8 @@ def anchor_modes(
     wcs : WCS or None
         None only where the anchor has no field.
     anchor : LineAnchor
-    max_modes : int
+    max_modes : int or None
+        None: 16, fewer on images of so many pixels that the maps would take more than 1 GB, never below 4.
 
     Notes
     -----
@@ -52,7 +56,8 @@ def anchor_modes(
     ``-C basis_k / slope``. With Sigma = S S^T and j_b the mean of the derivatives over block b, the eigenvectors v of
     the mean over b of ``S^T j_b (S^T j_b)^T``, each divided by the variance of the block's mean (noise and shared
     errors), turn the parameters into independent ones ``S v`` in order of what a sum loses without them. Blocks of
-    1/24, 1/6 and the whole of the field along each axis count alike.
+    1/24, 1/6 and the whole of the field along each axis count alike. Those kept are enlarged by a common factor so
+    that the mean variance of such sums is the full one.
     """
     root = _root(anchor.covariance)
     parts = []
@@ -67,12 +72,17 @@ def anchor_modes(
     projected = np.concatenate(parts)
     shares, vectors = np.linalg.eigh(projected.T @ projected)
     order = np.argsort(shares)[::-1]
-    # What is lost of the variance when only the first n are kept.
-    lost = np.append(np.cumsum(shares[order][::-1])[::-1][1:], 0.0)
-    number = min(max_modes, int(np.argmax(lost <= 1.0 - KEPT)) + 1)
     if not shares[order[0]] > 0:
         return (), 0.0
-    combinations = (root @ vectors[:, order[:number]]).T
+    # What is lost of the variance when only the first n are kept.
+    lost = np.append(np.cumsum(shares[order][::-1])[::-1][1:], 0.0)
+    if max_modes is None:
+        max_modes = int(np.clip(MOST_PIXELS // mask.size, *FEWEST_AND_MOST))
+    number = min(max_modes, int(np.argmax(lost <= 1.0 - KEPT)) + 1)
+    # Those kept stand for those left out: on average over the field no variance is missing.
+    kept = float(np.sum(shares[order[:number]]))
+    enlarged = np.sqrt(1.0 + max(0.0, float(lost[number - 1])) / kept)
+    combinations = enlarged * (root @ vectors[:, order[:number]]).T
     modes = tuple(
         Mode(f"line_anchor_{i + 1}", _map(weights, anchored, continuum, mask, wcs, anchor), 1.0)
         for i, weights in enumerate(combinations)
@@ -136,7 +146,8 @@ def _map(
     if anchor.field.degree >= 0:
         assert wcs is not None
         share = anchor.field.grid(wcs, (mask.shape[0], mask.shape[1])).combine(weights[2:])
-        share *= continuum
+        with np.errstate(invalid="ignore", over="ignore"):  # What the mask hides is overwritten.
+            share *= continuum
         pattern += share
     pattern[mask] = 0.0
     return pattern

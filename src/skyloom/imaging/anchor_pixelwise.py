@@ -55,10 +55,9 @@ def anchor_by_ratio(
     = 2 v_S``. The correlation is the mean of the three, weighted with their typical shares; errors that image and
     smoothed image share (modes of one name) are taken together.
     """
-    (own, own_variance), (wide, wide_variance), (theirs, their_variance) = _planes(image, smoothed, reference)
-    mask = image.mask | smoothed.mask | reference.mask
-    with np.errstate(invalid="ignore"):
-        mask |= ~(wide > significance * np.sqrt(np.where(wide_variance > 0, wide_variance, np.inf)))
+    mask, planes = _planes(image, smoothed, reference)
+    (own, own_variance), (wide, wide_variance), (theirs, their_variance) = planes
+    mask |= ~(wide > significance * np.sqrt(wide_variance))
     if mask.all():
         raise InputError(
             f"the smoothed image exceeds {significance:g} times its error nowhere: no ratio can be taken",
@@ -93,8 +92,8 @@ def anchor_by_difference(image: Image, smoothed: Image, reference: Image) -> Ima
     ``Var = v_I + v_R + v_S - 2 cov(I, S)``, with cov(I, S) = 2 v_S as in `anchor_by_ratio`: the smoothed image takes
     noise away that it shares with the image, and the reference brings its own.
     """
-    (own, own_variance), (wide, wide_variance), (theirs, their_variance) = _planes(image, smoothed, reference)
-    mask = image.mask | smoothed.mask | reference.mask
+    mask, planes = _planes(image, smoothed, reference)
+    (own, own_variance), (wide, wide_variance), (theirs, their_variance) = planes
     shared = _shared_variance(own_variance, wide_variance)
     variance = own_variance + their_variance + wide_variance - 2.0 * shared
     one = np.ones((), dtype=own.dtype)
@@ -111,13 +110,22 @@ def anchor_by_difference(image: Image, smoothed: Image, reference: Image) -> Ima
     )
 
 
-def _planes(image: Image, smoothed: Image, reference: Image) -> tuple[tuple[Array, Array], ...]:
+def _planes(
+    image: Image, smoothed: Image, reference: Image
+) -> tuple[NDArray[np.bool_], tuple[tuple[Array, Array], ...]]:
+    """Return the joint mask, and data and variance of the three in one unit, harmless under that mask."""
     check_grid(image, smoothed, "smoothed")
     check_grid(image, reference, "reference")
-    return (
+    mask = image.mask | smoothed.mask | reference.mask
+    pairs = (
         (image.data, image.variance),
         convert(smoothed, image.unit, "smoothed"),
         convert(reference, image.unit, "reference"),
+    )
+    kind = image.data.dtype
+    return mask, tuple(
+        (np.where(mask, 0.0, data).astype(kind), np.where(mask, 1.0, variance).astype(kind))
+        for data, variance in pairs
     )
 
 
@@ -127,8 +135,7 @@ def _divide(numerator: Array, denominator: Array, mask: NDArray[np.bool_]) -> Ar
 
 def _shared_variance(variance: Array, smooth_variance: Array) -> Array:
     """Covariance of a pixel with its smoothed self; never more than the two variances allow."""
-    with np.errstate(invalid="ignore"):
-        return np.minimum(2.0 * smooth_variance, 0.9 * np.sqrt(np.abs(variance * smooth_variance)))
+    return np.minimum(2.0 * smooth_variance, 0.9 * np.sqrt(variance * smooth_variance))
 
 
 def _result(

@@ -366,7 +366,8 @@ def _covariance(
         ratio = (np.bincount(groups, weights=ratio) / np.maximum(number, 1))[groups]
     excess = np.sqrt(np.maximum(ratio, 1.0))
     pulled = inverse @ (penalty * problem.dependence) @ inverse.T
-    return covariance * np.outer(excess, excess) + pulled, dependence, excess
+    covariance = covariance * np.outer(excess, excess) + pulled
+    return (covariance + covariance.T) / 2.0, dependence, excess
 
 
 def _inverse(matrix: Float) -> Float:

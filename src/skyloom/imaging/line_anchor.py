@@ -373,7 +373,9 @@ def _assemble(
     )
 
 
-def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, max_modes: int = 6) -> Image:
+def apply_line_anchor(
+    excess: Image, continuum: Image, anchor: LineAnchor, *, max_modes: int | None = None
+) -> Image:
     """Bring the excess to the scale of the lines: ``(excess - offset - a(x) continuum) / slope``.
 
     Parameters
@@ -381,8 +383,8 @@ def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, ma
     excess, continuum : Image
         Narrow band minus continuum, and that continuum, of one grid (any: that of the sharper instrument).
     anchor : LineAnchor
-    max_modes : int
-        Most maps of shared errors.
+    max_modes : int, optional
+        Most maps of shared errors. None: 16, fewer on images so large that they would take more than 1 GB.
 
     Returns
     -------
@@ -403,9 +405,10 @@ def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, ma
 
     remains, with the correlation mixed alike. The modes are the eigenvectors of the mean outer product of the
     derivatives by the parameters over blocks of the field, relative to the variance of the block; as many are kept as
-    hold 99.5 % of the variance of such sums, and the history says what is lost (`mode_variance_left_out`).
+    hold 99.5 % of the variance of such sums; the history says what is not held (`mode_variance_left_out`), and those
+    kept are enlarged to stand for it.
     """
-    if max_modes < 1:
+    if max_modes is not None and max_modes < 1:
         raise InputError(f"max_modes is {max_modes}; expected >= 1", field="max_modes")
     check_grid(excess, continuum, "continuum")
     data, variance = convert(excess, anchor.unit, "excess")
@@ -417,12 +420,15 @@ def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, ma
         fraction = anchor.field.on(excess.wcs, excess.shape)
     else:
         fraction = np.zeros(excess.shape, dtype=np.float32)
-    anchored = (data - kind(anchor.offset) - fraction * continuum_data) / kind(anchor.slope)
     added = (2.0 + fraction) * fraction
-    # The narrow band's own noise stays, whatever the two planes say.
-    shared = np.minimum(continuum_variance, variance)
-    total = (variance + added * shared) / kind(anchor.slope**2)
-    correlation = _mixed_correlation(excess, continuum, variance, added * shared, mask)
+    # What lies under the mask may overflow; it is overwritten below.
+    with np.errstate(invalid="ignore", over="ignore"):
+        anchored = (data - kind(anchor.offset) - fraction * continuum_data) / kind(anchor.slope)
+        # The narrow band's own noise stays, whatever the two planes say.
+        shared = np.minimum(continuum_variance, variance)
+        added *= shared
+        total = (variance + added) / kind(anchor.slope**2)
+    correlation = _mixed_correlation(excess, continuum, variance, added, mask)
     anchored[mask], total[mask] = 0.0, 1.0
     modes, left_out = anchor_modes(
         anchored, (total, correlation), continuum_data, mask, excess.wcs, anchor, max_modes
@@ -455,7 +461,7 @@ def apply_line_anchor(excess: Image, continuum: Image, anchor: LineAnchor, *, ma
 def _mixed_correlation(
     excess: Image, continuum: Image, variance: Array, added: Array, mask: NDArray[np.bool_]
 ) -> Float | None:
-    if mask.all() or not np.any(added):
+    if continuum.correlation is excess.correlation:
         return excess.correlation
     sample = ~mask[::7, ::7]
     if not sample.any():

@@ -17,7 +17,7 @@ __all__ = ["FieldFrame", "SmoothField", "choose_prior", "n_terms", "total_orders
 Array = NDArray[Any]
 Float = NDArray[np.float64]
 ARCSEC = 3600.0
-SPACING = 16
+SPACING = 6
 """Pixels between the nodes where the field is evaluated on a large grid."""
 MOST_NODES = 65
 DIRECT = 40
