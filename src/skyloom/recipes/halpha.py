@@ -144,5 +144,9 @@ def treat_object(run: Run, name: str) -> ObjectProduct:
     aligned = do("alignment", align_bands, source, hst, muse)
     anchors = do("anchors", anchor_bands, source, hst, aligned, muse)
     images = do("images", make_images, source, hst, muse, aligned, anchors)
-    judged = do("qa", judge, source, images)
-    return gather(source, stages, judged)
+    try:
+        judged, problem = do("qa", judge, source, images), ""
+    except InputError as error:
+        # The images are none the worse when they cannot be judged; the run says so in the end.
+        judged, problem = None, str(error)
+    return gather(source, stages, judged, problem)

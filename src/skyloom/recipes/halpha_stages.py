@@ -185,8 +185,11 @@ def judge(source: Source, _: Images) -> Judged:
 # --- what is known of an object at the end --------------------------------------------------------------------------
 
 
-def gather(source: Source, stages: Stages, judged: Made[Judged]) -> ObjectProduct:
-    """Put together what the checks and the report need of an object, from its files."""
+def gather(source: Source, stages: Stages, judged: Made[Judged] | None, problem: str = "") -> ObjectProduct:
+    """Put together what the checks and the report need of an object, from its files.
+
+    ``problem`` tells why the quality analysis could not be made.
+    """
     paths = [path for made in stages.done for path in made.files if path.parent.name != "stages"]
     tables = {
         path.stem.removeprefix(f"{source.name}_"): QTable.read(path, format="ascii.ecsv")
@@ -205,5 +208,6 @@ def gather(source: Source, stages: Stages, judged: Made[Judged]) -> ObjectProduc
         tables,
         tuple(dict.fromkeys(note for made in stages.done for note in made.notes)),
         {made.name: (made.cpu, made.wall) for made in stages.done},
-        tuple(judged.value.checks),
+        () if judged is None else tuple(judged.value.checks),
+        ((f"{source.name}: quality analysis", problem),) if problem else (),
     )
