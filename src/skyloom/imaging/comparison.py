@@ -12,6 +12,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from skyloom.core.geometry import celestial, pixel_area, same_grid
 from skyloom.core.image import Image
@@ -162,6 +163,8 @@ def _touching(table: QTable, labels: LabelMap, image: Image) -> Mask:
     outside = beyond_grid(labels, image)
     outside[[0, -1], :] = True
     outside[:, [0, -1]] = True
+    # A pixel of the map whose centre lies inside may still reach beyond the border.
+    outside = ndimage.binary_dilation(outside, np.ones((3, 3), bool))
     cut = np.unique(labels.labels[outside])
     return np.isin(np.asarray(table["label"]), cut)
 

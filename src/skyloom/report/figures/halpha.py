@@ -124,7 +124,7 @@ def _scatter(axes: Axes, columns: tuple[Float, Float, Float, Float], whole: Any,
     axes.set_xlabel(f"MUSE, {unit_text(unit)}")
     axes.set_ylabel(f"HST at the PSF of MUSE, {unit_text(unit)}")
     axes.set_title("flux of each nebula", weight="bold")
-    axes.legend(loc="upper left")
+    _legend(axes, "upper left")
 
 
 def _below(values: Float, errors: Float) -> Float:
@@ -250,7 +250,7 @@ def _draw_pixels(axes: Axes, panel: PixelPanel) -> None:
     noise = float(np.sqrt(np.median(image.variance[used]) + np.median(reference.variance[used])))
     linear = max(3.0 * noise, 0.02 * float(np.percentile(np.abs(x), 90.0)), 1e-30)
     low = float(min(np.percentile(x, 0.3), np.percentile(y, 0.3)))
-    high = float(max(np.percentile(x, 99.97), np.percentile(y, 99.97)))
+    high = max(float(np.percentile(x, 99.97)), float(np.percentile(y, 99.97)), low + linear)
     edges = linear * np.sinh(np.linspace(np.arcsinh(low / linear), np.arcsinh(high / linear), 121))
     counts, _, _ = np.histogram2d(x, y, [edges, edges])
     picture = axes.pcolormesh(
@@ -299,6 +299,12 @@ def _round_ticks(low: float, high: float, linear: float) -> list[float]:
     first = int(np.ceil(np.log10(linear)))
     powers = [10.0**power for power in range(first, int(np.floor(np.log10(max(high, linear)))) + 1)]
     return [*(-power for power in reversed(powers) if -power >= low), 0.0, *powers]
+
+
+def _legend(axes: Axes, place: str) -> None:
+    """Draw a legend where there is something to explain."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=place)
 
 
 def _plain_ticks(axis: Axis) -> None:
@@ -415,7 +421,7 @@ def noise_figure(title: str, pulls: Mapping[int, Float], table: QTable, *, dpi: 
         if len(table):
             second.set_xlim(0.6 * size.min(), 1.7 * size.max())
         known = np.asarray(table["ratio"])[np.isfinite(table["ratio"])]
-        second.set_ylim(min(0.7, *(known - 0.1)), max(1.3, *(known + 0.1)))
+        second.set_ylim(known.min(initial=0.8) - 0.1, known.max(initial=1.2) + 0.1)
         second.set_xlabel("side of the box, pixels")
         second.set_ylabel("scatter / claimed")
         second.set_title("errors of sums", weight="bold")
@@ -477,7 +483,7 @@ def power_figure(title: str, spectra: Mapping[str, tuple[QTable, float]], *, dpi
         scales = axes.secondary_xaxis("top", functions=(_inverse, _inverse))
         scales.set_xlabel("scale, arcsec")
         scales.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.legend(loc="lower left")
+        _legend(axes, "lower left")
         return to_png(figure)
 
 
