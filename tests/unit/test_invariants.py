@@ -8,8 +8,10 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import QTable
 from astropy.wcs import WCS
 
 import skyloom.imaging
@@ -20,15 +22,21 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement, add_source_poisson, apply_noise
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
+from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor
 from skyloom.imaging.background import subtract_background
 from skyloom.imaging.continuum import subtract_continuum
 from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.cosmic_rays import remove_cosmic_rays
+from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor
 from skyloom.imaging.line_flux import line_flux
 from skyloom.imaging.masks import apply_object_mask, mask_from_labels
 from skyloom.imaging.negatives import repair_negatives
+from skyloom.imaging.photometry import convert_unit
+from skyloom.imaging.psf_fit import KernelFit, match_to
+from skyloom.imaging.ratio_maps import smooth_ratio
 from skyloom.imaging.register import register, shift_wcs
 from skyloom.imaging.reproject import reproject
+from skyloom.imaging.smooth_field import FieldFrame, SmoothField
 from skyloom.imaging.stars import apply_star_mask, mask_stars
 from skyloom.imaging.white_noise import add_white_noise
 from tests.invariants import check_invariants
@@ -90,6 +98,61 @@ def without_continuum(image, interpolation):
     options = {"interpolation": interpolation, "redshift": 0.0, "line_ratios": {"NII6583": 0.4}}
     narrow_image = image.evolve(unit=FLUX_DENSITY)
     return subtract_continuum(narrow_image, bands, narrow, (blue, red), **options).excess
+
+
+def anchor_in(unit, offset):
+    """``image = 1.25 * reference + offset``, with errors that hang together."""
+    covariance = np.array([[4e-4, -1e-3], [-1e-3, 1e-2]])
+    return Anchor(
+        "errors_in_both", 1.25, 0.02, offset, 0.1, covariance, u.Unit(unit), 1.0, 0.0, 0.99, 900, 0, QTable()
+    )
+
+
+def anchored_lines(image, offset):
+    """The image as an excess, with a continuum made from it, brought to the scale of lines."""
+    rows, columns = np.indices(image.shape).reshape(2, -1)
+    coefficients = np.array([-0.03, 0.01, 0.005])
+    frame = FieldFrame.around(image.wcs, rows, columns)
+    field = SmoothField(frame, 1, coefficients, 1e-6 * np.eye(3))
+    parameters = np.array([1.1, offset, *coefficients])
+    covariance = np.diag([1e-4, 1e-2, 1e-6, 1e-6, 1e-6])
+    anchor = LineAnchor(
+        1.1, 0.01, offset, 0.1, field, parameters, covariance, image.unit, 1.0, 0.0, 0.99, 900, 0, QTable()
+    )
+    continuum = image.evolve(data=3 * image.data, variance=0.5 * image.variance)
+    return apply_line_anchor(image, continuum, anchor)
+
+
+def by_pixel(function, image):
+    """The image anchored to a reference that is 1.1 times its own smoothed version."""
+    smoothed = convolve(image, np.ones((7, 7)) / 49.0, psf=GaussianPSF(0.3))
+    modes = (Mode("calibration", 1.0, 0.5 * image.modes[1].sigma),)
+    return function(image, smoothed, smoothed.evolve(data=1.1 * smoothed.data, modes=modes))
+
+
+def kernel_fit():
+    """A kernel of 0.25 arcsec, as if it had been fitted."""
+    return KernelFit(
+        psf=GaussianPSF(0.25),
+        fwhm=0.25,
+        fwhm_err=0.01,
+        beta=np.nan,
+        beta_err=np.nan,
+        slope=1.0,
+        slope_err=0.01,
+        offset=0.0,
+        offset_err=0.01,
+        shift=np.zeros(2),
+        shift_err=np.full(2, 0.1),
+        parameters=("fwhm", "shift_x", "shift_y", "slope", "offset"),
+        covariance=np.eye(5),
+        chi_square=1.0,
+        correlation=0.99,
+        agreement=1.0,
+        n_pixels=900,
+        kernel=np.ones((1, 1)),
+        matrix=0.12 * np.eye(2),
+    )
 
 
 MEASUREMENT = NoiseMeasurement(1.3, np.outer([0.1, 1.0, 0.1], [0.1, 1.0, 0.1]), 1000, 0.05)
@@ -164,6 +227,54 @@ OPERATIONS = {
         ),
         line_flux,
         ("unit",),
+    ),
+    "convert_unit, to a flux per pixel": Operation(
+        lambda image: convert_unit(image, "nJy", photflam=1e-19, pivot=6000.0), convert_unit, ("unit",)
+    ),
+    "convert_unit, to a flux density per area": Operation(
+        lambda image: convert_unit(image.evolve(unit="electron / s"), FLUX_DENSITY, photflam=1e-19),
+        convert_unit,
+        ("unit",),
+    ),
+    "convert_unit, same": Operation(lambda image: convert_unit(image, image.unit), convert_unit),
+    "match_to, kernel": Operation(
+        lambda image: match_to(image, (make_wcs(0.12, 25.0, (10.0, 10.0)), (20, 20)), kernel_fit()),
+        match_to,
+        ("wcs", "psf", "correlation"),
+    ),
+    "match_to, PSF": Operation(
+        lambda image: match_to(image, (make_wcs(0.12, 25.0, (10.0, 10.0)), (20, 20)), GaussianPSF(0.3)),
+        match_to,
+        ("wcs", "psf", "correlation"),
+    ),
+    "apply_anchor": Operation(
+        lambda image: apply_anchor(image, anchor_in(image.unit, 0.0)),
+        apply_anchor,
+    ),
+    "apply_anchor, with an offset": Operation(
+        lambda image: apply_anchor(image, anchor_in(image.unit, 0.7)), apply_anchor, equivariant=False
+    ),
+    # Shared errors of the excess are taken out by the fit that made the anchor.
+    "apply_line_anchor": Operation(
+        lambda image: anchored_lines(image, 0.0), apply_line_anchor, ("correlation", "modes")
+    ),
+    "apply_line_anchor, with an offset": Operation(
+        lambda image: anchored_lines(image, 0.7),
+        apply_line_anchor,
+        ("correlation", "modes"),
+        equivariant=False,
+    ),
+    "anchor_by_ratio": Operation(
+        lambda image: by_pixel(anchor_by_ratio, image), anchor_by_ratio, ("correlation",)
+    ),
+    "anchor_by_difference": Operation(
+        lambda image: by_pixel(anchor_by_difference, image), anchor_by_difference, ("correlation",)
+    ),
+    # A ratio is known everywhere, smoothed over flagged pixels and others alike, and free of common scales.
+    "smooth_ratio": Operation(
+        lambda image: smooth_ratio(image, make_image(np.float64, image.unit)),
+        smooth_ratio,
+        ("unit", "correlation", "flags", "modes"),
     ),
     "shift_wcs": Operation(
         lambda image: shift_wcs(image, register(image, make_image(np.float64))), shift_wcs, ("wcs",)
