@@ -342,9 +342,10 @@ def _covariance(
 ) -> tuple[Float, float, Float]:
     """Covariance of the noise model, enlarged where the jackknife over blocks says more; and by how much."""
     n_blocks = int(blocks.max()) + 1
-    jacobians = block_moments(problem, slopes, slopes, blocks, n_blocks)[0]
     matrices, vectors = block_moments(problem, weights, slopes, blocks, n_blocks)
     scores = vectors - matrices @ parameters
+    # The derivative of the score has psi' where the matrices have psi / u: one factor, since both scatter about a mean.
+    jacobians = matrices * (float(slopes.sum()) / float(weights.sum()))
     penalty = np.diag(problem.penalty())
     data = jacobians.sum(axis=0)
     jacobian = data + penalty

@@ -45,7 +45,7 @@ __all__ = ["LineAnchor", "apply_line_anchor", "fit_line_anchor"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
-HIGHEST_DEGREE = 8
+HIGHEST_DEGREE = 6
 TRIAL_DEGREE = 2
 """Degree of the first fit, which gives weights and scatter for the one with a prior."""
 LOOSEST_SLOPE = 0.25
@@ -147,7 +147,7 @@ def fit_line_anchor(
     mask : (ny, nx) bool array, optional
         True where pixels must not be used: stars, saturated pixels.
     field : {"auto", "constant", "none"} or int
-        Degree of the polynomial a(x); "auto": the eighth, as smooth as the data ask for.
+        Degree of the polynomial a(x); "auto": the sixth, as smooth as the data ask for.
     slope : float, optional
         Hold the slope.
 
