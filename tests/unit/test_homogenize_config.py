@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -185,9 +186,32 @@ def test_the_template_names_every_block_and_key():
     for block, settings in HomogenizeConfig.model_fields.items():
         if block in {"recipe", "bands", "objects"}:
             continue
-        assert f"\n{block}:" in template
-        for key in getattr(settings.annotation, "model_fields", ()):
+        assert f"\n{block}:" in template or f"\n# {block}:" in template
+        known = (settings.annotation, *get_args(settings.annotation))
+        for key in (key for kind in known for key in getattr(kind, "model_fields", ())):
             assert f"{key}:" in template, f"{block}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("{maps: [a.fits, b.fits], errors: e.fits}", "2 maps but 1 errors"),
+        ("{maps: a.fits, errors: e.fits, bands: f606x}", "did you mean 'f606w'"),
+        ("{maps: a.fits, errors: e.fits, psf: narrow}", r"line_model\.psf"),
+        ("{maps: a.fits, errors: e.fits, max_bands: 0}", r"line_model\.max_bands"),
+        ("{maps: a.fits}", r"line_model\.errors"),
+    ],
+)
+def test_a_line_model_that_cannot_be_is_refused(load, block, message):
+    with pytest.raises(ConfigError, match=message):
+        load(f"line_model={block}")
+
+
+def test_line_maps_are_found_with_their_errors(load, tmp_path):
+    config = load("line_model={maps: ['{object}_a.fits', '{object}_b.fits'], errors: [ea.fits, eb.fits]}")
+    files = config.object_files("m3").line_maps
+    assert files == tuple((tmp_path / f"3_{key}.fits", tmp_path / f"e{key}.fits") for key in "ab")
+    assert load().object_files("m3").line_maps == ()
 
 
 def test_an_unknown_recipe_is_told_with_the_nearest(tmp_path):

@@ -9,6 +9,7 @@ from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.cosmic_rays import CosmicRays, remove_cosmic_rays
 from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor, fit_line_anchor
 from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.line_model import LineModel, checkerboard, fit_line_model
 from skyloom.imaging.lost_flux import estimate_lost_flux
 from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels
 from skyloom.imaging.matching import MatchingKernel, matching_kernel
@@ -34,6 +35,7 @@ __all__ = [
     "CosmicRays",
     "KernelFit",
     "LineAnchor",
+    "LineModel",
     "MatchingKernel",
     "ObjectMask",
     "PsfMeasurement",
@@ -48,6 +50,7 @@ __all__ = [
     "apply_line_anchor",
     "apply_object_mask",
     "apply_star_mask",
+    "checkerboard",
     "convert_unit",
     "convolve",
     "detect_sources",
@@ -55,6 +58,7 @@ __all__ = [
     "fit_anchor",
     "fit_kernel",
     "fit_line_anchor",
+    "fit_line_model",
     "line_flux",
     "mask_from_labels",
     "mask_stars",

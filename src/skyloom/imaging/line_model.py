@@ -366,6 +366,9 @@ def _observed(
     psf = None
     if isinstance(high.psf, GaussianPSF):
         psf = GaussianPSF.from_covariance(high.psf.covariance + kernel.covariance)
+    elif high.psf is not None:
+        # The blur is Gaussian and much the broader of the two, so the shape of the bands' PSF hardly shows.
+        psf = GaussianPSF(float(np.hypot(high.psf.fwhm, kernel.fwhm)))
     smoothed = convolve(high, np.outer(line, line), psf=psf)
     # The line map lies off by the shift: its pixels are looked up where the bands have them.
     assert line_map.wcs is not None  # checked by the caller

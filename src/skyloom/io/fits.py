@@ -264,6 +264,7 @@ def write_product(
     inside: ArrayLike | None = None,
     unknown: ArrayLike | None = None,
     config: str = "",
+    one_grid: bool = True,
     overwrite: bool = False,
 ) -> None:
     """Write the images of one object in several bands into one file; see `product_extensions`.
@@ -275,7 +276,8 @@ def write_product(
     InputError
         As for `write`.
     """
-    _write_file(product_extensions(images, inside=inside, unknown=unknown, config=config), path, overwrite)
+    extensions = product_extensions(images, inside=inside, unknown=unknown, config=config, one_grid=one_grid)
+    _write_file(extensions, path, overwrite)
 
 
 def product_extensions(
@@ -284,19 +286,22 @@ def product_extensions(
     inside: ArrayLike | None = None,
     unknown: ArrayLike | None = None,
     config: str = "",
+    one_grid: bool = True,
 ) -> list[Extension]:
     """Return the extensions of a product of several bands.
 
     Parameters
     ----------
     images : mapping of band to Image
-        All on one grid.
+        All on one grid, unless ``one_grid`` is False.
     inside : (ny, nx) bool array, optional
         Pixels of the object, written as ``OBJECT_MASK`` (1 inside, 0 outside, 2 unknown).
     unknown : (ny, nx) bool array, optional
         Pixels of which is not known whether they belong to the object.
     config : str
         The resolved configuration, written as lines of the table ``CONFIG``.
+    one_grid : bool
+        Whether images of several shapes are refused.
 
     Returns
     -------
@@ -307,7 +312,7 @@ def product_extensions(
     contents = Contents()
     shape = next(iter(images.values())).shape if images else None
     for band, image in images.items():
-        if image.shape != shape:
+        if one_grid and image.shape != shape:
             raise ShapeError(f"{band} has shape {image.shape}; expected {shape}, that of the first band")
         _add_band(contents, band, image)
     names = [extension.name for extension in contents.extensions]

@@ -27,6 +27,7 @@ from skyloom.recipes.homogenize_inputs import (
     read_image,
     target_grid,
 )
+from skyloom.recipes.homogenize_line_model import line_model_product, read_line_map, write_line_models
 from skyloom.recipes.homogenize_products import (
     BandProduct,
     ObjectProduct,
@@ -125,6 +126,7 @@ def _write_tables(
     files = [path for product in products for path in product.files]
     if products:
         files += write_table(photometry_table(products), directory, "photometry")
+        files += write_line_models(products, directory)
     stars = None if preparation is None else psf_table(preparation)
     if stars is not None:
         files += write_table(stars, directory, "stars")
@@ -141,6 +143,7 @@ def homogenize_object(preparation: Preparation, name: str) -> ObjectProduct:
     """
     config = preparation.config
     files = config.object_files(name)
+    line_map = None if config.line_model is None else read_line_map(config.line_model, files)
     natives = {item.band: read_image(config.bands[item.band], item) for item in files.bands}
     grid = target_grid(config, files, natives)
     mask = object_mask(config, files, grid)
@@ -149,7 +152,9 @@ def homogenize_object(preparation: Preparation, name: str) -> ObjectProduct:
         item.band: homogenize_band(preparation, item, natives[item.band], grid, target, mask)
         for item in files.bands
     }
-    return write_product(preparation, files, mask, bands)
+    matched = {band: item.matched for band, item in bands.items()}
+    model = None if line_map is None else line_model_product(config, name, matched, line_map)
+    return write_product(preparation, files, mask, bands, model)
 
 
 def homogenize_band(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from skyloom.recipes.config import FilePath, FilePattern, Settings, merge, nearest
+from skyloom.recipes.homogenize_line_model_config import LineMapFiles, LineModelSettings, line_map_files
 from skyloom.recipes.patterns import (
     Name,
     NotNegative,
@@ -203,6 +204,9 @@ class CheckSettings(Settings):
         (0.3, 3.0), description="bounds of measured over claimed standard deviation of the empty sky"
     )
     masked_fraction: NotNegative = Field(0.2, description="largest share of unusable pixels in the object")
+    line_model: Positive = Field(
+        1.1, description="largest residual of a line model left out, over that of its best band alone"
+    )
 
 
 class OutputSettings(Settings):
@@ -252,6 +256,7 @@ class HomogenizeConfig(Settings):
     segmentation: SegmentationSettings | None = None
     target: TargetSettings
     matching: MatchingSettings = MatchingSettings()
+    line_model: LineModelSettings | None = None
     noise: NoiseSettings = NoiseSettings()
     checks: CheckSettings = CheckSettings()
     output: OutputSettings = OutputSettings()
@@ -280,6 +285,8 @@ class HomogenizeConfig(Settings):
                 raise ValueError(f"target.{key}: {value!r} is none of the bands{hint}")
         if not self.objects:
             raise ValueError("objects: the list is empty")
+        if self.line_model is not None:
+            self.line_model.check_bands(self.bands)
         return self
 
     @classmethod
@@ -341,6 +348,7 @@ class HomogenizeConfig(Settings):
             segmentation=find_file(self.segmentation.pattern, fields) if self.segmentation else None,
             centre=own.centre,
             bands=tuple(_band_files(band, settings, fields) for band, settings in self.bands.items()),
+            line_maps=line_map_files(self.line_model, fields),
         )
 
     def star_files(self, band: str) -> tuple[StarFile, ...]:
@@ -415,6 +423,7 @@ class ObjectFiles:
     segmentation: Path | None
     centre: tuple[float, float] | None
     bands: tuple[BandFiles, ...]
+    line_maps: LineMapFiles = ()
 
 
 def _band_fields(name: str, band: BandSettings) -> dict[str, str]:

@@ -37,6 +37,7 @@ from skyloom.io.tables import write_ecsv, write_fits_table
 from skyloom.recipes.folder import file_stamp, open_folder, write_config
 from skyloom.recipes.homogenize_config import BandFiles, HomogenizeConfig, ObjectFiles
 from skyloom.recipes.homogenize_inputs import Preparation, read_sky_file, survey_names
+from skyloom.recipes.homogenize_line_model import LineModelProduct, finished_line_model, write_line_model
 
 __all__ = [
     "BandProduct",
@@ -78,11 +79,12 @@ class BandProduct:
 
 @dataclass(frozen=True, slots=True)
 class ObjectProduct:
-    """The files of one object, and the record of each of its bands."""
+    """The files of one object, the record of each of its bands, and that of its line model."""
 
     name: str
     files: tuple[Path, ...]
     records: dict[str, Record]
+    line_model: Record | None = None
 
 
 # --- one band ------------------------------------------------------------------------------------------------------
@@ -155,9 +157,13 @@ def _compared_sky(files: BandFiles) -> float | None:
 
 
 def write_product(
-    preparation: Preparation, files: ObjectFiles, mask: ObjectMask, bands: Mapping[str, BandProduct]
+    preparation: Preparation,
+    files: ObjectFiles,
+    mask: ObjectMask,
+    bands: Mapping[str, BandProduct],
+    line_model: LineModelProduct | None = None,
 ) -> ObjectProduct:
-    """Write the file of an object, and its contact sheet if it is wanted."""
+    """Write the file of an object, its contact sheet if it is wanted, and its line model if there is one."""
     config, name = preparation.config, files.name
     directory = Path(config.output.directory)
     digest = _digest(config, files)
@@ -166,12 +172,15 @@ def write_product(
         record = {**item.product.meta[RECORD], "digest": digest}
         images[band] = item.product.evolve(meta={**item.product.meta, RECORD: record})
     sheets = [_write_sheet(directory, name, mask, bands)] if config.output.contact_sheet else []
+    if line_model is not None:
+        sheets += write_line_model(line_model, directory, digest, preparation.config_yaml)
     path = _product_path(directory, name)
     # Last, because its presence tells a resumed run that the object is finished.
     write_fits(
         path, images, inside=mask.inside, unknown=mask.unknown, config=preparation.config_yaml, overwrite=True
     )
-    return ObjectProduct(name, (path, *sheets), {band: image.meta[RECORD] for band, image in images.items()})
+    records = {band: image.meta[RECORD] for band, image in images.items()}
+    return ObjectProduct(name, (path, *sheets), records, None if line_model is None else line_model.record)
 
 
 def _write_sheet(directory: Path, name: str, mask: ObjectMask, bands: Mapping[str, BandProduct]) -> Path:
@@ -227,7 +236,11 @@ def finished_product(config: HomogenizeConfig, directory: Path, name: str) -> Ob
     sheet = _sheet_path(directory, name)
     if config.output.contact_sheet and not sheet.exists():
         return None
-    return ObjectProduct(name, (path, sheet) if config.output.contact_sheet else (path,), records)
+    files = (path, sheet) if config.output.contact_sheet else (path,)
+    if config.line_model is None:
+        return ObjectProduct(name, files, records)
+    model = finished_line_model(directory, name, digest)
+    return None if model is None else ObjectProduct(name, (*files, *model[0]), records, model[1])
 
 
 def _digest(config: HomogenizeConfig, files: ObjectFiles) -> str:
@@ -236,6 +249,7 @@ def _digest(config: HomogenizeConfig, files: ObjectFiles) -> str:
     named = [
         files.segmentation,
         *(path for band in files.bands for path in (band.image, band.weight, band.sky, band.compared_sky)),
+        *(path for pair in files.line_maps for path in pair),
     ]
     stamps = [file_stamp(path) for path in named if path is not None]
     own = [files.name, [str(label) for label in files.labels], files.centre, survey_names(config)]

@@ -11,6 +11,7 @@ import numpy as np
 from skyloom.recipes.execution import Outcome
 from skyloom.recipes.homogenize_config import CheckSettings, HomogenizeConfig
 from skyloom.recipes.homogenize_inputs import Preparation
+from skyloom.recipes.homogenize_line_model import line_model_check, line_model_section
 from skyloom.recipes.homogenize_products import ObjectProduct, Record, photometry_table, psf_table
 from skyloom.report.figures import (
     GrowthCurve,
@@ -36,13 +37,15 @@ Outcomes = list[Outcome[ObjectProduct]]
 
 
 def science_checks(products: list[ObjectProduct], settings: CheckSettings) -> tuple[Check, ...]:
-    """Hold every band of every object against the bounds of the configuration."""
-    return tuple(
+    """Hold every band of every object, and its line model, against the bounds of the configuration."""
+    bands = [
         check
         for product in products
         for band, record in product.records.items()
         for check in _band_checks(f"{product.name} {band}", record, settings)
-    )
+    ]
+    models = [product for product in products if product.line_model is not None]
+    return (*bands, *(line_model_check(item.name, item.line_model, settings.line_model) for item in models))
 
 
 def _band_checks(item: str, record: Record, settings: CheckSettings) -> Iterator[Check]:
@@ -97,6 +100,8 @@ def build_report(
     sections = [_psf_section(config, preparation), _noise_section(preparation)]
     if done:
         sections += [_sky_section(done), _photometry_section(done), _objects_section(done)]
+    if config.line_model is not None and done:
+        sections.append(line_model_section(done[:SHOWN_OBJECTS]))
     notes = _notes_section(outcomes, preparation)
     return RunReport(
         title=f"homogenize: {len(outcomes)} objects in {len(config.bands)} bands",
@@ -120,11 +125,15 @@ _DESCRIPTIONS = {
     "photometry.fits": "the same as a FITS table",
     "stars.ecsv": "the stars the PSFs were measured on, as text",
     "stars.fits": "the same as a FITS table",
+    "line_models.ecsv": "weights, blur and shift of all line models, as text",
+    "line_models.fits": "the same as a FITS table",
     "config.yaml": "the resolved configuration; running it again gives the same products",
 }
 
 
 def _described(path: Path) -> str:
+    if path.stem.endswith("_line_model"):
+        return "line model" + (": figure" if path.suffix == ".png" else " at four stages, with errors")
     return (
         "contact sheet" if path.suffix == ".png" else "science, variance, weight, mask, correlation per band"
     )
@@ -221,7 +230,7 @@ def _objects_section(done: list[ObjectProduct]) -> Section:
         ReportFigure(product.name, path.read_bytes())
         for product in done[:SHOWN_OBJECTS]
         for path in product.files
-        if path.suffix == ".png"
+        if path.name == f"{product.name}_sheet.png"
     ]
     hidden = len(done) - min(len(done), SHOWN_OBJECTS)
     text = f"The sheets of {hidden} more objects are among the products." if hidden else ""

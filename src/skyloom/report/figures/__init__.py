@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from skyloom.report.figures.ifs import bin_maps, bin_spectra, cube_noise, line_maps, velocity_map
 from skyloom.report.figures.line_fits import fit_gallery
+from skyloom.report.figures.line_model import line_model_panels
 from skyloom.report.figures.lines import bpt_diagram, ew_class_maps, fitted_line_maps, quantity_maps
 from skyloom.report.figures.noise import correlation_maps
 from skyloom.report.figures.psf import GrowthCurve, growth_curves
@@ -29,6 +30,7 @@ __all__ = [
     "fitted_line_maps",
     "growth_curves",
     "line_maps",
+    "line_model_panels",
     "quantity_maps",
     "sky_histograms",
     "velocity_map",
