@@ -144,7 +144,10 @@ class HalphaModel:
         area = (self.scale / 0.04) ** 2
         factor = (self.noise or 1.0) ** 2
         background = np.full(shape, factor * area * band.noise**2, dtype=np.float32)
-        variance = background + (factor * np.maximum(truth, 0.0) / band.exposure).astype(np.float32)
+        # Drizzling spreads electrons over pixels that then share their noise: what one pixel has of it is smaller by
+        # the sum of the correlation, so that large sums have the variance of their electrons.
+        spread = band.exposure * self.correlation.sum()
+        variance = background + (factor * np.maximum(truth, 0.0) / spread).astype(np.float32)
         noise = np.zeros(shape, dtype=np.float32)
         if self.noise:
             noise = np.sqrt(variance) * self._unit_noise(index, rows)

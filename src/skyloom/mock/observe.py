@@ -155,8 +155,9 @@ def observe(
 
     Notes
     -----
-    The variance of a pixel with rate r over a time t is the background's plus r / (gain t); the Poisson noise is
-    drawn as Gaussian, with the correlation of the background, as resampling would leave it.
+    The variance of a pixel with rate r over a time t is the background's plus r / (gain t sum(rho)): drizzling gives
+    the noise of sources the correlation rho of the background, and sums then have the variance of their electrons. The
+    Poisson noise is drawn as Gaussian.
     """
     generator = np.random.default_rng(seed)
     blur = band.psf if psf is None else psf
@@ -169,7 +170,9 @@ def observe(
     model = band_noise(band, truth.pixel_scale) if noise is None else noise
     time = band.exposure if exposure is None else exposure
     background = model.background(shape)
-    variance = background + (np.maximum(truth.data, 0.0) / (gain * time) if model.poisson else 0.0)
+    correlation = None if model.kernel is None else kernel_correlation(model.kernel, model.step)
+    spread = 1.0 if correlation is None else float(correlation.sum())
+    variance = background + (np.maximum(truth.data, 0.0) / (gain * time * spread) if model.poisson else 0.0)
     realisation = correlated_noise(variance, model.kernel, generator, step=model.step)
     level = (sky or Sky()).image(shape)
     rays = cosmic_rays(shape, n_cosmic_rays, generator) / (gain * time)
@@ -177,7 +180,6 @@ def observe(
     dead.ravel()[generator.choice(dead.size, n_dead, replace=False)] = True
     data = np.where(dead, np.nan, truth.data + level + realisation + rays)
     meta: dict[str, Any] = {**truth.meta, "exposure": time, "gain": gain, "instrument": "MOCK"}
-    correlation = None if model.kernel is None else kernel_correlation(model.kernel, model.step)
     image = truth.evolve(
         step("observe", scene=scene.name, band=band.name, exposure=time, gain=gain),
         data=data,
