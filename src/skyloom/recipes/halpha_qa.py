@@ -14,12 +14,12 @@ from typing import Any
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
+from astropy.table import QTable, Row
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from skyloom import io
-from skyloom.core.image import Image
+from skyloom.core.image import Image, Mode
 from skyloom.core.labels import LabelMap
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import AssumptionWarning, InputError
@@ -51,6 +51,8 @@ FAINT_SHARE = 0.5
 LARGE = 3.0
 """Scales beyond so many FWHM of MUSE are those on which both must have the same power."""
 FEWEST_BOXES = 30
+BLOCK = 0.8
+"""Side of the blocks over which maps of shared errors are averaged, in pixels of MUSE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,18 +266,66 @@ def bring_to_muse(final: Image, muse: Image, products: Products, band: str) -> I
     if table is None:
         raise InputError("there is no such product", source=products.path("alignment").with_suffix(".ecsv"))
     row = table[[str(item) for item in table["band"]].index(band)]
+    kernel = _kernel(row, muse)
+    matched = match_to(final.evolve(modes=()), muse, kernel)
+    if not final.modes:
+        return matched
+    # Maps of shared errors take as long as the image, each: block means serve, well below the pixels of MUSE.
+    side = max(1, int(BLOCK * muse.pixel_scale / final.pixel_scale))
+    return matched.evolve(modes=match_to(block_means(final, side), muse, kernel).modes)
+
+
+def _kernel(row: Row, muse: Image) -> KernelFit | GaussianPSF | MoffatPSF:
+    """Return the kernel of a row of the table of alignment, or the PSF that the configuration gave."""
     fwhm, beta = float(row["fwhm"].value), float(row["beta"])
     psf = GaussianPSF(fwhm) if np.isnan(beta) else MoffatPSF(fwhm, beta)
     error = float(row["fwhm_err"].value)
     if np.isnan(error):
-        return match_to(final, muse, psf)  # A PSF that the configuration gave, not a kernel.
+        return psf
     unknown, nothing = float("nan"), np.zeros((0, 0))
-    kernel = KernelFit(
+    return KernelFit(
         psf, fwhm, error, beta, float(row["beta_err"]), float(row["slope"]), unknown, unknown, unknown,
         np.zeros(2), np.zeros(2), (), nothing, float(row["chi_square"]), float(row["correlation"]),
         float(row["agreement"]), 0, nothing, muse.pixel_matrix,
     )  # fmt: skip
-    return match_to(final, muse, kernel)
+
+
+def block_means(image: Image, side: int) -> Image:
+    """Average an image and the maps of its shared errors over blocks of pixels; what is left over is masked."""
+    if side == 1 or image.wcs is None or image.wcs.sip is not None:
+        return image  # Distortions are polynomials of the pixels as they are.
+    ny, nx = (-(-size // side) for size in image.shape)
+    pad = ((0, ny * side - image.shape[0]), (0, nx * side - image.shape[1]))
+    used = np.pad(image.valid, pad)
+    blocks = (ny, side, nx, side)
+    number = used.reshape(blocks).sum(axis=(1, 3))
+
+    def mean(plane: NDArray[Any]) -> NDArray[Any]:
+        padded = np.pad(plane, pad)
+        padded[~used] = 0
+        return np.asarray(padded.reshape(blocks).sum(axis=(1, 3)) / np.maximum(number, 1))
+
+    # Slices of a WCS with a step leave its CD matrix as it was.
+    wcs = image.wcs.deepcopy()
+    wcs.wcs.crpix = (wcs.wcs.crpix - 0.5) / side + 0.5
+    if wcs.wcs.has_cd():
+        wcs.wcs.cd = wcs.wcs.cd * side
+    else:
+        wcs.wcs.cdelt = wcs.wcs.cdelt * side
+    modes = tuple(
+        mode if np.ndim(mode.map) == 0 else Mode(mode.name, mean(np.asarray(mode.map)), mode.sigma)
+        for mode in image.modes
+    )
+    variance = np.where(number > 0, mean(image.variance), 1.0)
+    return Image(
+        mean(image.data),
+        variance,
+        number == 0,
+        image.unit,
+        wcs,
+        psf=image.psf,
+        modes=modes,
+    )
 
 
 # --- nebulae --------------------------------------------------------------------------------------------------------

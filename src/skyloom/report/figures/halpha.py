@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import astropy.units as u
 import matplotlib as mpl
@@ -301,7 +301,7 @@ def _round_ticks(low: float, high: float, linear: float) -> list[float]:
     return [*(-power for power in reversed(powers) if -power >= low), 0.0, *powers]
 
 
-def _legend(axes: Axes, place: str) -> None:
+def _legend(axes: Axes, place: Literal["upper left", "lower left"]) -> None:
     """Draw a legend where there is something to explain."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc=place)
