@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 BAND = "#8fa3c8"
+ON_DATA: Any = {"frameon": True, "facecolor": "white", "edgecolor": "none", "framealpha": 0.85}
 FEWEST = 10  # values of which a histogram says something
 SIZE_COLOURS = ("#1b1f2a", "#c2410c", "#2563a8")
 SPECTRUM_COLOURS = ("#1b1f2a", "#c2410c", "#2563a8")
@@ -145,10 +146,12 @@ def _ratios(axes: Axes, flux: Float, ratio: Float, error: Float, whole: Any, uni
     axes.axhspan(low, high, color=BAND, alpha=0.35, lw=0, label=f"16–84 %: {low:.3f}–{high:.3f}")
     axes.axhline(middle, color=ACCENT, lw=1.0, label=f"median {middle:.4f}")
     axes.axhline(1.0, color=FAINT, lw=0.7, ls=":")
-    axes.errorbar(flux[used], ratio[used], error[used], fmt="o", ms=2.4, color=INK, elinewidth=0.5, mew=0)
+    axes.errorbar(
+        flux[used], ratio[used], error[used], fmt="o", ms=2.4, color=INK, ecolor=FAINT, elinewidth=0.4, mew=0
+    )
     reach = float(np.clip(4.0 * max(high - middle, middle - low), 0.05, 1.0))
     axes.set_ylim(middle - reach, middle + 1.5 * reach)  # Room for the legend.
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", **ON_DATA)
 
 
 def _histogram(axes: Axes, pulls: Mapping[str, Float], label: str) -> None:
@@ -304,7 +307,7 @@ def _round_ticks(low: float, high: float, linear: float) -> list[float]:
 def _legend(axes: Axes, place: Literal["upper left", "lower left"]) -> None:
     """Draw a legend where there is something to explain."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=place)
+        axes.legend(loc=place, **ON_DATA)
 
 
 def _plain_ticks(axis: Axis) -> None:
