@@ -9,7 +9,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, Sip
 
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image
@@ -255,6 +255,31 @@ def test_overlap_with_hubble(mock, curves):
         side.require_overlap(away)
     with pytest.raises(InputError, match="do not overlap"):
         side.require_overlap(here.evolve(mask=np.ones(here.shape, bool)))
+
+
+@pytest.mark.parametrize("distance", [1.0, 20.0, 100.0, 180.0])
+@pytest.mark.parametrize("distorted", [False, True])
+def test_images_anywhere_on_the_sky_are_said_not_to_overlap(mock, curves, distance, distorted):
+    side = read(mock, curves)
+    here = side.bands["f658n"]
+    wcs = WCS(here.wcs.to_header())
+    wcs.wcs.crval = [(wcs.wcs.crval[0] + distance) % 360.0, 0.0]
+    if distorted:
+        terms = np.zeros((4, 4))
+        terms[2, 0] = terms[0, 2] = 8e-6
+        wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+        wcs.sip = Sip(terms, terms.T, None, None, wcs.wcs.crpix)
+    with pytest.raises(InputError, match="MUSE and HST in f658n do not overlap"):
+        side.require_overlap(here.evolve(wcs=wcs), "HST in f658n")
+
+
+def test_an_overlap_is_found_by_few_pixels(mock, curves):
+    side = read(mock, curves)
+    here = side.bands["f658n"]
+    y, x = (int(axis[0]) for axis in np.nonzero(here.valid))
+    mask = np.ones(here.shape, bool)
+    mask[y, x] = False
+    side.require_overlap(here.evolve(mask=mask))
 
 
 # --- maps of the recipe ifs -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image, Mode
 from skyloom.core.linelist import default_lines
-from skyloom.errors import AssumptionWarning, InputError, ShapeError
+from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
 from skyloom.imaging.line_flux import line_flux
 from tests.grids import tangent_wcs
 from tests.oracles_continuum import UNIT
@@ -93,6 +93,37 @@ def test_where_the_ratio_is_not_known_the_flux_is_not(rng):
     assert not mask[2, 2]
 
 
+def test_an_error_may_be_unknown_where_the_ratio_is(rng):
+    ratio, error = np.full(SHAPE, 0.4), np.full(SHAPE, 0.1)
+    ratio[2, 2] = error[2, 2] = np.nan
+    image = excess_image(rng.uniform(1.0, 5.0, SHAPE))
+    (mode,) = line_flux(image, BAND, REDSHIFT, ratio, nii_ratio_err=error).modes
+    assert np.isfinite(mode.map).all()
+    assert mode.map[2, 2] == 0.0
+    masked = Image(ratio, error**2, np.isnan(ratio), "", image.wcs, modes=(Mode("anchor", error, 0.2),))
+    for mode in line_flux(image, BAND, REDSHIFT, masked).modes:
+        assert np.isfinite(mode.map).all()
+    error[1, 1] = np.nan
+    with pytest.raises(InputError, match="error of the ratio is nan"):
+        line_flux(image, BAND, REDSHIFT, ratio, nii_ratio_err=error)
+
+
+def test_a_ratio_in_percent_is_a_ratio_and_a_flux_is_none(rng):
+    image = excess_image(rng.uniform(1.0, 5.0, SHAPE))
+    plain = Image(
+        np.full(SHAPE, 0.4), np.full(SHAPE, 1e-4), None, "", image.wcs, modes=(Mode("a", 1.0, 0.02),)
+    )
+    percent = Image(
+        np.full(SHAPE, 40.0), np.full(SHAPE, 1.0), None, "percent", image.wcs, modes=(Mode("a", 1.0, 2.0),)
+    )
+    first, second = (line_flux(image, BAND, REDSHIFT, ratio) for ratio in (plain, percent))
+    np.testing.assert_allclose(second.data, first.data)
+    for mine, its in zip(first.modes, second.modes, strict=True):
+        np.testing.assert_allclose(its.map * its.sigma, mine.map * mine.sigma)
+    with pytest.raises(UnitError, match="ratio map of NII6583 is in erg"):
+        line_flux(image, BAND, REDSHIFT, plain.evolve(unit="erg / (s cm2)"))
+
+
 def test_without_a_ratio_nitrogen_is_left_in_and_said():
     image = excess_image(np.ones(SHAPE))
     with pytest.warns(AssumptionWarning, match="F658N sees .N II. with 1.*Halpha and .N II. together"):
@@ -114,6 +145,7 @@ def test_without_a_ratio_nitrogen_is_left_in_and_said():
         ({"redshift": np.inf}, InputError, "redshift is inf"),
         ({"nii_ratio": -0.1}, InputError, "NII6583 is -0.1"),
         ({"nii_ratio": np.ones((2, 2))}, ShapeError, r"\(2, 2\); expected \(6, 8\)"),
+        ({"nii_ratio_err": np.ones((2, 2))}, ShapeError, r"error of the ratio has shape \(2, 2\)"),
         ({"nii_ratio_err": -0.1}, InputError, "error of the ratio is -0.1"),
         ({"line": "OIII5007", "nii_ratio": None}, InputError, "OIII5007 lies at"),
         ({"line": "NII6583"}, InputError, "ratio is given for NII6583"),

@@ -6,15 +6,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image
 from skyloom.core.linelist import LineList, convert_medium, default_lines
-from skyloom.errors import InputError, ShapeError
+from skyloom.errors import InputError, ShapeError, UnitError
 
-__all__ = ["CASE_B_HALPHA_HBETA", "LineShares", "line_response", "line_shares", "ratio_plane"]
+__all__ = [
+    "CASE_B_HALPHA_HBETA",
+    "LineShares",
+    "dimensionless",
+    "line_response",
+    "line_shares",
+    "ratio_plane",
+]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -32,14 +40,43 @@ def line_response(band: Bandpass, wave_vacuum: float) -> float:
     return 1.0 / band.line_width(observed, band.medium)
 
 
+def dimensionless(ratio: Image, name: str) -> Image:
+    """Return a ratio map as plain numbers, percent included.
+
+    Raises
+    ------
+    UnitError
+        When it has a unit of its own.
+    """
+    try:
+        factor = float(ratio.unit.to(u.dimensionless_unscaled))
+    except u.UnitConversionError:
+        raise UnitError(
+            f"the ratio map of {name} is in {ratio.unit}; a ratio has no unit",
+            source=ratio.meta.get("path"),
+            field="line_ratios",
+            remedy="divide the maps of both lines, in one unit",
+        ) from None
+    if factor == 1.0:
+        return ratio
+    return ratio.evolve(
+        data=ratio.data * factor,
+        variance=ratio.variance * factor**2,
+        unit=u.dimensionless_unscaled,
+        modes=tuple(mode._replace(sigma=mode.sigma * factor) for mode in ratio.modes),
+    )
+
+
 def ratio_plane(ratio: float | ArrayLike | Image, shape: tuple[int, int], name: str) -> float | Array:
     """Return a line ratio as a number or a (ny, nx) array, NaN where an `Image` is masked.
 
     Raises
     ------
-    ShapeError, InputError
-        When a map has another shape, or a number is not finite and >= 0.
+    ShapeError, InputError, UnitError
+        When a map has another shape or a unit, or a number is not finite and >= 0.
     """
+    if isinstance(ratio, Image):
+        ratio = dimensionless(ratio, name)
     plane: Array = np.asarray(ratio.data if isinstance(ratio, Image) else ratio)
     if plane.ndim == 0:
         value = float(plane)

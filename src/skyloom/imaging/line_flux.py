@@ -14,8 +14,8 @@ from skyloom.core.image import Image, Mode
 from skyloom.core.linelist import default_lines
 from skyloom.core.provenance import step
 from skyloom.core.threads import blocks, run_blocks
-from skyloom.errors import AssumptionWarning, InputError
-from skyloom.imaging.continuum_lines import line_response, outside_band, ratio_plane
+from skyloom.errors import AssumptionWarning, InputError, ShapeError
+from skyloom.imaging.continuum_lines import dimensionless, line_response, outside_band, ratio_plane
 
 __all__ = ["line_flux"]
 
@@ -45,7 +45,8 @@ def line_flux(
     nii_ratio : float, (ny, nx) array or Image, optional
         [N II] 6583 over Halpha. None: all of the excess is taken for Halpha.
     nii_ratio_err : float or (ny, nx) array, optional
-        Standard error of the ratio, shared by all pixels; by default that of the `Image`, if it is one.
+        Standard error of the ratio, shared by all pixels; by default that of the `Image`, if it is one. It may be
+        unknown where the ratio is.
     line : str
         Key of the line; [N II] goes with Halpha only.
 
@@ -57,9 +58,9 @@ def line_flux(
 
     Raises
     ------
-    InputError, ShapeError
+    InputError, ShapeError, UnitError
         When the line falls outside the band at this redshift, a ratio is not a number >= 0 or belongs to another
-        line, or a map has another shape.
+        line, or a map has another shape or a unit.
 
     Warns
     -----
@@ -86,16 +87,19 @@ def line_flux(
         raise InputError(
             f"an [N II]/Halpha ratio is given for {line}", field="nii_ratio", remedy="leave it out"
         )
+    if isinstance(nii_ratio, Image):
+        nii_ratio = dimensionless(nii_ratio, "NII6583")
     ratio = ratio_plane(0.0 if nii_ratio is None else nii_ratio, excess.shape, "NII6583")
     scaled = _scaled(excess, ratio, own, nitrogen)
     modes = tuple(
         mode._replace(map=_plain(np.asarray(mode.map) * scaled.factor, excess.data.dtype))
         for mode in excess.modes
     )
-    error = _ratio_error(nii_ratio, nii_ratio_err)
+    error = _ratio_error(nii_ratio, nii_ratio_err, scaled.mask)
     if np.any(np.asarray(error) > 0):
         slope = -scaled.data * scaled.factor * nitrogen
-        modes += _ratio_modes(np.where(scaled.mask, 0.0, slope).astype(excess.data.dtype), nii_ratio, error)
+        slope = np.where(scaled.mask, 0.0, slope).astype(excess.data.dtype)
+        modes += _ratio_modes(slope, nii_ratio, error, scaled.mask)
     record = step(
         "line_flux",
         line=line,
@@ -172,29 +176,42 @@ def _responses(band: Bandpass, redshift: float, line: str) -> tuple[float, float
     return own, nitrogen + share * line_response(band, weaker.rest_vacuum * (1.0 + redshift))
 
 
-def _ratio_error(ratio: float | ArrayLike | Image | None, error: float | ArrayLike | None) -> float | Array:
-    """Return the standard error of the ratio: as given, or that of the image."""
+def _ratio_error(
+    ratio: float | ArrayLike | Image | None, error: float | ArrayLike | None, mask: NDArray[np.bool_]
+) -> float | Array:
+    """Return the standard error of the ratio: as given, or that of the image; 0 under the mask."""
     if error is not None:
         values: Array = np.asarray(error, dtype=np.float64)
+        if values.ndim and values.shape != mask.shape:
+            raise ShapeError(
+                f"the error of the ratio has shape {values.shape}; expected {mask.shape}",
+                field="nii_ratio_err",
+            )
+        if values.ndim:
+            values = np.where(mask, 0.0, values)
         if not np.all(values >= 0):
             raise InputError(
                 f"the error of the ratio is {values.min()}; expected >= 0", field="nii_ratio_err"
             )
         return values
     if isinstance(ratio, Image):
-        return np.sqrt(np.where(ratio.mask, 0.0, ratio.variance))
+        return np.sqrt(np.where(mask, 0.0, ratio.variance))
     return 0.0
 
 
 def _ratio_modes(
-    slope: Array, ratio: float | ArrayLike | Image | None, error: float | Array
+    slope: Array, ratio: float | ArrayLike | Image | None, error: float | Array, mask: NDArray[np.bool_]
 ) -> tuple[Mode, ...]:
-    """Return the shared errors that come from the ratio: its own error, and those its map shares."""
+    """Return the shared errors that come from the ratio, 0 under the mask: its own, and those its map shares."""
     own = Mode("NII6583/Halpha", slope * np.asarray(error, dtype=slope.dtype), 1.0)
     if not isinstance(ratio, Image):
         return (own,)
     shared = (
-        Mode(f"{mode.name} (NII6583/Halpha)", slope * np.asarray(mode.map, dtype=slope.dtype), mode.sigma)
+        Mode(
+            f"{mode.name} (NII6583/Halpha)",
+            slope * np.where(mask, 0, mode.map).astype(slope.dtype),
+            mode.sigma,
+        )
         for mode in ratio.modes
     )
     return (own, *shared)

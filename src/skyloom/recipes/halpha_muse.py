@@ -47,7 +47,7 @@ DEFAULT_EXTENSIONS = {
 """Extensions of the maps of PHANGS-MUSE, by the keys of the list of lines."""
 
 TOLERANCE = 0.01  # pixels that two grids may be apart and still be the same
-OVERLAP_STEP = 4  # Every so many pixels are looked for in another image.
+OVERLAP_STEP = 4  # Pixels of MUSE between places that are looked for in it.
 MOST_SHARE = 3.0  # No line can hold this many times the light of the band that it lies in.
 BRIGHT = 5.0  # S/N of the pixels that are compared.
 
@@ -83,12 +83,17 @@ class MuseSide:
         """
         band = next(iter(self.bands.values()))
         grids = [celestial(one.wcs) for one in (band, image)]
-        y, x = (place[::OVERLAP_STEP] for place in np.nonzero(band.valid))
-        where = grids[1].world_to_pixel(grids[0].pixel_to_world(x, y))
-        column, row = (np.rint(part).astype(int) for part in where)
-        ny, nx = image.shape
-        inside = (row >= 0) & (row < ny) & (column >= 0) & (column < nx)
-        if inside.any() and image.valid[row[inside], column[inside]].any():
+        step = max(1, round(OVERLAP_STEP * band.pixel_scale / image.pixel_scale))
+        if not image.valid[::step, ::step].any():
+            step = 1
+        y, x = (step * place for place in np.nonzero(image.valid[::step, ::step]))
+        # From the distorted grid to the plain one: the inverse of a distortion diverges far from its image.
+        where = np.array(grids[0].wcs_world2pix(*grids[1].all_pix2world(x, y, 0), 0))
+        ny, nx = band.shape
+        with np.errstate(invalid="ignore"):  # What lies beyond the horizon of the projection has no place.
+            inside = (where > -0.5).all(axis=0) & (where[0] < nx - 0.5) & (where[1] < ny - 0.5)
+        column, row = np.rint(where[:, inside]).astype(int)
+        if band.valid[row, column].any():
             return
         centres = [
             grid.pixel_to_world((one.shape[1] - 1) / 2, (one.shape[0] - 1) / 2)
