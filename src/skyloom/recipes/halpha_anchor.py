@@ -23,6 +23,7 @@ from skyloom.imaging.anchor import Anchor, apply_anchor, fit_anchor
 from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
 from skyloom.imaging.line_anchor import LineAnchor, fit_line_anchor
 from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.lost_light import add_lost_light, find_lost_light
 from skyloom.imaging.photometry import LINE_BRIGHTNESS
 from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
 from skyloom.imaging.ratio_maps import smooth_ratio
@@ -143,11 +144,31 @@ def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | 
         matched[band] = match_to(image, muse.bands[band], kernels[band])
         same = abs(width(kernels[band]) / width(narrow) - 1.0) < SAME_WIDTH
         common[band] = matched[band] if same else match_to(image, muse.bands[band], narrow)
+    if stars is not None:
+        complete_stars(matched, common, muse, kernels, kernels[source.narrow], stars)
     table = alignment_table(source, found, measured, kernels, muse)
     return Alignment(matched, common, found if source.config.registration.apply else None, table)
 
 
 Kernel = KernelFit | GaussianPSF | MoffatPSF
+
+
+def complete_stars(
+    matched: dict[str, Image],
+    common: dict[str, Image],
+    muse: MuseSide,
+    kernels: Mapping[str, Kernel],
+    narrow: Kernel,
+    stars: Mask,
+) -> None:
+    """Give saturated stars back the wings that HST has lost, or they would lower every level that is fitted."""
+    for band, kernel in kernels.items():
+        psf = kernel.psf if isinstance(kernel, KernelFit) else kernel
+        lost = find_lost_light(matched[band], muse.bands[band], stars, psf)
+        shared = common[band] is matched[band]
+        matched[band] = add_lost_light(matched[band], lost, psf)
+        other = narrow.psf if isinstance(narrow, KernelFit) else narrow
+        common[band] = matched[band] if shared else add_lost_light(common[band], lost, other)
 
 
 def measure_registration(

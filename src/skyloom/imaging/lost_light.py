@@ -1,0 +1,119 @@
+"""Light of saturated stars that one of two images lacks, and the wings that it would have had outside the mask.
+
+A star that saturates in a sharp image has lost light there, which the other image, of broader PSF, still has: under the
+mask of the star, and as faint wings far beyond it. Compared with the sky these wings are small, but they cover a large
+area, and a level fitted between the images would take them for a difference of the sky.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from astropy.table import QTable
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from skyloom.core.image import Image, Mode
+from skyloom.core.provenance import step
+from skyloom.core.psf import PSF
+from skyloom.errors import ShapeError
+
+__all__ = ["add_lost_light", "find_lost_light"]
+
+Float = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+SIGNIFICANCE = 10.0
+REACH = 15.0  # arcsec: beyond that the wings of a PSF are not known
+WING_ERROR = 0.2
+"""Relative error of the wings: that of a profile fitted to the cores and followed far outwards."""
+
+
+def find_lost_light(image: Image, reference: Image, stars: Mask, psf: PSF) -> QTable:
+    """Measure what ``reference`` has more than ``image`` under the masks of stars.
+
+    Parameters
+    ----------
+    image, reference : Image
+        On one grid, of one PSF and unit.
+    stars : (ny, nx) bool array
+        True on stars; connected pixels are one star.
+    psf : PSF
+        Of both images: the light under the mask is completed by the share of the PSF outside.
+
+    Returns
+    -------
+    QTable
+        ``x``, ``y`` in pixels and ``flux``, the sum over pixels in the unit of the image, of every star that lacks a
+        significant amount.
+
+    Raises
+    ------
+    ShapeError
+        When the shapes differ.
+    """
+    if not image.shape == reference.shape == stars.shape:
+        raise ShapeError(
+            f"image, reference and stars have shapes {image.shape}, {reference.shape}, {stars.shape}",
+            field="stars",
+        )
+    usable = image.valid & reference.valid
+    difference = np.where(usable, reference.data - image.data, np.nan).astype(np.float64)
+    sky = difference[usable & ~stars]
+    level = float(np.median(sky)) if sky.size else 0.0
+    variance = (image.variance + reference.variance).astype(np.float64)
+    correlated = max(1.0, 1.0 if reference.correlation is None else float(reference.correlation.sum()))
+    labels, number = ndimage.label(stars)
+    rows = []
+    for label, box in enumerate(ndimage.find_objects(labels, number), start=1):
+        inside = (labels[box] == label) & usable[box]
+        lost = np.where(inside, difference[box] - level, 0.0)
+        flux = float(lost.sum())
+        error = float(np.sqrt(correlated * variance[box][inside].sum()))
+        if not flux > SIGNIFICANCE * error:
+            continue
+        y, x = np.indices(inside.shape)
+        light = np.maximum(lost, 0.0)
+        centre_y = float((light * y).sum() / light.sum()) + box[0].start
+        centre_x = float((light * x).sum() / light.sum()) + box[1].start
+        whole = _wings(image, psf, centre_x, centre_y)
+        rows.append((centre_x, centre_y, flux / float(whole[box][inside].sum())))
+    found = np.array(rows).reshape(-1, 3)
+    return QTable({"x": found[:, 0], "y": found[:, 1], "flux": found[:, 2] * image.unit})
+
+
+def add_lost_light(image: Image, lost: QTable, psf: PSF) -> Image:
+    """Add what stars lack, with the PSF around each; its error is a shared mode.
+
+    Parameters
+    ----------
+    image : Image
+        On the grid that ``lost`` was measured on.
+    lost : QTable
+        From `find_lost_light`.
+    psf : PSF
+        Of the image.
+    """
+    if len(lost) == 0:
+        return image
+    added = np.zeros(image.shape)
+    for row in lost:
+        added += row["flux"].to_value(image.unit) * _wings(image, psf, row["x"], row["y"])
+    return image.evolve(
+        step("add_lost_light", stars=len(lost)),
+        data=(image.data + added).astype(image.data.dtype),
+        modes=(*image.modes, Mode("lost_light", added.astype(np.float32), WING_ERROR)),
+    )
+
+
+def _wings(image: Image, psf: PSF, x: float, y: float) -> Float:
+    """(ny, nx) PSF of a star at a position, sum 1 over all pixels within reach."""
+    half = int(np.ceil(REACH / image.pixel_scale))
+    column, row = round(x), round(y)
+    stamp = psf.render(image.pixel_matrix, 2 * half + 1, (x - column, y - row))
+    ny, nx = image.shape
+    plane = np.zeros(image.shape)
+    top, left = max(0, row - half), max(0, column - half)
+    bottom, right = min(ny, row + half + 1), min(nx, column + half + 1)
+    plane[top:bottom, left:right] = stamp[
+        top - row + half : bottom - row + half, left - column + half : right - column + half
+    ]
+    return plane
