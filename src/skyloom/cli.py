@@ -298,6 +298,14 @@ class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as pr
         self.bar.start()
         task = self.bar.add_task("starting", total=None)
         inner = self.bar.add_task("", total=None, visible=False)
+        last = ""
+
+        def say(text: str) -> None:
+            """Write a line, once: a stage is announced before it starts, and may count its parts from 0."""
+            nonlocal last
+            if text != last:
+                typer.echo(text, err=True)
+            last = text
 
         def progress(item: str, done: int, total: int, *, stage: StageProgress | None = None) -> None:
             if live:
@@ -308,9 +316,9 @@ class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as pr
                         inner, description=f"  {stage.name}", completed=stage.done, total=stage.total
                     )
             elif stage is None:
-                typer.echo(f"{done}/{total} {item}", err=True)
+                say(f"{done}/{total} {item}")
             elif stage.done == 0:
-                typer.echo(f"{done}/{total} {item}: {stage.name}", err=True)
+                say(f"{done}/{total} {item}: {stage.name}")
 
         return progress
 

@@ -11,17 +11,25 @@ import sys
 import time
 from types import SimpleNamespace
 
+import astropy.units as u
 import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
+from dust_extinction.parameter_averages import F99
 from typer.testing import CliRunner
 
 import skyloom as sl
 from skyloom import cli
 from skyloom.core.image import Flag
-from skyloom.mock.halpha_files import write_halpha_mock
+from skyloom.core.linelist import default_lines
+from skyloom.io.fits import read_product
+from skyloom.mock.halpha_files import MAP_NAMES, write_halpha_mock
+from skyloom.recipes.config import load_config
+from skyloom.recipes.halpha_cleaning import Hst, find_stars
+from skyloom.recipes.halpha_config import HalphaConfig
+from skyloom.recipes.halpha_inputs import open_source
 from skyloom.recipes.halpha_products import DESCRIPTIONS
 
 NAME = "spiral"
@@ -50,6 +58,13 @@ def whole(mock, tmp_path_factory):
     """A whole run, in a process of its own."""
     out = tmp_path_factory.mktemp("whole")
     return out, run_process(mock.config, "--out", out, *WHOLE)
+
+
+@pytest.fixture(scope="module")
+def plain(mock, tmp_path_factory):
+    """A run without figures, cosmic rays and nebulae."""
+    out = tmp_path_factory.mktemp("plain")
+    return out, run(mock.config, "--out", out)
 
 
 @pytest.fixture
@@ -150,12 +165,12 @@ def test_every_image_carries_what_is_known_of_it(whole):
     assert {"apply_line_anchor", "line_flux", "mask_stars"} <= steps
 
 
-def test_white_noise_comes_on_request_only(whole, mock, tmp_path):
-    plain, noisy = product(whole[0], "anchored"), product(whole[0], "anchored_wnoise")
-    usable = plain.valid & noisy.valid
-    assert np.std(noisy.data[usable] - plain.data[usable]) == pytest.approx(5.0, rel=0.05)
-    run(mock.config, "--out", tmp_path)
-    assert not (tmp_path / NAME / f"{NAME}_anchored_wnoise.fits").exists()
+def test_white_noise_comes_on_request_only(whole, plain):
+    quiet, noisy = product(whole[0], "anchored"), product(whole[0], "anchored_wnoise")
+    usable = quiet.valid & noisy.valid
+    assert np.std(noisy.data[usable] - quiet.data[usable]) == pytest.approx(5.0, rel=0.05)
+    assert plain[1].returncode == 0, plain[1].stdout + plain[1].stderr
+    assert not (plain[0] / NAME / f"{NAME}_anchored_wnoise.fits").exists()
 
 
 def test_images_of_the_line_agree_with_each_other(whole):
@@ -291,6 +306,32 @@ def test_killed_and_resumed(mock, tmp_path):
     assert {"muse", "alignment", "anchors", "images"} <= records
 
 
+# --- stars ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["stars.fits", "stars.csv", "stars.reg"])
+def test_stars_come_in_any_list(files, whole, name):
+    """The same stars as a table of FITS, as text without units, and as circles of DS9."""
+    table = QTable.read(files / f"{NAME}_stars.ecsv")["ra", "dec", "radius"]
+    path = files / name
+    if path.suffix == ".reg":
+        rows = [f'circle({row["ra"].value},{row["dec"].value},{row["radius"].value}")' for row in table]
+        path.write_text("\n".join(["fk5", *rows]))
+    elif path.suffix == ".csv":
+        plain = {key: table[key].value for key in table.colnames} | {"flux": np.full(len(table), np.nan)}
+        Table(plain).write(path)
+    else:
+        table.write(path)
+    config = load_config(files / "halpha.yaml", HalphaConfig, [f"stars.catalogue={name}"])
+    source = open_source(config, NAME)
+    found = find_stars(source, Hst(source))
+    with fits.open(whole[0] / NAME / f"{NAME}_starmask.fits") as hdus:
+        expected = hdus["MASK"].data.astype(bool)
+    assert expected.any()
+    # Radii of the catalogue are written with limited digits.
+    assert np.count_nonzero(found.mask != expected) < 0.01 * np.count_nonzero(expected)
+
+
 # --- ways to anchor -------------------------------------------------------------------------------------------------
 
 
@@ -338,6 +379,75 @@ def test_borders_without_values_cost_nothing(files, tmp_path):
     assert image.mask[:12].all()
     assert image.mask[:, -9:].all()
     assert image.mask.mean() < 0.4
+
+
+# --- the dust of the Milky Way ---------------------------------------------------------------------------------------
+
+
+A_V = 0.5
+CORRECTED = "muse.milky_way_corrected=true"
+# Photons that were never counted make the noise another one; lines in the broad bands are dimmed with the band here.
+DIMMED = (
+    *("--set", f"objects.{NAME}.a_v={A_V}", "--set", "noise.source_poisson=false"),
+    *("--set", "continuum.contamination=none"),
+)
+
+
+def dim(path, wave):
+    """Let the dust of the Milky Way dim all images of a file, by the curve of Fitzpatrick (1999)."""
+    power = float(F99(Rv=3.1)(1e4 / wave / u.micron))
+    with fits.open(path, mode="update") as hdus:
+        for hdu in hdus:
+            if hdu.data is not None:
+                square = 2 if hdu.name == "STAT" else 1
+                hdu.data = (hdu.data * 10 ** (-0.4 * A_V * power * square)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def dustless(mock, tmp_path_factory):
+    out = tmp_path_factory.mktemp("dustless")
+    run(mock.config, "--out", out, *DIMMED[2:])
+    return {kind: product(out, kind) for kind in ("musehalpha", "anchored")}
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_light_behind_dust_is_that_without(mock, dustless, files, corrected, tmp_path):
+    for band, curve in mock.model.bands.items():
+        path = files / f"{NAME}_{band}_sci.fits"
+        pivot = fits.getheader(path)["PHOTPLAM"]
+        assert pivot == pytest.approx(curve.bandpass.pivot)
+        dim(path, pivot)
+        weight = files / f"{NAME}_{band}_wht.fits"
+        factor = fits.getdata(path)[100, 100] / fits.getdata(mock.science[band])[100, 100]
+        with fits.open(weight, mode="update") as hdus:
+            hdus[0].data = (hdus[0].data / factor**2).astype(np.float32)
+        if not corrected:
+            dim(files / f"{NAME}_muse_{band}.fits", pivot)
+    if not corrected:
+        with fits.open(files / f"{NAME}_MAPS.fits", mode="update") as hdus:
+            for hdu in hdus[1:]:
+                line = next(key for key, name in MAP_NAMES.items() if hdu.name.startswith(name))
+                wave = default_lines()[line].rest("vacuum") * (1 + mock.model.source.redshift)
+                hdu.data = (hdu.data * 10 ** (-0.4 * A_V * float(F99(Rv=3.1)(1e4 / wave / u.micron)))).astype(
+                    np.float32
+                )
+    setting = ("--set", CORRECTED) if corrected else ()
+    done = run(files / "halpha.yaml", "--out", tmp_path / "out", *DIMMED, *setting)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for kind, image in dustless.items():
+        again = product(tmp_path / "out", kind)
+        usable = image.valid & again.valid
+        assert usable.sum() == image.valid.sum()
+        total = image.data[usable].sum(dtype=float)
+        assert again.data[usable].sum(dtype=float) == pytest.approx(total, rel=1e-3)
+        bright = usable & (image.data > np.percentile(image.data[usable], 80))
+        assert np.median(again.data[bright] / image.data[bright]) == pytest.approx(1.0, abs=1e-3)
+        assert again.meta["milky_way_corrected"]
+    steps = {step.name for step in product(tmp_path / "out", "musehalpha").history}
+    assert ("deredden" in steps) is not corrected
+    bands = read_product(tmp_path / "out" / NAME / f"{NAME}_muse.fits")
+    redden = [step.parameters["a_v"] for step in bands["band-f555w"].history if step.name == "redden"]
+    assert redden == ([A_V] if corrected else [])
 
 
 # --- broken input ---------------------------------------------------------------------------------------------------

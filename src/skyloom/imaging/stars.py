@@ -217,6 +217,9 @@ def _column(table: Table, name: str, unit: u.UnitBase) -> Array:
     if hasattr(values, "filled"):
         values = values.filled(np.nan)
     known = getattr(values, "unit", None)
+    if known == u.dimensionless_unscaled:
+        # Readers of text give plain numbers as quantities.
+        values, known = values.value, None
     try:
         return np.atleast_1d(np.asarray((u.Quantity(values, known or unit)).to_value(unit), dtype=float))
     except u.UnitConversionError as error:

@@ -18,8 +18,9 @@ from skyloom.recipes.folder import open_folder, write_config
 from skyloom.recipes.halpha_anchor import align_bands, anchor_bands
 from skyloom.recipes.halpha_cleaning import Hst, find_cosmic_rays, find_stars
 from skyloom.recipes.halpha_config import HalphaConfig
+from skyloom.recipes.halpha_dust import what_muse_saw
 from skyloom.recipes.halpha_images import make_images
-from skyloom.recipes.halpha_inputs import check_inputs, muse_side, open_source
+from skyloom.recipes.halpha_inputs import check_inputs, open_source
 from skyloom.recipes.halpha_products import ObjectProduct
 from skyloom.recipes.halpha_report import build_report, science_checks
 from skyloom.recipes.halpha_stages import gather, judge, object_stages
@@ -140,7 +141,7 @@ def treat_object(run: Run, name: str) -> ObjectProduct:
     rays = do("cosmic_rays", find_cosmic_rays, source, hst)
     stars = do("stars", find_stars, source, hst)
     hst.rays, hst.star_map = rays.value, stars.value
-    muse = do("muse", muse_side, source)
+    muse = do("muse", what_muse_saw, source)
     aligned = do("alignment", align_bands, source, hst, muse)
     anchors = do("anchors", anchor_bands, source, hst, aligned, muse)
     images = do("images", make_images, source, hst, muse, aligned, anchors)

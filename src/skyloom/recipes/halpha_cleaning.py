@@ -11,7 +11,6 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ from skyloom.imaging.stars import mask_stars
 from skyloom.io.atomic import atomic_path
 from skyloom.io.blocks import Extension, card, encode
 from skyloom.io.headers import wcs_cards
+from skyloom.io.stars import read_stars as read_star_list
 from skyloom.recipes.halpha_inputs import Source, exposure_of, read_band, ready_band
 
 __all__ = [
@@ -295,7 +295,7 @@ def find_stars(source: Source, hst: Hst) -> Stars | None:
     try:
         found = mask_stars(
             image.evolve(psf=GaussianPSF(source.config.images.psf_fwhm)),
-            catalogue=None if files.star_catalogue is None else read_catalogue(files.star_catalogue),
+            catalogue=None if files.star_catalogue is None else read_star_list(files.star_catalogue),
             mask=None if files.star_mask is None else read_mask(files.star_mask),
             detect=settings.detect,
             saturation=settings.saturation,
@@ -304,17 +304,6 @@ def find_stars(source: Source, hst: Hst) -> Stars | None:
         raise error.located(files.star_catalogue or source.files_of(source.narrow).image) from None
     assert image.wcs is not None
     return Stars(found.mask, image.wcs)
-
-
-def read_catalogue(path: Path) -> QTable:
-    """Read a table of stars; see `skyloom.imaging.stars.mask_stars` for its columns."""
-    try:
-        table: QTable = QTable.read(path)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"cannot be read as a table: {error}", source=path, field="stars.catalogue"
-        ) from error
-    return table
 
 
 def read_mask(path: Path) -> LabelMap:

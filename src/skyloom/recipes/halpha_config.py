@@ -158,6 +158,9 @@ class MuseSettings(Settings):
         Discriminator(name_or_block),
     ] = Field("fit", description="kernel fitted that makes HST look like MUSE; or {fwhm, beta}")
     model: Literal["gaussian", "moffat"] = Field("moffat", description="of the kernel that is fitted")
+    milky_way_corrected: bool = Field(
+        False, description="bands and lines come without the dust of the Milky Way: a_v concerns HST only"
+    )
     minimum_coverage: Fraction = Field(0.5, description="least share of a band that the cube must cover")
 
     @model_validator(mode="after")
@@ -241,7 +244,7 @@ class NegativeSettings(Settings):
     """Which negative pixels of `_anchored_intnegs` are replaced by what lies around them."""
 
     thresholds: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)] = Field(
-        (3.0, 5.0), description="of the scatter (MAD): below the second, and from the first on beside these"
+        (3.0, 5.0), description="of the scatter: beyond the second, and beyond the first where these touch"
     )
     kernel_arcsec: Positive | None = Field(None, description="sigma; default: 1.5 pixels")
 

@@ -195,11 +195,15 @@ def _sentences(config: HalphaConfig, item: ObjectProduct) -> Iterator[str]:
     record, tables = item.record, item.tables
     yield f"Redshift {record['redshift']:.6g}."
     a_v = record["a_v"]
-    yield f"Milky Way: A_V = {a_v:g} mag was taken off." if a_v else "Milky Way: nothing was taken off."
+    if a_v and config.muse is not None:
+        muse = "MUSE came without it" if config.muse.milky_way_corrected else "and off the lines of MUSE"
+        yield f"Milky Way: A_V = {a_v:g} mag was taken off HST, {muse}."
+    else:
+        yield f"Milky Way: A_V = {a_v:g} mag was taken off." if a_v else "Milky Way: nothing was taken off."
     if "products" in tables:
         rays = {str(row["product"]): int(row["n_cosmic_rays"]) for row in tables["products"]}
         if config.cosmic_rays.method != "none":
-            yield f"Cosmic rays: {rays.get('halpha_raw', 0)} pixels of the three bands were repaired and flagged."
+            yield f"Cosmic rays: {rays.get('halpha_raw', 0)} pixels of all bands were repaired and flagged."
     if "alignment" in tables:
         yield from _alignment_sentences(config, tables["alignment"])
     if "bandfit" in tables:
