@@ -50,6 +50,23 @@ def test_circles_of_ds9(tmp_path):
     np.testing.assert_allclose(stars["radius"].value, [3.0, 6.0, 3.6])
 
 
+def test_circles_of_ds9_on_one_line(tmp_path):
+    path = tmp_path / "stars.reg"
+    path.write_text('fk5;circle(10,20,1");circle(11,20,2") # text={;circle(12,20,1")}\n-circle(13,20,1")\n')
+    stars = read_stars(path)
+    np.testing.assert_allclose(stars["ra"].value, [10.0, 11.0])
+    np.testing.assert_allclose(stars["radius"].value, [1.0, 2.0])
+
+
+def test_magnitudes_of_any_system_and_gaps(tmp_path):
+    path = tmp_path / "stars.csv"
+    path.write_text("ra,dec,mag\n1.0,2.0,15\n4.0,5.0,\n")
+    np.testing.assert_array_equal(read_stars(path)["magnitude"].value, [15.0, np.nan])
+    path = tmp_path / "stars.ecsv"
+    QTable({"ra": [1.0] * u.deg, "dec": [2.0] * u.deg, "mag": [20.0] * u.ABmag}).write(path)
+    assert read_stars(path)["magnitude"][0] == 20.0 * u.mag
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -58,6 +75,11 @@ def test_circles_of_ds9(tmp_path):
         ("c.reg", "fk5\nbox(1,2,3,4,5)\n", "no circle"),
         ("d.csv", "ra,radius\n1,2\n", "no column dec"),
         ("e.fits", "nonsense", "is no table of stars"),
+        ("f.reg", 'icrs\ncircle(abc,20,1")\n', r"line 2: .*abc.* is not a circle on the sky"),
+        ("g.reg", "icrs\ncircle(10,20, )\n", "is not a circle on the sky"),
+        ("h.reg", "icrs\ncircle(10,20,3p)\n", "is not a circle on the sky"),
+        ("i.reg", "icrs\ncircle(10,20,3,4)\n", "is not a circle on the sky"),
+        ("j.csv", "ra,dec\n12:00:00,20:00:00\n", "column ra holds no numbers .first: 12:00:00"),
     ],
 )
 def test_problems_are_named(tmp_path, name, text, message):
@@ -72,5 +94,9 @@ def test_units_that_do_not_fit_and_absent_files(tmp_path):
     QTable({"ra": [1.0] * u.s, "dec": [2.0] * u.deg}).write(path)
     with pytest.raises(FileFormatError, match="column ra is in s"):
         read_stars(path)
+    regions = tmp_path / "stars.reg"
+    regions.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FileFormatError, match="is no text"):
+        read_stars(regions)
     with pytest.raises(InputError, match="no such file"):
         read_stars(tmp_path / "absent.ecsv")

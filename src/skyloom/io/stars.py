@@ -23,7 +23,7 @@ NAMES = {
     "magnitude": ("magnitude", "mag", "gmag", "phot_g_mean_mag"),
 }
 UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec, "magnitude": u.mag}
-CIRCLE = re.compile(r"^\s*(?:\w+;)?\s*\+?circle\s*\(([^,]+),([^,]+),([^)]+)\)", re.IGNORECASE)
+CIRCLE = re.compile(r"\+?circle\s*\(([^,)]+),([^,)]+),([^,)]+)\)", re.IGNORECASE)
 FRAMES = {"fk5", "icrs", "j2000"}
 OTHER_FRAMES = {
     "image",
@@ -95,40 +95,69 @@ def read_stars(path: str | Path) -> QTable:
 def _values(table: QTable, name: str, unit: u.UnitBase | None, source: Path) -> u.Quantity:
     """Return a column in a unit; masked values are NaN."""
     column = table[name]
-    filled = column.filled(np.nan) if hasattr(column, "filled") else column
-    values = u.Quantity(filled, getattr(column, "unit", None) or unit or u.dimensionless_unscaled)
+    known = getattr(column, "unit", None) or unit or u.dimensionless_unscaled
+    # A magnitude is one in any system: the zero point is that of the image.
+    known = getattr(known, "function_unit", known)
+    plain = column.value if isinstance(column, u.FunctionQuantity) else column
+    if getattr(plain, "dtype", None) is not None and plain.dtype.kind in "iu":
+        plain = plain.astype(np.float64)
+    plain = plain.filled(np.nan) if hasattr(plain, "filled") else plain
     try:
+        values = u.Quantity(plain, known)
         return values if unit is None else values.to(unit)
     except u.UnitConversionError as error:
-        raise FileFormatError(f"column {name} is in {values.unit}; expected {unit}", source=source) from error
+        raise FileFormatError(f"column {name} is in {known}; expected {unit}", source=source) from error
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"column {name} holds no numbers (first: {column[0]})",
+            source=source,
+            remedy="give positions in degrees",
+        ) from error
 
 
 def _regions(source: Path) -> QTable:
     """Read the circles of a region file of DS9."""
     rows: list[tuple[float, float, float]] = []
     frame: str | None = None
-    for line in source.read_text(encoding="utf-8").splitlines():
-        text = line.split("#")[0].strip()
-        words = [word.strip().lower() for word in text.split(";")]
-        for word in words:
-            if word in FRAMES | OTHER_FRAMES:
-                frame = word
-        match = CIRCLE.match(text)
-        if not match:
-            continue
-        if frame not in FRAMES:
-            raise FileFormatError(
-                f"has circles in the frame {frame or 'of pixels'}",
-                source=source,
-                remedy="save the regions of DS9 in fk5 or icrs",
-            )
-        ra, dec, radius = (part.strip() for part in match.groups())
-        hours = u.hourangle if ":" in ra else u.deg
-        rows.append((Angle(ra, hours).deg, Angle(dec, u.deg).deg, _radius(radius)))
+    try:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FileFormatError("is no text", source=source, remedy="give regions of DS9") from error
+    for number, line in enumerate(lines, start=1):
+        for word in (part.strip() for part in line.split("#")[0].split(";")):
+            if word.lower() in FRAMES | OTHER_FRAMES:
+                frame = word.lower()
+            if not re.match(r"\+?circle\b", word, re.IGNORECASE):
+                continue
+            if frame not in FRAMES:
+                raise FileFormatError(
+                    f"has circles in the frame {frame or 'of pixels'}",
+                    source=source,
+                    remedy="save the regions of DS9 in fk5 or icrs",
+                )
+            rows.append(_circle(word, source, number))
     if not rows:
         raise FileFormatError("has no circle", source=source, remedy="draw stars as circles")
     ra_values, dec_values, radii = np.array(rows).T
     return QTable({"ra": ra_values * u.deg, "dec": dec_values * u.deg, "radius": radii * u.arcsec})
+
+
+def _circle(text: str, source: Path, number: int) -> tuple[float, float, float]:
+    """Return right ascension and declination in degrees, and the radius in arcsec."""
+    match = CIRCLE.match(text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        ra, dec, radius = (part.strip() for part in match.groups())
+        hours = u.hourangle if ":" in ra else u.deg
+        return float(Angle(ra, hours).deg), float(Angle(dec, u.deg).deg), _radius(radius)
+    except (ValueError, IndexError, u.UnitsError) as error:
+        raise FileFormatError(
+            f"{text!r} is not a circle on the sky",
+            source=source,
+            field=f"line {number}",
+            remedy="expected circle(ra,dec,radius), the radius in degrees or as 3\" or 0.05'",
+        ) from error
 
 
 def _radius(text: str) -> float:
