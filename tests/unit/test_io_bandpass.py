@@ -77,6 +77,16 @@ def test_name_medium_and_unit_can_be_given(tmp_path: Path) -> None:
         read_bandpass(path, wave_unit="Jy")
 
 
+@pytest.mark.parametrize("ends", [(400.0, 700.0), (690.0, 960.0), (800.0, 1100.0)])
+def test_nanometres_are_not_taken_for_angstrom(tmp_path, ends):
+    path = tmp_path / "band.dat"
+    wave = np.linspace(*ends, 20)
+    path.write_text("\n".join(f"{x} {y}" for x, y in zip(wave, np.hanning(20), strict=True)))
+    with pytest.raises(InputError, match="cannot be A; pass wave_unit"):
+        read_bandpass(path)
+    assert read_bandpass(path, wave_unit="nm").pivot > 4000.0
+
+
 @pytest.mark.parametrize(("unit", "scale"), [("Angstrom", 1.0), ("nm", 0.1), ("micron", 1e-4)])
 def test_ecsv_knows_its_units(tmp_path: Path, unit: str, scale: float) -> None:
     table = Table({"response": THROUGHPUT, "wavelength": WAVE * scale})

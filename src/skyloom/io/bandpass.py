@@ -28,6 +28,8 @@ NEGATIVE_NOISE = 0.02
 FORMS = (
     "two columns of text, wavelength in A and throughput (SVO .dat, .par of sedpy, csv of pyphot), or ECSV"
 )
+# A, below which no band ends: those up to the z band, written in nm, are told by it.
+SHORTEST = 1150.0
 _SEPARATORS = re.compile(r"[,;\s]+")
 _BARE = re.compile(r"hst[_-]wfc3[_-]", re.IGNORECASE)
 
@@ -284,7 +286,7 @@ def _numbers(content: str) -> tuple[float, float] | None:
 
 def _in_angstrom(wave: Float, unit: u.UnitBase | None, path: Path) -> Float:
     if unit is None:
-        if wave.max() < 912.0:
+        if wave.max() < SHORTEST:
             raise InputError(
                 f"the wavelengths run from {wave.min():g} to {wave.max():g}, which cannot be A",
                 source=path,
