@@ -451,6 +451,18 @@ def test_bad_input_is_refused_with_one_clear_message(rng, case):
         run(images, **options)
 
 
+def test_continua_that_see_the_line_as_the_narrow_band_does_are_refused(rng):
+    images = [image.evolve(meta={}) for image in bright_images(rng)]
+    bands = (Bandpass.tophat(6500.0, 300.0, name="B"), Bandpass.tophat(6507.0, 200.0, name="R"))
+    narrow = Bandpass.tophat(6585.0, 80.0)
+    options = {"redshift": 0.0, "outside": "extrapolate"}
+    with (
+        pytest.warns(AssumptionWarning, match="extrapolated"),
+        pytest.raises(InputError, match="of the line light is left when the lines in B and R"),
+    ):
+        subtract_continuum(images[0], images[1:], narrow, bands, **options)
+
+
 def test_bands_must_be_known_and_lie_around_the_narrow_one(rng):
     images = bright_images(rng)
     with pytest.raises(InputError, match="F658N: bands: its pivot wavelength is not known"):

@@ -253,7 +253,7 @@ def test_what_is_missing_is_named(source: str, target: Any, missing: str, words:
     meta = {key: value for key, value in before.meta.items() if key != missing}
     with pytest.raises(InputError, match=words):
         convert_unit(before.evolve(meta=meta), target)
-    for useless in (0.0, -1.0, np.nan):
+    for useless in (0.0, -1.0, np.nan, "N/A"):
         with pytest.raises(InputError, match="expected a number > 0"):
             convert_unit(before.evolve(meta=meta | {missing: useless}), target)
 

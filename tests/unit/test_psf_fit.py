@@ -317,6 +317,16 @@ def test_refusals(field, pair):
         fit_kernel(image, reference, mask=np.arange(60 * 64).reshape(60, 64) > 80)
 
 
+def test_flat_and_empty_references_are_refused(pair, monkeypatch):
+    sharp, blurred = pair
+    flat = blurred.evolve(data=np.full_like(blurred.data, 7.0))
+    with pytest.raises(InputError, match="the reference is the same everywhere"):
+        fit_kernel(sharp, flat)
+    monkeypatch.setattr(psf_fit, "LARGEST", 32)
+    with pytest.raises(InputError, match="only 0 pixels are usable"):
+        fit_kernel(sharp, blurred.evolve(mask=np.ones(blurred.shape, bool)))
+
+
 def test_a_reference_sharper_than_the_image_is_refused(field, pair):
     """Bands exchanged: the blurred image cannot be made the sharp one."""
     image, reference = pair

@@ -14,7 +14,7 @@ from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.imaging.continuum_bands import BandSet
 from skyloom.imaging.continuum_lines import LineShares
-from skyloom.kernels.continuum import N_COUNTS, add_blocks, subtract_fixed, subtract_mapped
+from skyloom.kernels.continuum import N_COUNTS, SMALLEST, add_blocks, subtract_fixed, subtract_mapped
 
 __all__ = ["Plan", "Result", "make_plan", "run_plan"]
 
@@ -76,7 +76,14 @@ def make_plan(
     if shares is not None and shares.maps:
         return Plan(triple, weights, shares, np.inf, None)
     typical = (0.0,) if shares is None else shares.typical
-    gain = 1.0 / (1.0 - float(np.dot(weights[: len(typical)], typical)))
+    left = 1.0 - float(np.dot(weights[: len(typical)], typical))
+    if not left > SMALLEST:
+        raise InputError(
+            f"{left:.2f} of the line light is left when the lines in {' and '.join(bands.names[1:])} are taken out",
+            field="bands",
+            remedy="give continua that see less of the line, on both sides of the narrow band",
+        )
+    gain = 1.0 / left
     excess = np.array([gain, -gain * weights[0], -gain * weights[1]])
     continuum = np.array([1.0, 0.0, 0.0]) - excess
     return Plan(triple, weights, shares, np.inf, np.array([excess, continuum]) * triple)

@@ -75,7 +75,7 @@ def richest_window(image: Image, used: NDArray[np.bool_], largest: int) -> tuple
     Image, bool array
         Window of both, without flags and shared errors.
     """
-    if max(image.shape) <= largest:
+    if max(image.shape) <= largest or not used.any():
         return image, used
     values = np.where(used, image.data, np.median(image.data[used])).astype(np.float64)
     gradients = sum(ndimage.gaussian_gradient_magnitude(values, width) ** 2 for width in WIDTHS)

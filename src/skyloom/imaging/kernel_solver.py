@@ -223,7 +223,15 @@ class KernelProblem:
 
     def _check_start(self, state: State, slope: float) -> None:
         """Raise where there is nothing to fit a kernel to."""
-        correlation = float(np.corrcoef(self._model(self._kernel(state)[1]), self._data)[0, 1])
+        light = self._model(self._kernel(state)[1])
+        flat = [
+            name for name, values in (("image", light), ("reference", self._data)) if not np.ptp(values) > 0
+        ]
+        if flat:
+            raise InputError(
+                f"the {flat[0]} is the same everywhere: nothing tells how broad a kernel is", field=flat[0]
+            )
+        correlation = float(np.corrcoef(light, self._data)[0, 1])
         if not (slope > 0.0 and correlation > ALIKE):
             raise InputError(
                 f"image and reference do not show the same structures: their correlation is {correlation:.2f}",

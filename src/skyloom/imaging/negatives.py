@@ -71,7 +71,7 @@ def repair_negatives(
     data, variance = image.data.copy(), image.variance.copy()
     flags = np.zeros(image.shape, np.uint16) if image.flags is None else image.flags.copy()
     place = fill.rows[fill.found], fill.columns[fill.found]
-    change = float(np.sum(fill.value[fill.found] - data[place])) / np.count_nonzero(image.valid)
+    change = float(np.sum(fill.value[fill.found] - data[place]) / np.count_nonzero(image.valid))
     data[place] = fill.value[fill.found]
     variance[place] = np.maximum(fill.variance[fill.found], variance[place])
     flags[negative] |= np.uint16(Flag.NEGATIVE)

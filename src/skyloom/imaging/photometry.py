@@ -241,7 +241,10 @@ def _known(image: Image, value: float | None, argument: str, key: str, keyword: 
             field=keyword,
             remedy=remedy,
         )
-    number = float(found)
+    try:
+        number = float(found)
+    except (TypeError, ValueError):
+        number = np.nan
     if not 0 < number < np.inf:
         raise InputError(
             f"{keyword} is {found}; expected a number > 0",

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["N_COUNTS", "add_blocks", "subtract_fixed", "subtract_mapped"]
+__all__ = ["N_COUNTS", "SMALLEST", "add_blocks", "subtract_fixed", "subtract_mapped"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
