@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, signal
+from scipy import optimize, signal
 
 from skyloom.core.image import Image
 from skyloom.errors import InputError
@@ -263,11 +263,11 @@ def parameter_covariance(
 
     Notes
     -----
-    ``B M B'`` with ``B = (X'X)^-1`` and X the derivatives of the model over the errors. Twice: with M of the expected
-    noise, times chi-square where that is above 1, and with M of the residuals as they are, neighbours within the blur
-    together (``sum_ij x_i r_i k_ij r_j x_j'`` with a Gaussian k; Conley 1999, 10.1016/S0304-4076(98)00084-0). The
-    larger variance of each parameter counts: the second holds what the bands do not describe, which is correlated over
-    the PSF and no noise, and is itself uncertain where few independent pixels hold the light.
+    Two estimates, of which the larger variance of each parameter counts. ``B M B'`` with ``B = (X'X)^-1``, X the
+    derivatives of the model over the errors and M that of the expected noise, correlation included, times chi-square
+    where that is above 1. And ``(n-1)/n sum d d'`` with d the change when one block of pixels is left out: it holds
+    what the bands do not describe, which is correlated over the PSF and no noise. Where few blocks hold the light the
+    second is itself uncertain, and rather too small.
     """
     linear, values = data.design(blur, bands, used), data.values(used)
     solution = _least_squares(linear, values)
@@ -280,8 +280,8 @@ def parameter_covariance(
     ratio = np.sqrt(expected.variance[used] / data.line_map.variance[used])
     excess = max(1.0, float(np.sum((residual / ratio) ** 2)) / max(1, values.size - design.shape[1]))
     noise = _between(design * ratio[:, np.newaxis], used, lambda plane: _correlated(plane, expected)) * excess
-    seen = _between(design * residual[:, np.newaxis], used, lambda plane: _gathered(plane, blur.fwhm))
-    low, high = bread @ noise @ bread, bread @ seen @ bread
+    low = bread @ noise @ bread
+    high = _without_blocks(design, residual, data.blocks[used])
     larger = np.sqrt(np.maximum(1.0, _ratio(np.diag(high), np.diag(low))))
     covariance = low * np.outer(larger, larger)
     scale = 1.0 / np.where(size > 0, size, 1.0)
@@ -309,8 +309,12 @@ def _correlated(plane: Float, image: Image) -> Float:
     return np.asarray(signal.fftconvolve(plane, image.correlation, mode="same"))
 
 
-def _gathered(plane: Float, width: float) -> Float:
-    """Sum over neighbours with a Gaussian whose peak is 1."""
-    reach = np.arange(-round(4 * width), round(4 * width) + 1)
-    area = float(np.sum(np.exp(-0.5 * (reach / width) ** 2))) ** 2
-    return np.asarray(ndimage.gaussian_filter(plane, width, mode="constant", truncate=4.0) * area)
+def _without_blocks(design: Float, residual: Float, blocks: NDArray[np.int64]) -> Float:
+    """Covariance from leaving out one block of pixels at a time, the model linear in all its parameters."""
+    normal, changes = design.T @ design, []
+    for block in np.unique(blocks):
+        part = design[blocks == block]
+        rest = normal - part.T @ part
+        changes.append(np.linalg.pinv(rest, rcond=1e-9, hermitian=True) @ part.T @ residual[blocks == block])
+    spread = np.array(changes)
+    return np.asarray((1.0 - 1.0 / len(changes)) * spread.T @ spread)
