@@ -37,6 +37,7 @@ __all__ = [
     "resample_correlation",
     "sum_variance",
     "truncate_correlation",
+    "wrapped_correlation",
 ]
 
 Float = NDArray[np.float64]
@@ -283,13 +284,13 @@ def _transformed_variances(spread: Float, labels: NDArray[np.int32], rho: Float,
         patch = np.where(labels[box] == region, spread[box], 0.0)
         padded = tuple(fft.next_fast_len(size + radius, real=True) for size in patch.shape)
         if padded not in cache:
-            cache[padded] = fft.rfft2(_wrapped(rho, padded))
+            cache[padded] = fft.rfft2(wrapped_correlation(rho, padded))
         smeared = fft.irfft2(fft.rfft2(patch, padded) * cache[padded], padded)
         variances[region] = np.sum(patch * smeared[: patch.shape[0], : patch.shape[1]])
     return variances
 
 
-def _wrapped(rho: Float, shape: tuple[int, ...]) -> Float:
+def wrapped_correlation(rho: Float, shape: tuple[int, ...]) -> Float:
     """Put the centre of ``rho`` at index (0, 0) of a periodic array; lags beyond half of it fold, which is exact."""
     radius = rho.shape[0] // 2
     rows, columns = ((np.arange(rho.shape[0]) - radius) % size for size in shape)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from skyloom.core.image import Image
+from skyloom.core.noise import wrapped_correlation
 from skyloom.errors import InputError
 from skyloom.imaging.kernel_profiles import RadialTransform
 
@@ -387,9 +388,4 @@ def _power(rho: Float | None, shape: tuple[int, ...]) -> NDArray[np.complexfloat
     """Power spectrum of noise of unit variance with autocorrelation ``rho``, on the half plane."""
     if rho is None:
         return np.ones((shape[0], shape[1] // 2 + 1), complex)
-    rows, columns = (
-        (np.arange(side) - side // 2) % size for side, size in zip(rho.shape, shape, strict=True)
-    )
-    wrapped = np.zeros(shape)
-    np.add.at(wrapped, np.ix_(rows, columns), rho)
-    return np.asarray(fft.rfft2(wrapped))
+    return np.asarray(fft.rfft2(wrapped_correlation(rho, shape)))

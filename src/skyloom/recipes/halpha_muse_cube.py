@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.imaging.photometry import LINE_BRIGHTNESS, convert_unit
 from skyloom.io.cubes import CubeFile
-from skyloom.io.template_sets import TEMPLATE_SETS, load_templates
+from skyloom.io.template_sets import TEMPLATE_SETS
+from skyloom.recipes.ifs_continuum import open_templates
 from skyloom.recipes.ifs_fit_config import ContinuumSettings
 from skyloom.recipes.ifs_noise import NoiseModel, sample_slabs
 from skyloom.spectral.binning import bin_to_snr
@@ -172,21 +172,11 @@ def fit_line_maps(cube: MuseCube, settings: ContinuumSettings) -> dict[str, Imag
     slab = cube.read(near)
     bins = _bins(cube, slab)
     spectra = _spectra_of_bins(cube, bins)
-    stars = fit_continuum(spectra, _templates(settings), redshift=cube.redshift, **_options(settings, cube))
+    templates = open_templates(settings)
+    assert templates is not None  # check_fit requires them
+    stars = fit_continuum(spectra, templates, redshift=cube.redshift, **_options(settings, cube))
     velocity = _velocities(cube, spectra, stars.model)
     return _fit_spaxels(cube, slab, near, bins, stars.model, velocity)
-
-
-def _templates(settings: ContinuumSettings) -> Any:
-    assert settings.templates is not None
-    known = settings.templates in TEMPLATE_SETS
-    options: dict[str, Any] = {
-        "folder": settings.templates_folder,
-        "medium": settings.templates_medium,
-        "fwhm": settings.templates_fwhm,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
-    return load_templates(settings.templates if known else Path(settings.templates), **options)
 
 
 def _options(settings: ContinuumSettings, cube: MuseCube) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.core.cube import Cube
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.kernels.scatter import measure_scatter
 from skyloom.spectral.functional import Channels, cut_channels
 from skyloom.spectral.line_maps import LineSNR, snr_images
-from skyloom.spectral.threads import blocks, run_blocks
 from skyloom.spectral.widths import channel_edges
 
 __all__ = ["continuum_snr", "side_scatter"]

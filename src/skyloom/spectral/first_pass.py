@@ -14,11 +14,11 @@ from skyloom.core.cube import Cube
 from skyloom.core.image import Flag, Image
 from skyloom.core.linelist import LineList
 from skyloom.core.provenance import step
+from skyloom.core.threads import thread_count
 from skyloom.errors import InputError
 from skyloom.kernels.line_weights import MEASURED
 from skyloom.spectral.functional import cut_channels, measure
 from skyloom.spectral.line_setup import LineSetup, set_up_line
-from skyloom.spectral.threads import thread_count
 from skyloom.spectral.widths import LIGHT
 from skyloom.spectral.windows import FREE_ALLOWANCE, Continuum, Lines
 

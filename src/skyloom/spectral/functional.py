@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.spectral_noise import lag_bands
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.line_windows import measure_functional
-from skyloom.spectral.threads import blocks, run_blocks
 from skyloom.spectral.widths import channel_edges, channel_widths
 from skyloom.spectral.windows import LineWindows
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky_banded
 
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.kernels.line_intervals import profile_rows
 from skyloom.kernels.line_types import Results
 from skyloom.spectral.line_groups import Grouping
 from skyloom.spectral.line_inputs import Inputs
 from skyloom.spectral.line_runs import ROWS, make_controls, run_fit
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["Intervals", "montecarlo_intervals", "profile_intervals"]
 

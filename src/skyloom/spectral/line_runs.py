@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.kernels.line_fits import fit_rows
 from skyloom.kernels.line_types import Controls, Plan, Results
 from skyloom.spectral.line_groups import BROAD, Grouping
 from skyloom.spectral.line_inputs import Inputs
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = [
     "ROWS",

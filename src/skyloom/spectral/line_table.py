@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.spectra import Spectra
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.kernels.line_fits import AT_BOUND, BORROWED, NOT_CONVERGED
 from skyloom.kernels.line_moments import direct_fluxes
 from skyloom.kernels.line_types import SPEED_OF_LIGHT
@@ -18,7 +19,6 @@ from skyloom.spectral.line_groups import Grouping
 from skyloom.spectral.line_inputs import Inputs
 from skyloom.spectral.line_intervals import Intervals
 from skyloom.spectral.line_runs import ROWS, Measured
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["LineTable"]
 

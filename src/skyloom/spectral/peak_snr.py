@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 
 from skyloom.core.cube import Cube
 from skyloom.core.linelist import LineList
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.kernels.scatter import measure_peak
 from skyloom.spectral.functional import BLOCK, cut_channels, spaxel_values
 from skyloom.spectral.line_maps import LineSNR, snr_images
 from skyloom.spectral.line_setup import typical
-from skyloom.spectral.threads import blocks, run_blocks
 from skyloom.spectral.widths import Width, width_in_channels
 from skyloom.spectral.windows import (
     PEAK_CONTINUUM,

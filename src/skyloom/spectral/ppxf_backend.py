@@ -22,6 +22,7 @@ from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.templates import TemplateLibrary
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
 from skyloom.spectral.attenuation import attenuation_curve
@@ -33,7 +34,6 @@ from skyloom.spectral.sky_residuals import SKY_RESIDUALS, Range, sky_residual_ma
 from skyloom.spectral.stellar_lines import line_channels, lines_in_the_way
 from skyloom.spectral.stellar_results import fractions, mass_of, reasons_of
 from skyloom.spectral.template_grid import LIGHT_WINDOW
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["fit_ppxf", "ppxf_function"]
 

@@ -12,10 +12,10 @@ from skyloom.core.image import Mode
 from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands, resample_lags
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.kernels.spectral_resample import resample_channels
 from skyloom.spectral.grids import Overlap, overlap, pixel_edges, regular_grid
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["resample"]
 

@@ -11,9 +11,9 @@ from skyloom.core.cube import Cube
 from skyloom.core.image import Mode
 from skyloom.core.provenance import Step
 from skyloom.core.spectra import Spectra
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.kernels.prepare import scale_channels
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["Storage", "scale_subject"]
 

@@ -17,6 +17,7 @@ from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.templates import TemplateLibrary
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
 from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
 from skyloom.spectral.attenuation import attenuation_curve
@@ -28,7 +29,6 @@ from skyloom.spectral.stellar_lines import GasColumns, gas_columns, line_channel
 from skyloom.spectral.stellar_results import collect
 from skyloom.spectral.stellar_rows import PARTLY_COVERED, Axis, Plan, Results, fit_spectrum
 from skyloom.spectral.template_grid import TemplateGrid, prepare_templates
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["fit_continuum"]
 

@@ -23,11 +23,11 @@ from skyloom.core.linelist import Medium
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF
 from skyloom.core.spectral_noise import lag_bands
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.kernels.synthetic import add_channels
 from skyloom.spectral.synthetic_colour import Colours, measure_colours
 from skyloom.spectral.synthetic_plan import BandPlan, Beyond, plan_band
-from skyloom.spectral.threads import blocks, run_blocks
 
 __all__ = ["CubeSource", "synthetic_image", "synthetic_images"]
 

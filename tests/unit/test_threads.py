@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skyloom.spectral.threads import blocks, run_blocks, thread_count
+from skyloom.core.threads import blocks, run_blocks, thread_count
 
 
 def test_blocks_cover_all_once():
