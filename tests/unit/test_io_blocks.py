@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from skyloom.errors import InputError
-from skyloom.io.blocks import BLOCK, Extension, card, encode, text_cards
+from skyloom.io.blocks import BLOCK, Extension, card, encode, text_cards, write_hdus
 
 KINDS = ["bool", "uint8", "uint16", "int16", "int32", "int64", "float32", "float64"]
 
@@ -33,6 +33,25 @@ def test_arrays_of_every_type_come_back(kind, shape, rng):
     np.testing.assert_array_equal(back, data)
     if kind != "bool":
         assert back.dtype.newbyteorder("=") == data.dtype
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_in_pieces_is_what_is_encoded(kind, rng, monkeypatch):
+    monkeypatch.setattr("skyloom.io.blocks.PIECE", 64)
+    records = np.zeros(37, dtype=[("NAME", "S5"), ("VALUE", "f8"), ("COUNT", "i2")])
+    records["NAME"], records["VALUE"], records["COUNT"] = b"abc", rng.normal(size=37), 5
+    planes = [(rng.normal(size=shape) * 100).astype(kind) for shape in ((1,), (7, 5), (33, 31), (0, 4))]
+    strided = (rng.normal(size=(20, 30)) * 100).astype(kind)[::2, ::3]
+    extensions = [Extension("", None, card("A", 1)), Extension("T", records)]
+    extensions += [Extension(f"P{i}", plane) for i, plane in enumerate([*planes, strided])]
+    stream = io.BytesIO()
+    write_hdus(stream, extensions)
+    assert stream.getvalue() == b"".join(encode(extensions))
+    stream.seek(0)
+    hdus = fits.open(stream, checksum=True)
+    np.testing.assert_array_equal(hdus["P2"].data, planes[2])
+    np.testing.assert_array_equal(hdus["P4"].data, strided)
+    np.testing.assert_array_equal(hdus["T"].data["VALUE"], records["VALUE"])
 
 
 def test_checksums_hold_for_many_contents(rng):

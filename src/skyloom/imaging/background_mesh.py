@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.interpolate import RectBivariateSpline
 
 from skyloom.errors import InputError
 from skyloom.imaging.sources import lower_envelope
@@ -128,6 +127,8 @@ def _nearest(missing: Mask) -> tuple[Array, ...]:
 
 def _interpolate(values: Array, shape: tuple[int, ...], degree: int) -> Array:
     """Spline through cell centres, after adding one cell on each side by linear extrapolation."""
+    from scipy.interpolate import RectBivariateSpline  # It takes long to load, and a constant does without.
+
     centres = []
     for axis, size in enumerate(shape):
         edges = _edges(size, values.shape[axis])

@@ -10,7 +10,6 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.interpolate import RectBivariateSpline
 
 from skyloom.core import geometry
 from skyloom.core.image import Flag, Image
@@ -237,6 +236,8 @@ def _map_positions(target_wcs: WCS, shape: tuple[int, int], source_wcs: WCS) -> 
     if min(shape) < 8 or not all(np.isfinite(plane).all() for plane in planes):
         return _exact_positions(target_wcs, shape, source_wcs) if min(shape) >= 8 else (planes[0], planes[1])
     rows, columns = np.arange(shape[0]), np.arange(shape[1])
+    from scipy.interpolate import RectBivariateSpline  # It takes long to load, and grids alike do without.
+
     x, y = (RectBivariateSpline(knots[0], knots[1], plane)(rows, columns) for plane in planes)
     return x, y
 

@@ -9,7 +9,7 @@ CHECKSUM and DATASUM, and astropy's verification of both is part of the tests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from skyloom.errors import InputError
 
-__all__ = ["BLOCK", "Extension", "card", "encode", "text_cards", "write_array", "write_table"]
+__all__ = ["BLOCK", "Extension", "card", "encode", "text_cards", "write_array", "write_hdus", "write_table"]
 
 BLOCK = 2880
+PIECE = 1 << 19  # Bytes turned round, summed and written at a time: they stay in the cache. A multiple of 8.
 Value = str | bool | int | float | None
 
 _IMAGE_BITS = {"u1": 8, "i2": 16, "u2": 16, "i4": 32, "i8": 64, "f4": -32, "f8": -64}
@@ -114,20 +115,75 @@ def encode(extensions: Iterable[Extension]) -> list[bytes]:
     """Return the pieces of a FITS file: the first extension becomes the primary HDU and must not be a table."""
     pieces: list[bytes] = []
     for number, extension in enumerate(extensions):
-        pieces += _encode_one(extension, primary=number == 0)
+        structure, stored = _structure_of(extension, primary=number == 0)
+        body = b"" if stored is None else b"".join(bytes(piece) for piece in _pieces(extension.data, stored))
+        padding = b"\0" * (-len(body) % BLOCK)
+        data_sum = _sum32(body + padding if len(padding) % 4 else body)
+        name = extension.name if number else ""
+        pieces += [_finished_header(structure, name, extension.header, data_sum), body, padding]
     return pieces
 
 
-def _encode_one(extension: Extension, primary: bool) -> list[bytes]:
+def write_hdus(stream: BinaryIO, extensions: Iterable[Extension]) -> None:
+    """Write what `encode` returns, a piece at a time: large arrays are never there a second time.
+
+    Parameters
+    ----------
+    stream : binary file, open for writing and able to seek
+    extensions : iterable of Extension
+        The first becomes the primary HDU and must not be a table.
+    """
+    for number, extension in enumerate(extensions):
+        structure, stored = _structure_of(extension, primary=number == 0)
+        name = extension.name if number else ""
+        if stored is None:
+            stream.write(_finished_header(structure, name, extension.header, 0))
+            continue
+        start = stream.tell()
+        stream.write(_finished_header(structure, name, extension.header, 0))
+        data_sum = size = 0
+        for piece in _pieces(extension.data, stored):
+            # Only the last piece may end within a word of four bytes.
+            words = piece if len(piece) % 4 == 0 else bytes(piece) + b"\0" * (-len(piece) % 4)
+            data_sum = _fold(data_sum + _sum32(words))
+            size += len(piece)
+            stream.write(piece)
+        stream.write(b"\0" * (-size % BLOCK))
+        end = stream.tell()
+        stream.seek(start)
+        stream.write(_finished_header(structure, name, extension.header, data_sum))
+        stream.seek(end)
+
+
+def _structure_of(extension: Extension, primary: bool) -> tuple[bytes, np.dtype[Any] | None]:
+    """Return the cards that describe the data of an extension, and the type they have in the file."""
     data = extension.data
-    if data is not None and data.dtype.names is not None:
-        structure, body = _table(data)
-    else:
-        structure, body = _image(data, primary)
-    padding = b"\0" * (-len(body) % BLOCK)
-    data_sum = _sum32(body + padding if len(padding) % 4 else body)
-    name = "" if primary else extension.name
-    return [_finished_header(structure, name, extension.header, data_sum), body, padding]
+    if data is None:
+        return _structure(8, (), primary), None
+    if data.dtype.names is not None:
+        return _table_structure(data.dtype, data.size)
+    kind = "u1" if data.dtype == np.bool_ else data.dtype.str[1:]
+    if kind not in _IMAGE_BITS:
+        raise InputError(f"an array of type {data.dtype} cannot be written as a FITS image")
+    # FITS has no unsigned 16-bit integers; the standard stores them shifted by half their range.
+    scale = card("BSCALE", 1) + card("BZERO", 32768) if kind == "u2" else b""
+    return _structure(_IMAGE_BITS[kind], data.shape, primary) + scale, np.dtype(f">{kind}")
+
+
+def _pieces(data: NDArray[Any] | None, stored: np.dtype[Any]) -> Iterator[memoryview]:
+    """Yield the bytes of an array as they are in a file; a piece is lost when the next one is asked for."""
+    assert data is not None
+    values = np.ascontiguousarray(data).reshape(-1)
+    step = max(8, PIECE // max(1, stored.itemsize) // 8 * 8)
+    buffer = np.empty(min(step, values.size), stored)
+    for start in range(0, values.size, step):
+        part = values[start : start + step]
+        piece = buffer[: part.size]
+        if stored.str[1:] == "u2":
+            piece[...] = part ^ part.dtype.type(0x8000)
+        else:
+            piece[...] = part
+        yield piece.view(np.uint8).data
 
 
 def _finished_header(structure: bytes, name: str, cards: bytes, data_sum: int) -> bytes:
@@ -185,44 +241,12 @@ def write_array(
     stream.seek(end)
 
 
-def _image(data: NDArray[Any] | None, primary: bool) -> tuple[bytes, bytes]:
-    scale, body = b"", b""
-    if data is None:
-        shape: tuple[int, ...] = ()
-        bits = 8
-    else:
-        shape = data.shape
-        bits, scale, body = _pixels(data)
-    return _structure(bits, shape, primary) + scale, body
-
-
 def _structure(bits: int, shape: tuple[int, ...], primary: bool) -> bytes:
     """Return the cards that describe an array."""
     start = card("SIMPLE", True, "FITS standard") if primary else card("XTENSION", "IMAGE", "image extension")
     axes = b"".join(card(f"NAXIS{axis}", size) for axis, size in enumerate(reversed(shape), start=1))
     end = card("EXTEND", True) if primary else card("PCOUNT", 0) + card("GCOUNT", 1)
     return start + card("BITPIX", bits) + card("NAXIS", len(shape)) + axes + end
-
-
-def _pixels(data: NDArray[Any]) -> tuple[int, bytes, bytes]:
-    """Return BITPIX, the scaling cards and the big-endian bytes of an array."""
-    if data.dtype == np.bool_:
-        data = data.view(np.uint8) if data.flags.c_contiguous else data.astype(np.uint8)
-    kind = data.dtype.str[1:]
-    if kind not in _IMAGE_BITS:
-        raise InputError(f"an array of type {data.dtype} cannot be written as a FITS image")
-    scale = b""
-    if kind == "u2":
-        # FITS has no unsigned 16-bit integers; the standard stores them shifted by half their range.
-        data = (data ^ np.uint16(0x8000)).view(np.int16)
-        scale = card("BSCALE", 1) + card("BZERO", 32768)
-    return _IMAGE_BITS[kind], scale, data.astype(data.dtype.newbyteorder(">"), copy=False).tobytes()
-
-
-def _table(records: NDArray[Any]) -> tuple[bytes, bytes]:
-    """Return the structure cards and bytes of a structured array of text and number columns."""
-    structure, stored = _table_structure(records.dtype, records.size)
-    return structure, records.astype(stored).tobytes()
 
 
 def _table_structure(dtype: np.dtype[Any], n_rows: int) -> tuple[bytes, np.dtype[Any]]:
@@ -294,7 +318,7 @@ def write_table(
     stream.seek(end)
 
 
-def _sum32(body: bytes | NDArray[Any]) -> int:
+def _sum32(body: bytes | memoryview | NDArray[Any]) -> int:
     """Ones'-complement sum of big-endian 32-bit words (FITS 4.0, appendix J)."""
     return _fold(int(np.frombuffer(body, dtype=">u4").sum(dtype=np.uint64)))
 

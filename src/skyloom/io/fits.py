@@ -27,7 +27,7 @@ from skyloom.core.psf import PSF, SampledPSF, psf_from_dict
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError, ShapeError
 from skyloom.io.atomic import atomic_path
-from skyloom.io.blocks import Extension, card, encode, text_cards
+from skyloom.io.blocks import Extension, card, text_cards, write_hdus
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
 from skyloom.io.plain_json import from_json, to_json
@@ -104,9 +104,8 @@ def write(obj: Storable, path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def _write_file(extensions: Iterable[Extension], path: str | Path, overwrite: bool) -> None:
-    pieces = encode(extensions)
     with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "wb") as stream:
-        stream.writelines(pieces)
+        write_hdus(stream, extensions)
 
 
 def extensions_of(obj: Storable) -> list[Extension]:
