@@ -17,6 +17,7 @@ from skyloom.core.psf import GaussianPSF
 from skyloom.mock.files import write_hst_mock
 from skyloom.mock.images import sky_wcs, truth_image
 
+pytestmark = pytest.mark.slow
 BANDS = ("f606w", "f814w", "f160w")
 PLANES = ("high-resolution", "smoothed", "rebinned", "residual")
 MUSE_FWHM = 0.65

@@ -11,6 +11,7 @@ from skyloom.core.labels import LabelMap
 from skyloom.imaging.line_model import fit_line_model
 from skyloom.imaging.regions import sum_regions
 
+pytestmark = pytest.mark.slow
 DRAWS = 20
 BLUR = np.sqrt(LINE_FWHM**2 - BAND_FWHM**2)
 SHIFT = (0.3, -0.2)
