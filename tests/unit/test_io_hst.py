@@ -400,3 +400,8 @@ def test_a_file_that_nobody_knows(tmp_path):
 )
 def test_cameras_and_their_filters(instrument, detector, band, wrong):
     assert (filter_contradiction(instrument, detector, band) is not None) == wrong
+
+
+def test_the_map_of_a_line_is_no_unknown_filter():
+    assert filter_contradiction("ACS", "WFC", "Halpha") is None
+    assert "no filter F160W" in str(filter_contradiction("ACS", "WFC", "f160w"))

@@ -9,6 +9,7 @@ from typing import Any
 import astropy.units as u
 
 from skyloom.core.image import Image
+from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning
 from skyloom.io.files import FitsFile, Header, header_number
 from skyloom.io.images import assemble, find_image
@@ -168,6 +169,8 @@ def filter_contradiction(instrument: str, detector: str, band: str) -> str | Non
     filters = CAMERA_FILTERS.get(camera)
     if filters is None or not band or band.lower() in filters or band.lower().startswith("fq"):
         return None
+    if band.lower() in {key.lower() for key in default_lines().keys}:
+        return None  # the map of a line, made from images of this camera
     owners = [name for name, known in CAMERA_FILTERS.items() if band.lower() in known]
     hint = f"found on {', '.join(owners)}" if owners else "found on no camera of HST known here"
     return f"the header names the camera {camera}, which has no filter {band.upper()} ({hint})"
