@@ -6,11 +6,13 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable, Table
+from scipy import signal
 
 from skyloom.core.image import Flag, Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.psf import MoffatPSF
 from skyloom.errors import InputError, ShapeError
+from skyloom.imaging import star_detection
 from skyloom.imaging.star_detection import find_point_sources
 from skyloom.imaging.stars import apply_star_mask, mask_stars
 from tests.grids import tangent_wcs
@@ -131,6 +133,26 @@ def test_stars_are_found_and_extended_sources_are_not():
     stars = mask_stars(image.evolve(data=data), detect=True)
     assert set(stars.table["origin"]) == {"detected"}
     assert not stars.mask[155, 35]
+
+
+def test_the_significance_of_a_point_knows_the_correlation_of_the_noise(rng):
+    blur = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+    rho = signal.convolve(blur, blur)
+    rho /= rho.max()
+    stamp = PSF.render(np.diag([-SCALE, SCALE]), 25)[6:-6, 6:-6]
+    noise = signal.fftconvolve(rng.normal(size=(4000, 15, 15)), blur[np.newaxis], mode="valid", axes=(1, 2))
+    noise /= np.sqrt(np.sum(blur**2))
+    shape = (stamp - stamp.mean()) / np.sum((stamp - stamp.mean()) ** 2)
+    measured = np.var(np.tensordot(noise, shape, 2))
+    # The variance of 4000 draws is known to 2.2 %.
+    assert star_detection._noise_gain(stamp, rho) == pytest.approx(measured, rel=0.07)
+    assert star_detection._noise_gain(stamp, rho) > 1.5 * star_detection._noise_gain(stamp, None)
+    # A threshold between the significances that a star of 1000 has with and without it.
+    stamp = PSF.render(np.diag([-SCALE, SCALE]), 9)
+    gains = [star_detection._noise_gain(stamp, correlation) for correlation in (None, rho)]
+    threshold = 1000.0 / (gains[0] * gains[1]) ** 0.25
+    assert find_point_sources(star_field(), significance=threshold)[0].size == 3
+    assert find_point_sources(star_field(correlation=rho), significance=threshold)[0].size == 2
 
 
 def test_points_in_the_line_are_nebulae():

@@ -28,7 +28,8 @@ def find_point_sources(
     image : Image
         With a WCS and a PSF.
     significance : float
-        Of the flux of the fitted PSF; beneath about 50, noise hides whether a source is a point.
+        Of the flux of the fitted PSF, with the correlation of the noise; beneath about 50, noise hides whether a source
+        is a point.
     line : Image, optional
         Excess of the narrow band over the continuum, same grid and unit: sources with more than a fifth of their flux
         in it are left out.
@@ -67,7 +68,7 @@ def find_point_sources(
         centre = _centroid(values, half)
         stamp = image.psf.render(matrix, 4 * half + 1, centre)[half:-half, half:-half]
         flux, misfit = _fit(values, stamp)
-        error = np.sqrt(float(image.variance[y, x]) / np.sum((stamp - stamp.mean()) ** 2))
+        error = np.sqrt(float(image.variance[y, x]) * _noise_gain(stamp, image.correlation))
         if not (flux > significance * error and misfit < LARGEST_MISFIT):
             continue
         if line is not None and not line.mask[box].any():
@@ -102,6 +103,13 @@ def _centroid(values: Float, half: int) -> tuple[float, float]:
         shift = 0.5 * (curve[0] - curve[2]) / bend if bend < 0 else 0.0
         offset.append(float(np.clip(shift, -0.5, 0.5)))
     return offset[0], offset[1]
+
+
+def _noise_gain(stamp: Float, correlation: Float | None) -> float:
+    """Variance of the flux of `_fit` in units of that of a pixel."""
+    shape = stamp - stamp.mean()
+    smeared = shape if correlation is None else ndimage.convolve(shape, correlation, mode="constant")
+    return float(np.sum(shape * smeared) / np.sum(shape**2) ** 2)
 
 
 def _fit(values: Float, stamp: Float) -> tuple[float, float]:
