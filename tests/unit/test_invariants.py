@@ -25,6 +25,7 @@ from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor
 from skyloom.imaging.background import subtract_background
 from skyloom.imaging.continuum import subtract_continuum
+from skyloom.imaging.continuum_lines import dimensionless
 from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.cosmic_rays import remove_cosmic_rays
 from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor
@@ -213,6 +214,9 @@ OPERATIONS = {
         )
         for interpolation in ("linear", "log")
     },
+    "dimensionless": Operation(
+        lambda image: dimensionless(image.evolve(unit="percent"), "NII6583"), dimensionless, ("unit",)
+    ),
     "line_flux": Operation(
         lambda image: line_flux(image.evolve(unit=FLUX_DENSITY), Bandpass.tophat(6585.0, 80.0), 0.0, 0.4),
         line_flux,

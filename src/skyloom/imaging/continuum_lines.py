@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image
 from skyloom.core.linelist import LineList, convert_medium, default_lines
+from skyloom.core.provenance import step
 from skyloom.errors import InputError, ShapeError, UnitError
 
 __all__ = [
@@ -57,9 +58,11 @@ def dimensionless(ratio: Image, name: str) -> Image:
             field="line_ratios",
             remedy="divide the maps of both lines, in one unit",
         ) from None
+    record = step("dimensionless", unit_before=ratio.unit, factor=factor)
     if factor == 1.0:
-        return ratio
+        return ratio.evolve(record, unit=u.dimensionless_unscaled)
     return ratio.evolve(
+        record,
         data=ratio.data * factor,
         variance=ratio.variance * factor**2,
         unit=u.dimensionless_unscaled,
@@ -251,8 +254,8 @@ def _partners(key: str, table: Collection[str], lines: LineList) -> list[tuple[s
 
 def _median(ratio: Array, key: str) -> float:
     """Return the median of a map, of a part of its pixels if there are many."""
-    step = max(1, int((ratio.size / MEDIAN_OF) ** 0.5))
-    some = ratio[::step, ::step]
+    every = max(1, int((ratio.size / MEDIAN_OF) ** 0.5))
+    some = ratio[::every, ::every]
     known = some[np.isfinite(some)]
     if known.size == 0:
         known = ratio[np.isfinite(ratio)]
