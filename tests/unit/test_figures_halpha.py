@@ -69,7 +69,7 @@ def test_pixels(scene, n, written):
     line = (1.0, 0.01, 3.0, 2.0)
     panel = figures.PixelPanel("Halpha", image, image, line, running_median(image, image), "a note")
     assert figures.pixel_figure("x", [panel] * n).startswith(PNG)
-    assert any("slope 1.0000 ± 0.01" in text for text in written)
+    assert any("slope 1.000 ± 0.010" in text for text in written)
     assert any("arcsec⁻²" in text for text in written)
     assert not any("mathdefault" in text for text in written)
 

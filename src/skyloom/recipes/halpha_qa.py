@@ -23,12 +23,14 @@ from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.imaging.anchor import fit_anchor
+from skyloom.imaging.background import measure_background
 from skyloom.imaging.comparison import RegionStatistics, compare_regions, region_statistics, running_median
 from skyloom.imaging.empty_regions import EmptyRegions, empty_regions
 from skyloom.imaging.label_grids import move_labels
 from skyloom.imaging.power_spectrum import PowerSpectrum, power_spectrum
 from skyloom.io.atomic import atomic_path
 from skyloom.io.tables import write_ecsv, write_fits_table
+from skyloom.recipes.halpha_cleaning import binned
 from skyloom.recipes.halpha_config import CheckSettings, HalphaConfig
 from skyloom.recipes.halpha_qa_inputs import Products, bring_to_muse, read_nebulae
 from skyloom.report.model import Check
@@ -47,6 +49,10 @@ FAINT_SHARE = 0.5
 LARGE = 3.0
 """Scales beyond so many FWHM of MUSE are those on which both must have the same power."""
 FEWEST_BOXES = 30
+MATCHED = "HST at the PSF of MUSE"
+NOTHING_COMMON = "no pixel is usable in both"
+SKY_PIXEL = 8
+"""Side in pixels of the blocks in which sources are looked for where there is no MUSE: faint light shows in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +159,11 @@ def quality(folder: Path, config: HalphaConfig, name: str) -> Quality:
         findings.add("nebulae", 0, meaning="no label map is configured: regions were not compared")
     empty = empty_regions(final.evolve(modes=()), source_mask(final, muse, labels))
     judge_noise(findings, empty, checks)
-    spectra = {"HST": power_spectrum(final)}
+    spectra = find_spectra(findings, final, matched, muse)
     if muse is not None and matched is not None:
-        # Both over the same field, or the window of the one would see what the other does not.
-        common = matched.mask | muse.mask
-        spectra["HST at the PSF of MUSE"] = power_spectrum(matched.evolve(mask=common))
-        spectra["MUSE"] = power_spectrum(muse.evolve(mask=common))
         judge_pixels(findings, matched, muse, spectra, checks)
-    tables["power"] = power_table(spectra)
+    if spectra:
+        tables["power"] = power_table(spectra)
     if config.output.figures:
         figures = draw(name, products, tables, empty, spectra, matched, muse)
     tables["qa"] = findings.table()
@@ -258,7 +261,10 @@ def judge_nebulae(findings: Findings, table: QTable, checks: CheckSettings, *, w
 
 
 def source_mask(final: Image, muse: Image | None, labels: LabelMap | None) -> Mask | None:
-    """Mark what is not empty: regions of nebulae, grown by two pixels, and all but the faintest part of MUSE."""
+    """Mark what is not empty: regions of nebulae, grown by two pixels, and all but the faintest part of MUSE.
+
+    Without MUSE: all that stands out of the sky of the image itself.
+    """
     if muse is not None:
         bright = np.where(muse.mask, True, muse.data > np.quantile(muse.data[muse.valid], FAINT_SHARE))
         if labels is not None:
@@ -266,8 +272,21 @@ def source_mask(final: Image, muse: Image | None, labels: LabelMap | None) -> Ma
         return np.asarray(move_labels(LabelMap(bright.astype(np.int32), muse.wcs), final).labels != 0)
     if labels is not None:
         grown = ndimage.binary_dilation(labels.labels >= 0, iterations=2)
-        return np.asarray(move_labels(labels.evolve(labels=grown.astype(np.int32)), final).labels > 0)
-    return None
+        grown_mask = np.asarray(move_labels(labels.evolve(labels=grown.astype(np.int32)), final).labels > 0)
+        return sources_of(final, grown_mask)
+    return sources_of(final, None)
+
+
+def sources_of(final: Image, known: Mask | None) -> Mask:
+    """Mark what is not empty by the image itself; all of it where it shows no sky."""
+    side = max(1, min(SKY_PIXEL, min(final.shape) // 32))
+    coarse = binned(final.evolve(modes=()), side)
+    try:
+        bright = ~measure_background(coarse).sky_mask
+    except InputError:
+        return np.ones(final.shape, dtype=bool)
+    found = np.asarray(move_labels(LabelMap(bright.astype(np.int32), coarse.wcs), final).labels != 0)
+    return found if known is None else found | known
 
 
 def judge_noise(findings: Findings, empty: EmptyRegions, checks: CheckSettings) -> None:
@@ -298,6 +317,11 @@ def judge_pixels(
     checks: CheckSettings,
 ) -> None:
     """Note how pixels and scales compare."""
+    both = matched.valid & muse.valid
+    if not both.any():
+        findings.add("final slope", np.nan, meaning=f"not judged: {NOTHING_COMMON}")
+        findings.add("large-scale power", np.nan, meaning=f"not judged: {NOTHING_COMMON}")
+        return
     try:
         fit = fit_anchor(matched.evolve(modes=()), muse)
     except InputError as error:
@@ -311,16 +335,36 @@ def judge_pixels(
         )  # fmt: skip
         findings.add("final offset", fit.offset, fit.offset_err, str(fit.unit), meaning="of the same fit")
         findings.add("final correlation", fit.correlation, meaning="of the same pixels")
-    both = matched.valid & muse.valid
     total = float(np.sum(muse.data[both], dtype=np.float64))
     share = float(np.sum(matched.data[both], dtype=np.float64)) / total if total else np.nan
     findings.add("field ratio", share, meaning="sum over the common field, HST over MUSE")
-    first, second = spectra["HST at the PSF of MUSE"], spectra["MUSE"]
+    if MATCHED not in spectra or "MUSE" not in spectra:
+        findings.add("large-scale power", np.nan, meaning="not judged: there are no power spectra of both")
+        return
+    first, second = spectra[MATCHED], spectra["MUSE"]
     ratio = power_ratio(first, second, LARGE * first.fwhm)
     findings.add(
         "large-scale power", ratio, bounds=checks.large_scale_power,
         meaning=f"HST over MUSE on scales beyond {LARGE:g} FWHM of MUSE, noise taken off",
     )  # fmt: skip
+
+
+def find_spectra(
+    findings: Findings, final: Image, matched: Image | None, muse: Image | None
+) -> dict[str, PowerSpectrum]:
+    """Return the power spectra that there is something for; note what has too few usable pixels in one piece."""
+    images = {"HST": final}
+    if muse is not None and matched is not None:
+        # Both over the same field, or the window of the one would see what the other does not.
+        common = matched.mask | muse.mask
+        images |= {MATCHED: matched.evolve(mask=common), "MUSE": muse.evolve(mask=common)}
+    spectra = {}
+    for name, image in images.items():
+        try:
+            spectra[name] = power_spectrum(image)
+        except InputError as error:
+            findings.add(f"power spectrum of {name}", np.nan, meaning=f"not made: {error}")
+    return spectra
 
 
 def power_ratio(first: PowerSpectrum, second: PowerSpectrum, scale: float) -> float:
@@ -364,12 +408,13 @@ def draw(
 
     drawn = {
         "qa_noise": figures.noise_figure(f"{name}: empty regions of HST", empty.pulls, empty.table),
-        "qa_power": figures.power_figure(
+    }
+    if spectra:
+        drawn["qa_power"] = figures.power_figure(
             f"{name}: power spectra of Halpha",
             {key: (item.table, item.fwhm) for key, item in spectra.items()},
-        ),
-    }
-    if matched is None or muse is None:
+        )
+    if matched is None or muse is None or not (matched.valid & muse.valid).any():
         return drawn
     if "nebulae" in tables and np.any(tables["nebulae"]["whole"]):
         drawn["qa_nebulae"] = figures.nebula_figure(f"{name}: nebulae in HST and MUSE", tables["nebulae"])
@@ -428,6 +473,9 @@ def write_all(products: Products, tables: Mapping[str, QTable], figures: Mapping
         # What an earlier analysis has drawn must not be taken for this one.
         if f"qa_{kind}" not in figures:
             products.path(f"qa_{kind}").with_suffix(".png").unlink(missing_ok=True)
+    for kind in {"nebulae", "power"} - set(tables):
+        for suffix in (".ecsv", ".fits"):
+            products.path(kind).with_suffix(suffix).unlink(missing_ok=True)
     for kind, png in figures.items():
         path = products.path(kind).with_suffix(".png")
         with atomic_path(path, overwrite=True) as temporary:

@@ -270,7 +270,7 @@ def _draw_pixels(axes: Axes, panel: PixelPanel) -> None:
         axes.fill_between(edges, middle - spread, middle + spread, color=ACCENT, alpha=0.25, lw=0)
         axes.plot(
             edges, middle, color=ACCENT, lw=1.1,
-            label=f"slope {slope:.4f} ± {slope_err:.2g}\noffset {offset:.3g} ± {offset_err:.2g}",
+            label=f"slope {_with_error(slope, slope_err)}\noffset {_with_error(offset, offset_err)}",
         )  # fmt: skip
     _draw_running(axes, panel.running)
     for axis in (axes.xaxis, axes.yaxis):
@@ -285,6 +285,15 @@ def _draw_pixels(axes: Axes, panel: PixelPanel) -> None:
     bar.ax.tick_params(length=2, width=0.6, labelsize=7)
     _plain_ticks(bar.ax.yaxis)
     bar.set_label("pixels", size=7.5)
+
+
+def _with_error(value: float, error: float) -> str:
+    """Write a value and its error, both to the second digit of the error."""
+    if not (np.isfinite(error) and error > 0 and 1e-6 < error < 1e6):
+        return f"{value:.4g} ± {error:.2g}"
+    digits = 1 - int(np.floor(np.log10(error)))
+    value, error = round(value, digits), round(error, digits)
+    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}".replace("-", "−")
 
 
 def _draw_running(axes: Axes, running: QTable) -> None:
