@@ -23,6 +23,7 @@ from skyloom.imaging.anchor_pixels import (
     check_grid,
     common_pixels,
     convert,
+    gathered,
     smooth_values,
 )
 from skyloom.imaging.anchor_pixelwise import anchor_by_difference, anchor_by_ratio
@@ -59,12 +60,13 @@ class Anchor:
     correlation : float
         Pearson's, of the pixels used.
     n_pixels, n_rejected : int
-        Pixels that were fitted, and those of them that were rejected as outliers.
+        Pixels, or blocks of them, that were fitted, and those of them that were rejected as outliers.
     points : QTable
         Medians in bins of the reference, for a figure: ``reference``, ``image``, ``scatter``, ``n_pixels``.
     meta : dict
         ``slope`` ("fitted", or why it was held), ``scatter_floor`` (in ``unit``), ``error_excess`` (by how much the
-        scatter between blocks enlarged the two errors).
+        scatter between blocks enlarged the two errors), ``block_side`` (pixels along a side that were averaged
+        first; 1: none).
     """
 
     method: str
@@ -143,14 +145,19 @@ def fit_anchor(
     covariance knows the noise correlation of both images, and is enlarged to the scatter between blocks of several
     PSFs where that is larger. See Deming (1943); York et al. (2004, 10.1119/1.1632486); Akritas & Bershady (1996,
     10.1086/177901).
+
+    Images of more than 60 000 pixels are first averaged over blocks of up to 0.75 FWHM of their PSF.
     """
     if method not in METHODS:
         raise InputError(f"method is {method!r}; expected one of {METHODS}", field="method")
     if slope is not None and not 0 < slope < math.inf:
         raise InputError(f"slope is {slope}; expected > 0", field="slope")
     check_grid(image, reference, "reference")
+    convert(reference, image.unit, "reference")
+    means, mask, side = gathered({"image": image, "reference": reference}, mask)
+    image, reference = means["image"], means["reference"]
     data, variance = convert(reference, image.unit, "reference")
-    pixels = common_pixels({"image": image, "reference": reference}, mask)
+    pixels = common_pixels(means, mask)
     planes = (image.data, image.variance, data, variance)
     correlations = (image.correlation, reference.correlation)
     blocks = block_index(pixels.rows, pixels.columns, image.shape, block_width(image, reference))
@@ -162,6 +169,7 @@ def fit_anchor(
     else:
         values = _fit(planes, correlations, pixels, blocks, slope)
     parameters, covariance = values.pop("parameters"), values.pop("covariance")
+    values["meta"]["block_side"] = side
     used = values.pop("used")
     x, y = data[pixels.used].astype(np.float64), image.data[pixels.used].astype(np.float64)
     return Anchor(

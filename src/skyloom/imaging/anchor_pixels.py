@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from skyloom.core import geometry
 from skyloom.core.image import Image
 from skyloom.errors import InputError, ShapeError, UnitError
+from skyloom.imaging.block_means import block_means
 
 __all__ = [
     "Pixels",
@@ -22,6 +24,7 @@ __all__ = [
     "check_grid",
     "common_pixels",
     "convert",
+    "gathered",
     "smooth_values",
 ]
 
@@ -33,6 +36,11 @@ SMOOTHING = 2.0
 PSFS_PER_BLOCK = 5.0
 """Width of a block in FWHM: structure that the model misses is correlated over less."""
 WITHOUT_PSF = 5.0
+MANY_PIXELS = 60_000
+"""Pixels above which an image is averaged over blocks before it is fitted."""
+ENOUGH_PIXELS = 30_000
+LARGEST_BLOCK = 0.75
+"""Side of such a block in FWHM of the PSF: what is averaged away is not seen anyway."""
 
 
 class Pixels(NamedTuple):
@@ -121,6 +129,41 @@ def common_pixels(images: dict[str, Image], mask: NDArray[np.bool_] | None) -> P
         )
     rows, columns = np.nonzero(used)
     return Pixels(used, rows, columns)
+
+
+def gathered(
+    images: dict[str, Image], mask: NDArray[np.bool_] | None
+) -> tuple[dict[str, Image], NDArray[np.bool_] | None, int]:
+    """Average large images over blocks no larger than their PSF, over the pixels that all of them have.
+
+    A fit that is linear in the pixels holds for their means as well, with errors that are hardly larger, in a fraction
+    of the time. Variance and correlation are those of the means.
+
+    Returns
+    -------
+    images, mask
+        As they came when they are small, distorted, or the PSF is narrow.
+    side : int
+        Of the blocks, in pixels; 1: nothing was averaged.
+    """
+    pixels = common_pixels(images, mask)
+    side = min(_widest_block(list(images.values())), math.ceil(math.sqrt(pixels.rows.size / ENOUGH_PIXELS)))
+    if pixels.rows.size <= MANY_PIXELS or side < 2:
+        return images, mask, 1
+    left_out = ~pixels.used
+    means = {}
+    for name, image in images.items():
+        mean = block_means(image.evolve(flags=None, modes=()), side, mask=left_out)
+        means[name] = mean.evolve(psf=image.psf)
+    return means, None, side
+
+
+def _widest_block(images: list[Image]) -> int:
+    """Return the side of blocks that average nothing away."""
+    if any(image.wcs is None or image.wcs.sip is not None for image in images):
+        return 1
+    widths = [image.psf.fwhm / image.pixel_scale for image in images if image.psf is not None]
+    return int(LARGEST_BLOCK * max(widths, default=1.0))
 
 
 def smooth_values(plane: Array, pixels: Pixels, sigma: float = SMOOTHING) -> Float:

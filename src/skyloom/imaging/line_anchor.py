@@ -29,6 +29,7 @@ from skyloom.imaging.anchor_pixels import (
     check_grid,
     common_pixels,
     convert,
+    gathered,
     smooth_values,
 )
 from skyloom.imaging.errors_in_both import (
@@ -78,7 +79,7 @@ class LineAnchor:
         Medians of ``excess - a continuum`` in bins of the lines.
     meta : dict
         ``slope`` ("fitted", or why it was held), ``field`` (how it was fitted), ``scatter_floor``,
-        ``continuum_scatter``, ``error_excess``.
+        ``continuum_scatter``, ``error_excess``, ``block_side`` (pixels along a side that were averaged first).
     """
 
     slope: float
@@ -182,11 +183,12 @@ def fit_line_anchor(
     degree = _parse_field(field)
     if slope is not None and not 0 < slope < math.inf:
         raise InputError(f"slope is {slope}; expected > 0", field="slope")
-    planes = _collect(excess, continuum, lines, mask)
+    planes, excess, lines, side = _collect(excess, continuum, lines, mask)
     frame = FieldFrame.around(excess.wcs, planes.pixels.rows, planes.pixels.columns)
     width = block_width(excess, lines)
     blocks = block_index(planes.pixels.rows, planes.pixels.columns, excess.shape, width)
     meta: dict[str, Any] = {"field": f"degree {degree} as asked" if field != "none" else "none as asked"}
+    meta["block_side"] = side
     first = TRIAL_DEGREE if degree is None else degree
     basis = _basis(frame, first, excess, planes.pixels)
     result, slope, meta["slope"] = _fit(planes, basis, blocks, slope)
@@ -210,12 +212,18 @@ def _parse_field(field: str | int) -> int | None:
     )
 
 
-def _collect(excess: Image, continuum: Image, lines: Image, mask: NDArray[np.bool_] | None) -> _Planes:
+def _collect(
+    excess: Image, continuum: Image, lines: Image, mask: NDArray[np.bool_] | None
+) -> tuple[_Planes, Image, Image, int]:
+    """Return what is fitted; excess and lines as they were averaged; and over blocks of which side."""
     for name, image in (("continuum", continuum), ("lines", lines)):
         check_grid(excess, image, name)
+        convert(image, excess.unit, name)
+    means, mask, side = gathered({"excess": excess, "continuum": continuum, "lines": lines}, mask)
+    excess, continuum, lines = means["excess"], means["continuum"], means["lines"]
     continuum_data, continuum_variance = convert(continuum, excess.unit, "continuum")
     line_data, line_variance = convert(lines, excess.unit, "lines")
-    pixels = common_pixels({"excess": excess, "continuum": continuum, "lines": lines}, mask)
+    pixels = common_pixels(means, mask)
     used = pixels.used
     narrow_variance = np.maximum(excess.variance - continuum_variance, 0.0)
     sources = tuple(
@@ -227,7 +235,7 @@ def _collect(excess: Image, continuum: Image, lines: Image, mask: NDArray[np.boo
         )
     )
     features = tuple(np.maximum(smooth_values(plane, pixels), 0.0) for plane in (line_data, continuum_data))
-    return _Planes(
+    planes = _Planes(
         excess.data[used].astype(np.float64),
         line_data[used].astype(np.float64),
         continuum_data[used].astype(np.float64),
@@ -236,6 +244,7 @@ def _collect(excess: Image, continuum: Image, lines: Image, mask: NDArray[np.boo
         pixels,
         excess.shape,
     )
+    return planes, excess, lines, side
 
 
 def _basis(frame: FieldFrame, degree: int, image: Image, pixels: Pixels) -> Array:

@@ -19,12 +19,12 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF, SampledPSF
 from skyloom.core.units import is_per_area
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.convolve import convolve, match_psf
+from skyloom.imaging.divided import Divided, Origin, divide
 from skyloom.imaging.grids import derived_grid, richest_window
 from skyloom.imaging.kernel_profiles import MODELS, kernel_psf, kernel_reach, sample_kernel
 from skyloom.imaging.kernel_solver import NARROWEST, KernelProblem, Solution, State, not_broader
+from skyloom.imaging.matching import matching_kernel
 from skyloom.imaging.register import Registration, register, shift_wcs
-from skyloom.imaging.reproject import reproject
 
 __all__ = ["KernelFit", "align", "fit_kernel", "match_to"]
 
@@ -39,10 +39,6 @@ USUAL_WIDTH = 4.0
 """Of the kernel, in pixels of the reference, before anything is known about it."""
 LARGEST = 480
 """Side in pixels of the largest part of a reference that is fitted: more would cost time, not tell more."""
-FINEST = 3
-"""Most parts into which a pixel of the reference is divided along a side."""
-PER_PART = 1.8
-"""Pixels of the sharp image per part, along a side."""
 LOST_AT_MARGIN = 0.01
 WIDEST_MARGIN = 64
 SAMPLES = 5
@@ -126,7 +122,7 @@ class KernelFit:
 
 
 def fit_kernel(
-    image: Image,
+    image: Image | Divided,
     reference: Image,
     *,
     model: str = "moffat",
@@ -137,8 +133,9 @@ def fit_kernel(
 
     Parameters
     ----------
-    image : Image
-        The sharp one, of the same band, registered to a pixel or two of the reference.
+    image : Image or Divided
+        The sharp one, of the same band, registered to a pixel or two of the reference; one that was averaged by
+        `skyloom.imaging.divided.divide` onto the grid of which the reference is a window is not averaged again.
     reference : Image
         The blurred one. Its pixels at least twice across its PSF.
     model : {"gaussian", "moffat"}
@@ -178,8 +175,7 @@ def fit_kernel(
     reference, used = richest_window(reference, used, LARGEST)
     state, scan = _start(start, reference.pixel_scale)
     margin = _margin(model, state, reference.pixel_scale)
-    factor = _parts(image, reference.pixel_scale)
-    fine = _fine(image, reference, margin, factor)
+    fine, factor = _fine(image, reference, margin)
     share: float | None = None
     for _ in range(ROUNDS):
         problem = KernelProblem(fine, reference, used, margin, factor, model, state)
@@ -194,7 +190,7 @@ def fit_kernel(
         state, scan, share = solution.state, False, min(1.0, solution.chi_square)
         if needed > margin:
             margin = needed
-            fine = _fine(image, reference, margin, factor)
+            fine, factor = _fine(image, reference, margin)
     return _kernel_fit(solution, model, reference)
 
 
@@ -224,19 +220,25 @@ def _margin(model: str, state: State, scale: float) -> int:
     return min(WIDEST_MARGIN, int(np.ceil(reach / scale)) + 1)
 
 
-def _parts(image: Image, scale: float) -> int:
-    """Return into how many parts a pixel of ``scale`` arcsec is divided along a side."""
-    return int(np.clip(round(scale / image.pixel_scale / PER_PART), 1, FINEST))
-
-
-def _fine(image: Image, target: Image, margin: int, factor: int) -> Image:
-    """Average an image onto the parts of a grid with a margin; fluxes per pixel stay those of whole pixels."""
-    grid = derived_grid(celestial(target.wcs), target.shape, margin=margin, factor=factor)
-    fine = reproject(image, grid, "area")
-    if factor == 1 or is_per_area(image.unit):
-        return fine
+def _fine(image: Image | Divided, target: Image, margin: int) -> tuple[Image, int]:
+    """Average onto the parts of a grid with a margin, fluxes staying those of whole pixels; and how many parts."""
+    wcs = celestial(target.wcs)
+    fine: Image | None
+    if isinstance(image, Divided):
+        fine, factor = image.window(wcs, target.shape, margin), image.factor
+        if fine is None:
+            raise InputError(
+                f"the divided image does not hold the reference with a margin of {margin} pixels",
+                field="image",
+                remedy="divide it on the grid of the reference, with a wider margin",
+            )
+    else:
+        divided = divide(image, wcs, target.shape, margin)
+        fine, factor = divided.fine, divided.factor
+    if factor == 1 or is_per_area(fine.unit):
+        return fine, factor
     whole = fine.data.dtype.type(factor**2)
-    return fine.evolve(data=fine.data * whole, variance=fine.variance * whole**2)
+    return fine.evolve(data=fine.data * whole, variance=fine.variance * whole**2), factor
 
 
 def _kernel_fit(solution: Solution, model: str, reference: Image) -> KernelFit:
@@ -285,13 +287,13 @@ def _kernel_fit(solution: Solution, model: str, reference: Image) -> KernelFit:
     )
 
 
-def match_to(image: Image, grid: Grid, kernel: KernelFit | PSF) -> Image:
+def match_to(image: Image | Divided, grid: Grid, kernel: KernelFit | PSF) -> Image:
     """Bring an image to the grid of another and to its PSF.
 
     Parameters
     ----------
-    image : Image
-        The sharp one.
+    image : Image or Divided
+        The sharp one; averaged onto this grid by `skyloom.imaging.divided.divide` it serves many kernels.
     grid : Image or (WCS, (ny, nx))
         Of the result.
     kernel : KernelFit or PSF
@@ -314,27 +316,36 @@ def match_to(image: Image, grid: Grid, kernel: KernelFit | PSF) -> Image:
     wcs = celestial(wcs)
     fitted = isinstance(kernel, KernelFit)
     profile = kernel.psf if isinstance(kernel, KernelFit) else kernel
-    result = _matched(image, wcs, shape, profile, as_kernel=fitted)
-    psf = _reached(image, profile, result.pixel_matrix) if fitted else profile
+    divided = (
+        image if isinstance(image, Divided) else divide(image, wcs, shape, _reach_margin(profile, wcs, shape))
+    )
+    result = _matched(divided, profile, as_kernel=fitted)
+    psf = _reached(divided.origin, profile, result.pixel_matrix) if fitted else profile
     figures = (
         kernel.describe() if isinstance(kernel, KernelFit) else {"kernel": "to PSF", "fwhm": kernel.fwhm}
     )
-    figures["image_psf"] = "unknown" if image.psf is None else "known"
-    figures["source_shape"] = list(image.shape)
-    return result.evolve(psf=psf, history=(*image.history, step("match_to", **figures)))
+    figures["image_psf"] = "unknown" if divided.origin.psf is None else "known"
+    figures["source_shape"] = list(divided.origin.shape)
+    return result.evolve(psf=psf, history=(*divided.origin.history, step("match_to", **figures)))
 
 
-def _matched(image: Image, wcs: WCS, shape: tuple[int, int], psf: PSF, *, as_kernel: bool) -> Image:
-    """Average, convolve (with a PSF, or to it) and average again; the PSF of the result is left to the caller."""
-    scale = pixel_scale(wcs, shape)
-    margin = min(WIDEST_MARGIN, int(np.ceil(_reach(psf) / scale)) + 1)
-    parts = _parts(image, scale)
-    fine = reproject(image, derived_grid(wcs, shape, margin=margin, factor=parts), "area")
+def _matched(divided: Divided, psf: PSF, *, as_kernel: bool) -> Image:
+    """Convolve (with a PSF, or to it) and average over the pixels; the PSF of the result is left to the caller."""
+    fine = divided.fine
     if as_kernel and isinstance(psf, (GaussianPSF, MoffatPSF)):
-        blurred = convolve(fine, sample_kernel(psf, fine.pixel_matrix))
-    else:
-        blurred = match_psf(fine, psf)
-    return reproject(blurred, (wcs, shape), "area")
+        return divided.blurred(sample_kernel(psf, fine.pixel_matrix))
+    if fine.psf is None:
+        raise InputError(
+            "the image has no PSF to start from",
+            field="psf",
+            remedy="measure it (measure_psf) or declare it",
+        )
+    return divided.blurred(matching_kernel(fine.psf, psf, fine.pixel_matrix).stencil.kernel)
+
+
+def _reach_margin(psf: PSF, wcs: WCS, shape: tuple[int, int]) -> int:
+    """Return the pixels around a grid from which a kernel takes light."""
+    return min(WIDEST_MARGIN, int(np.ceil(_reach(psf) / pixel_scale(wcs, shape))) + 1)
 
 
 def _reach(psf: PSF) -> float:
@@ -344,7 +355,7 @@ def _reach(psf: PSF) -> float:
     return 3.0 * psf.fwhm
 
 
-def _reached(image: Image, kernel: PSF, matrix: Float) -> PSF:
+def _reached(image: Origin, kernel: PSF, matrix: Float) -> PSF:
     """Return the PSF of an image after averaging and convolution, on pixels of ``matrix``."""
     if image.psf is None or not isinstance(kernel, (GaussianPSF, MoffatPSF)):
         return kernel
@@ -406,7 +417,9 @@ def align(
     wcs, shape = derived_grid(celestial(target.wcs), target.shape, margin=reach + MARGIN)
     fit, total, moved = None, None, image
     for _ in range(ROUNDS):
-        blurred = _matched(moved, wcs, shape, kernel, as_kernel=True)
+        blurred = _matched(
+            divide(moved, wcs, shape, _reach_margin(kernel, wcs, shape)), kernel, as_kernel=True
+        )
         found = register(blurred, target, max_shift_arcsec=max_shift_arcsec)
         rest = np.abs([found.shift_x, found.shift_y]) / found.shift_error
         if fit is not None and total is not None and rest.max() < AT_REST:

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.table import QTable, vstack
 from numpy.typing import NDArray
 
+from skyloom.core.geometry import celestial
 from skyloom.core.image import Image
 from skyloom.core.linelist import default_lines
 from skyloom.core.provenance import step
@@ -21,6 +22,7 @@ from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.imaging.anchor import Anchor, apply_anchor, fit_anchor
 from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
+from skyloom.imaging.divided import Divided, divide
 from skyloom.imaging.line_anchor import LineAnchor, fit_line_anchor
 from skyloom.imaging.line_flux import line_flux
 from skyloom.imaging.lost_light import add_lost_light, find_lost_light
@@ -54,6 +56,12 @@ BRIGHT = 30.0
 """S/N up to which a pixel makes a window better."""
 COARSE = 0.45
 """Largest pixel of HST, in those of MUSE, with which a shift is measured."""
+USUAL_WIDTH = 4.0
+"""Of the kernel, in pixels of MUSE, before it was fitted."""
+WIDEST = 5.0
+"""FWHM of the kernel around the field of MUSE from which HST is taken along."""
+MARGINS = (12, 48)
+"""The same in pixels of MUSE, at least and at most."""
 CONTAMINATION = ("NII6583", "Hbeta", "OIII5007")
 """Lines besides Halpha that broad bands between 4500 and 9000 A see; their partners follow."""
 
@@ -133,24 +141,34 @@ def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | 
     stars = hst.stars_on(muse.lines["Halpha"])
     for band, image in images.items():
         muse.require_overlap(image, f"HST in {band}")
-    found, measured = measure_registration(source, images, muse, stars)
+    found, measured, kernel = measure_registration(source, images, muse, stars)
     if found is not None and source.config.registration.apply:
         images = {band: shift_wcs(image, found) for band, image in images.items()}
-    kernels = fit_kernels(source, images, muse, stars)
+    parts = {}
+    for number, band in enumerate(list(images)):
+        source.tick("alignment", number, len(images))
+        grid = muse.bands[band]
+        # Averaged once, for the fit of the kernel and for all that is convolved after it.
+        parts[band] = divide(images.pop(band), celestial(grid.wcs), grid.shape, margin_of(kernel, grid))
+    kernels = fit_kernels(source, parts, muse, stars, kernel)
     matched, common = {}, {}
     narrow = kernels[source.narrow]
-    for number, (band, image) in enumerate(images.items()):
-        source.tick("alignment", number, len(images))
-        matched[band] = match_to(image, muse.bands[band], kernels[band])
+    for band, divided in parts.items():
+        matched[band] = match_to(divided, muse.bands[band], kernels[band])
         same = abs(width(kernels[band]) / width(narrow) - 1.0) < SAME_WIDTH
-        common[band] = matched[band] if same else match_to(image, muse.bands[band], narrow)
-    if stars is not None:
-        complete_stars(matched, common, muse, kernels, kernels[source.narrow], stars)
+        common[band] = matched[band] if same else match_to(divided, muse.bands[band], narrow)
+        divided.forget()
     table = alignment_table(source, found, measured, kernels, muse)
     return Alignment(matched, common, found if source.config.registration.apply else None, table)
 
 
 Kernel = KernelFit | GaussianPSF | MoffatPSF
+
+
+def margin_of(kernel: Kernel | None, grid: Image) -> int:
+    """Return the pixels around a grid from which kernels like this one take light, with something to spare."""
+    seen = WIDEST * (USUAL_WIDTH * grid.pixel_scale if kernel is None else width(kernel)) / grid.pixel_scale
+    return int(np.clip(np.ceil(seen), *MARGINS))
 
 
 def complete_stars(
@@ -173,42 +191,71 @@ def complete_stars(
 
 def measure_registration(
     source: Source, images: Mapping[str, Image], muse: MuseSide, stars: Mask | None
-) -> tuple[Registration | None, str]:
-    """Measure where HST lies, and tell in which band: nebulae are best, and all bands are drizzled alike."""
+) -> tuple[Registration | None, str, Kernel | None]:
+    """Measure where HST lies, tell in which band, and with which kernel.
+
+    Nebulae are best, and all bands are drizzled alike.
+    """
     config = source.config
     assert config.muse is not None
     if config.registration.method == "none":
-        return None, ""
+        return None, "", muse_psf(source)
     first: InputError | None = None
     for band in dict.fromkeys((source.narrow, best_band(muse))):
         reference, mask = window(muse.bands[band], stars)
         # Shifts do not need pixels that are much smaller than those of MUSE, and large images cost.
         side = max(1, int(COARSE * reference.pixel_scale / images[band].pixel_scale))
+        reach = config.registration.max_shift_arcsec + MARGINS[1] * reference.pixel_scale
         try:
-            found = align(
-                binned(images[band], side),
+            found, kernel = align(
+                binned(part_around(images[band], reference, reach), side),
                 reference,
                 model=config.muse.model,
                 mask=mask,
                 max_shift_arcsec=config.registration.max_shift_arcsec,
                 start=muse_psf(source),
-            )[0]
+            )
         except InputError as error:
             first = first or error.located(f"{source.name} {band}: HST against MUSE")
             continue
-        return found, band
+        return found, band, kernel
     assert first is not None
     raise first
 
 
+def part_around(image: Image, reference: Image, reach: float) -> Image:
+    """Cut out of a large image what lies within ``reach`` arcsec of another; one with distortions stays whole."""
+    if image.wcs is None or reference.wcs is None or image.wcs.sip is not None:
+        return image
+    ny, nx = reference.shape
+    x, y = np.array([-0.5, nx - 0.5, nx - 0.5, -0.5]), np.array([-0.5, -0.5, ny - 0.5, ny - 0.5])
+    corners = image.wcs.all_world2pix(*reference.wcs.all_pix2world(x, y, 0), 0)
+    extra = reach / image.pixel_scale + 2.0
+    place = tuple(
+        slice(int(np.clip(axis.min() - extra, 0, side)), int(np.clip(axis.max() + extra, 0, side)))
+        for axis, side in zip(corners[::-1], image.shape, strict=True)
+    )
+    if any(part.stop - part.start < 2 for part in place):
+        return image
+    planes = {name: getattr(image, name)[place] for name in ("data", "variance", "mask")}
+    return image.evolve(wcs=image.wcs[place], flags=None, modes=(), **planes)
+
+
 def fit_kernels(
-    source: Source, images: Mapping[str, Image], muse: MuseSide, stars: Mask | None
+    source: Source,
+    images: Mapping[str, Divided],
+    muse: MuseSide,
+    stars: Mask | None,
+    kernel: Kernel | None = None,
 ) -> dict[str, Kernel]:
-    """Fit the kernel of each band that makes HST look like MUSE, unless the PSF of MUSE is declared."""
+    """Fit the kernel of each band that makes HST look like MUSE, unless the PSF of MUSE is declared.
+
+    ``kernel``: of another fit, to start from.
+    """
     assert source.config.muse is not None
     declared = muse_psf(source)
     kernels: dict[str, Kernel] = {}
-    start = None
+    start = kernel.psf if isinstance(kernel, KernelFit) else kernel
     for band in dict.fromkeys((best_band(muse), *images)):
         if declared is not None:
             kernels[band] = declared

@@ -21,12 +21,13 @@ from skyloom.core.labels import NO_REGION, LabelMap
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
+from skyloom.imaging.block_means import block_means
 from skyloom.imaging.cosmic_rays import remove_cosmic_rays
 from skyloom.imaging.masks import source_mask
 from skyloom.imaging.reproject import reproject
 from skyloom.imaging.stars import mask_stars
 from skyloom.io.atomic import atomic_path
-from skyloom.io.blocks import Extension, card, encode
+from skyloom.io.blocks import Extension, card, write_hdus
 from skyloom.io.headers import wcs_cards
 from skyloom.io.stars import read_stars as read_star_list
 from skyloom.recipes.halpha_inputs import Source, exposure_of, read_band, ready_band
@@ -131,16 +132,7 @@ def binned(image: Image, side: int) -> Image:
     """Average an image over blocks of pixels; one with distortions is left as it is."""
     if side <= 1 or image.wcs is None or image.wcs.sip is not None:
         return image
-    wcs = image.wcs.deepcopy()
-    # Positions count from 1, so that the corner of the first pixel lies at 0.5.
-    wcs.wcs.crpix = (np.array(wcs.wcs.crpix) - 0.5) / side + 0.5
-    if wcs.wcs.has_cd():
-        wcs.wcs.cd = np.array(wcs.wcs.cd) * side
-    else:
-        wcs.wcs.cdelt = np.array(wcs.wcs.cdelt) * side
-    wcs.wcs.set()
-    shape = (image.shape[0] // side, image.shape[1] // side)
-    return reproject(image.evolve(modes=()), (wcs, shape), "area")
+    return block_means(image.evolve(modes=(), flags=None), side)
 
 
 # --- cosmic rays ----------------------------------------------------------------------------------------------------
@@ -256,9 +248,8 @@ def read_rays(source: Source, paths: Sequence[Path]) -> dict[str, Rays]:
 
 def write_extensions(path: Path, *extensions: Extension) -> Path:
     """Write extensions into a FITS file that appears when it is complete."""
-    pieces = encode([Extension("", None, card("ORIGIN", "Skyloom")), *extensions])
     with atomic_path(path, overwrite=True) as temporary, open(temporary, "wb") as stream:
-        stream.writelines(pieces)
+        write_hdus(stream, [Extension("", None, card("ORIGIN", "Skyloom")), *extensions])
     return path
 
 
