@@ -30,6 +30,7 @@ from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.cosmic_rays import remove_cosmic_rays
 from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor
 from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.lost_light import add_lost_light
 from skyloom.imaging.masks import apply_object_mask, mask_from_labels
 from skyloom.imaging.negatives import repair_negatives
 from skyloom.imaging.photometry import convert_unit
@@ -216,6 +217,13 @@ OPERATIONS = {
     },
     "dimensionless": Operation(
         lambda image: dimensionless(image.evolve(unit="percent"), "NII6583"), dimensionless, ("unit",)
+    ),
+    "add_lost_light": Operation(
+        lambda image: add_lost_light(
+            image, QTable({"x": [20.3], "y": [31.0], "flux": [3.0] * image.unit}), GaussianPSF(0.2)
+        ),
+        add_lost_light,
+        equivariant=False,
     ),
     "line_flux": Operation(
         lambda image: line_flux(image.evolve(unit=FLUX_DENSITY), Bandpass.tophat(6585.0, 80.0), 0.0, 0.4),
