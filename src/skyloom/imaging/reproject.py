@@ -26,6 +26,7 @@ from skyloom.core.geometry import pixel_matrix
 from skyloom.core.image import Image, Mode
 from skyloom.core.noise import resample_correlation
 from skyloom.core.provenance import Step, step
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.core.units import is_per_area
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.pixel_map import PixelMap, pixel_map
@@ -42,6 +43,8 @@ MASKED_SHARE = {"lanczos3": 0.1, "bilinear": 0.5, "area": 0.5}
 WHOLE = 1e-4
 """Pixels by which a shift may differ from a whole number and still be a copy."""
 TAPS = {"lanczos3": 6, "bilinear": 2}
+PART = 1 << 20
+"""Pixels of the target that a thread takes at a time."""
 
 Target = Image | tuple[WCS, tuple[int, int]]
 
@@ -301,14 +304,23 @@ def _run(
     out_data = np.empty(shape, data.dtype) if whole else np.full(shape, np.nan, data.dtype)
     out_variance = np.full(shape if variance.size else (0, 0), np.nan, data.dtype)
     out_mask = np.ones(shape, bool)
-    places = (chart.coefficients, chart.grid, chart.dense, window, limits)
     outputs = (out_data, out_variance, out_mask, out_flags)
-    if method == "area":
-        overlap(data, variance, mask, flags, *places, *outputs)
-    else:
-        taps = TAPS[method]
-        touched = _touched(mask, taps) if mask.any() else mask
-        interpolate(data, variance, mask, touched, flags, kernel_table(taps), *places, *outputs)
+    taps = TAPS.get(method, 0)
+    touched = _touched(mask, taps) if taps and mask.any() else mask
+
+    def work(rows: slice) -> None:
+        part = window.copy()
+        part[:2] = rows.start + window[0], rows.stop + window[0]
+        places = (chart.coefficients, chart.grid, chart.dense, part, limits)
+        if method == "area":
+            overlap(data, variance, mask, flags, *places, *outputs)
+        else:
+            interpolate(data, variance, mask, touched, flags, kernel_table(taps), *places, *outputs)
+
+    height = int(window[1] - window[0])
+    # Positions that no polynomial describes are stored for the window as a whole.
+    step_size = height if chart.dense.size else max(1, PART // max(1, int(window[3] - window[2])))
+    run_blocks(work, blocks(height, step_size))
     return Planes(out_data, out_variance, out_mask, None)
 
 

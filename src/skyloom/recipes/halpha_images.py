@@ -12,6 +12,7 @@ from astropy.table import QTable
 
 from skyloom.core.image import Image, Mode
 from skyloom.core.provenance import step
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.imaging.anchor import anchor_by_difference, anchor_by_ratio
 from skyloom.imaging.background import measure_background, subtract_background
 from skyloom.imaging.background_constant import Background
@@ -25,7 +26,15 @@ from skyloom.recipes.halpha_anchor import Alignment, Anchors, anchored, subtract
 from skyloom.recipes.halpha_cleaning import Hst, binned
 from skyloom.recipes.halpha_inputs import Source
 from skyloom.recipes.halpha_muse import MuseSide
-from skyloom.recipes.halpha_products import Writer, deviation, luminosity, per_pixel, scaled, star_formation
+from skyloom.recipes.halpha_products import (
+    STRIPE,
+    Writer,
+    deviation,
+    luminosity,
+    per_pixel,
+    scaled,
+    star_formation,
+)
 
 __all__ = ["Images", "make_images"]
 
@@ -33,6 +42,8 @@ SKY_PIXEL = 8
 """Side in pixels of the blocks over which the sky is looked for where there is no MUSE: faint wings show in them."""
 SIGNIFICANT = 3.0
 """Least S/N of smoothed HST where it is divided by."""
+MODE_PIXELS, FEWEST_MODES = 256_000_000, 4
+"""Pixels of all maps of shared errors together (1 GB), but never fewer maps than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +58,37 @@ def make_images(
     source: Source, hst: Hst, muse: MuseSide | None, aligned: Alignment | None, anchors: Anchors
 ) -> Images:
     """Make and write all images of an object: first by the headers of HST alone, then tied to MUSE."""
-    writer = Writer(source)
+    with Writer(source) as writer:
+        final = tied_or_not(source, writer, hst, muse, aligned, anchors)
+        source.tick("images", 2, 3)
+        write_final(source, writer, final)
+        return Images(writer.table(), writer.paths)
+
+
+def tied_or_not(
+    source: Source,
+    writer: Writer,
+    hst: Hst,
+    muse: MuseSide | None,
+    aligned: Alignment | None,
+    anchors: Anchors,
+) -> Image:
+    """Write the images on the way; return the last one. Nothing else of their size is left when it returns."""
     bands = {band: placed(hst.release(band), aligned) for band in source.config.bands}
     halpha = headers_only(source, writer, bands, aligned, anchors, hst)
-    final = halpha
-    if muse is not None and aligned is not None:
-        smoothed, regridded = compare_with_muse(source, writer, muse, aligned, anchors, halpha)
-        final = tied_to_muse(source, writer, bands, anchors, (halpha, smoothed, regridded), hst)
-        del smoothed, regridded
-    bands.clear()
-    del halpha
-    source.tick("images", 2, 3)
-    write_final(source, writer, final)
-    return Images(writer.table(), writer.paths)
+    if muse is None or aligned is None:
+        return halpha
+    compared = compare_with_muse(source, writer, muse, aligned, anchors, halpha)
+    if source.config.anchor.method == "none":
+        return halpha
+    if source.config.anchor.method == "fit":
+        del halpha, compared
+        tied = fitted(source, bands, anchors)
+    else:
+        bands.clear()
+        tied = tied_by_pixel(source, (halpha, *compared))
+        del halpha, compared
+    return without_stars_and_written(source, writer, tied, anchors, hst)
 
 
 def placed(image: Image, aligned: Alignment | None) -> Image:
@@ -154,17 +183,23 @@ def compare_with_muse(
 
 def divided(above: Image, below: Image) -> Image:
     """Return the ratio of two images, masked where the lower one is not significant; errors to first order."""
-    mask = above.mask | below.mask
-    mask = mask | ~(below.data > SIGNIFICANT * np.sqrt(np.where(mask, 1.0, below.variance)))
-    lower = np.where(mask, 1.0, below.data)
-    ratio = np.where(mask, 0.0, above.data / lower)
-    variance = np.where(mask, 1.0, (above.variance + ratio**2 * below.variance) / lower**2)
-    record = step("ratio", of="MUSE over smoothed HST", least_significance=SIGNIFICANT)
-    kind = above.data.dtype
+    data, variance, mask = np.zeros_like(above.data), np.ones_like(above.data), above.mask | below.mask
+
+    def work(rows: slice) -> None:
+        hidden = mask[rows]
+        noise = np.sqrt(np.where(hidden, 1.0, below.variance[rows]))
+        hidden |= ~(below.data[rows] > SIGNIFICANT * noise)
+        lower = np.where(hidden, 1.0, below.data[rows])
+        ratio = np.where(hidden, 0.0, above.data[rows] / lower)
+        data[rows] = ratio
+        errors = (above.variance[rows] + ratio**2 * below.variance[rows]) / lower**2
+        variance[rows] = np.where(hidden, 1.0, errors)
+
+    run_blocks(work, blocks(mask.shape[0], max(1, STRIPE // mask.shape[1])))
     return above.evolve(
-        record,
-        data=ratio.astype(kind),
-        variance=variance.astype(kind),
+        step("ratio", of="MUSE over smoothed HST", least_significance=SIGNIFICANT),
+        data=data,
+        variance=variance,
         mask=mask,
         unit=u.dimensionless_unscaled,
         flags=None,
@@ -175,38 +210,32 @@ def divided(above: Image, below: Image) -> Image:
 def difference(first: Image, second: Image) -> Image:
     """Return the difference of two images of one unit."""
     mask = first.mask | second.mask
+    data, variance = first.data - second.data, first.variance + second.variance
+    data[mask], variance[mask] = 0.0, 1.0
     return first.evolve(
         step("difference", of="MUSE less smoothed HST"),
-        data=np.where(mask, 0.0, first.data - second.data).astype(first.data.dtype),
-        variance=np.where(mask, 1.0, first.variance + second.variance).astype(first.data.dtype),
+        data=data,
+        variance=variance.astype(data.dtype, copy=False),
         mask=mask,
         flags=None,
         modes=(),
     )
 
 
-def tied_to_muse(
-    source: Source,
-    writer: Writer,
-    bands: dict[str, Image],
-    anchors: Anchors,
-    images: tuple[Image, Image, Image],
-    hst: Hst,
+def tied_by_pixel(source: Source, images: tuple[Image, Image, Image]) -> Image:
+    """Return Halpha tied to MUSE pixel by pixel: by the ratio or the difference of both at the resolution of MUSE."""
+    if source.config.anchor.method == "ratio":
+        return anchor_by_ratio(*images)
+    return anchor_by_difference(*images)
+
+
+def without_stars_and_written(
+    source: Source, writer: Writer, tied: Image, anchors: Anchors, hst: Hst
 ) -> Image:
-    """Write Halpha as it is anchored, by what was fitted or pixel by pixel; return it."""
+    """Mask the stars of the anchored image, say how it was tied, write it and return it."""
     method = source.config.anchor.method
-    halpha, smoothed, regridded = images
-    if method == "none":
-        return halpha
-    if method == "ratio":
-        result = anchor_by_ratio(halpha, smoothed, regridded)
-    elif method == "difference":
-        result = anchor_by_difference(halpha, smoothed, regridded)
-    else:
-        result = fitted(source, bands, anchors)
-    result = without_stars(result, hst)
     applied = [*anchors.bands, *(["line"] if anchors.line is not None else [])] if method == "fit" else []
-    result = result.evolve(
+    result = without_stars(tied, hst).evolve(
         step("halpha", anchored=True, method=method, applied=applied, not_applied=anchors.reasons)
     )
     writer.write("anchored", result)
@@ -223,10 +252,18 @@ def fitted(source: Source, bands: dict[str, Image], anchors: Anchors) -> Image:
     excess = parts.excess
     if anchors.line is not None:
         excess = apply_line_anchor(
-            parts.excess, parts.continuum, anchors.line, max_modes=source.config.anchor.max_modes
+            excess, parts.continuum, anchors.line, max_modes=most_modes(source, excess.data.size)
         )
     del parts
     return to_halpha(source, excess, anchors.nii)
+
+
+def most_modes(source: Source, pixels: int) -> int:
+    """Return how many maps of shared errors are kept: as configured, fewer on images so large that they fill the disk.
+
+    Those that are kept stand for the others, whose share the history tells.
+    """
+    return min(source.config.anchor.max_modes, max(FEWEST_MODES, MODE_PIXELS // pixels))
 
 
 # --- what comes last ------------------------------------------------------------------------------------------------
@@ -235,7 +272,7 @@ def fitted(source: Source, bands: dict[str, Image], anchors: Anchors) -> Image:
 def write_final(source: Source, writer: Writer, final: Image) -> None:
     """Write what is made of the last image: without negatives, with noise, per pixel, errors, physical units."""
     config = source.config
-    tied = any(row["product"] == "anchored" for row in writer.rows)
+    tied = writer.has("anchored")
     if tied:
         settings = config.negatives
         positive = repair_negatives(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from astropy.table import QTable, Table
 
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.provenance import step
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.io.fits import write
 from skyloom.io.headers import unit_text
 from skyloom.io.tables import write_ecsv, write_fits_table
@@ -36,8 +38,10 @@ STAR_FORMATION_UNIT = u.Unit("solMass / (yr kpc2)")
 STAR_FORMATION_PER_LUMINOSITY = 10.0**-41.27
 """Solar masses per year for one erg/s of Halpha without extinction: Kennicutt & Evans 2012
 (10.1146/annurev-astro-081811-125610), after Murphy et al. 2011 and Hao et al. 2011."""
-SAMPLE = 1_000_000
-"""Pixels from which the figures in the table of products are taken."""
+SAMPLE = 200_000
+"""Pixels from which medians in the table of products are taken: they hold to 0.3 % of the scatter."""
+STRIPE = 1 << 18
+"""Pixels worked on at a time, so that nothing as large as an image is made on the way."""
 
 DESCRIPTIONS: dict[str, str] = {
     "halpha_raw": "narrow band less continuum, calibrated by headers alone, in the unit of the narrow image",
@@ -106,34 +110,69 @@ class ObjectProduct:
 class Writer:
     """Writes images as they are made, so that none has to be kept, and notes their figures.
 
+    While an image goes to the disk the next one is made; a third has to wait. Use it in a ``with`` statement, at the
+    end of which all are written.
+
     Attributes
     ----------
     source : Source
     paths : list of Path
     rows : list of dict
-        Figures of each image.
+        Figures of each image that is written.
     """
 
     source: Source
     paths: list[Path] = field(default_factory=list)
     rows: list[Record] = field(default_factory=list)
     _config: str = ""
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _underway: Future[None] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def wait(self) -> None:
+        """Wait until all is written; raise what writing has raised."""
+        if self._underway is not None:
+            self._underway.result()
+        self._underway = None
+
+    def has(self, kind: str) -> bool:
+        """Tell whether an image was given to be written."""
+        return self._path(kind) in self.paths
+
+    def _path(self, kind: str) -> Path:
+        return self.source.folder / f"{self.source.name}_{kind}.fits"
 
     def write(self, kind: str, image: Image) -> Path:
         """Write an image as ``{object}_{kind}.fits``, with the resolved configuration."""
         source = self.source
         if not self._config:
             self._config = resolved_yaml(source.config.only(source.name))
-        path = source.folder / f"{source.name}_{kind}.fits"
+        path = self._path(kind)
         modes = image.modes if source.config.output.modes else ()
         known = {"product": kind, "description": DESCRIPTIONS.get(kind, ""), "config": self._config}
-        write(image.evolve(meta={**image.meta, **known}, modes=modes), path, overwrite=True)
+        self.wait()
         self.paths.append(path)
-        self.rows.append({"product": kind, **figures(image)})
+        self._underway = self._thread.submit(
+            self._write, kind, image.evolve(meta={**image.meta, **known}, modes=modes), path, len(image.modes)
+        )
         return path
+
+    def _write(self, kind: str, image: Image, path: Path, n_modes: int) -> None:
+        write(image, path, overwrite=True)
+        self.rows.append({"product": kind, **figures(image), "n_modes": n_modes})
 
     def table(self) -> QTable:
         """Return the figures of all images that were written."""
+        self.wait()
         table = QTable(rows=self.rows)
         for name, text in _COLUMNS.items():
             table[name].info.description = text
@@ -164,12 +203,11 @@ def figures(image: Image) -> Record:
     middle = float(np.median(values)) if values.size else np.nan
     flags = image.flags
     counts = [0, 0, 0]
-    if flags is not None:
-        usable = flags[~image.mask]
-        counts = [
-            int(np.count_nonzero(usable & bits))
-            for bits in (0xFFFF, int(Flag.REPAIRED_COSMIC_RAY), int(Flag.NEGATIVE))
-        ]
+    for rows in () if flags is None else blocks(image.shape[0], max(1, STRIPE // image.shape[1])):
+        assert flags is not None
+        usable = flags[rows][(flags[rows] != 0) & ~image.mask[rows]]
+        for place, bits in enumerate((0xFFFF, int(Flag.REPAIRED_COSMIC_RAY), int(Flag.NEGATIVE))):
+            counts[place] += int(np.count_nonzero(usable & bits))
     masked = int(np.count_nonzero(image.mask))
     return {
         "unit": unit_text(image.unit),
@@ -222,14 +260,22 @@ def deviation(image: Image) -> Image:
 
     Its own variance is not known: it is set to a hundredth of its square, and said in the history.
     """
-    total = image.variance.astype(np.float32)
-    for mode in image.modes:
-        total += np.square(np.asarray(mode.map, dtype=np.float32) * np.float32(mode.sigma))
-    usable = image.valid
-    sigma = np.sqrt(total, out=np.zeros_like(total), where=usable)
+    sigma, variance = (np.empty(image.shape, np.float32) for _ in range(2))
+
+    def work(rows: slice) -> None:
+        total = image.variance[rows].astype(np.float32)
+        for mode in image.modes:
+            values = np.asarray(mode.map, dtype=np.float32)
+            total += np.square((values[rows] if values.ndim else values) * np.float32(mode.sigma))
+        total[image.mask[rows]] = 0.0
+        np.sqrt(total, out=sigma[rows])
+        np.multiply(total, np.float32(0.01), out=variance[rows])
+        variance[rows][image.mask[rows]] = np.nan
+
+    run_blocks(work, blocks(image.shape[0], max(1, STRIPE // image.shape[1])))
     return Image(
         sigma,
-        np.where(usable, np.float32(0.01) * total, np.float32(np.nan)),
+        variance,
         image.mask,
         image.unit,
         image.wcs,
