@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import astropy.units as u
@@ -134,3 +135,13 @@ def test_a_window_of_the_divided_image_is_what_would_be_averaged_for_it() -> Non
     moved = part.deepcopy()
     moved.wcs.crpix = np.array(part.wcs.crpix) + 0.3
     assert divided.window(moved, (20, 20), 5) is None
+
+
+def test_rows_of_a_large_overlap_are_the_same_from_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = sharp(BRIGHTNESS, masked=0.05)
+    grid = tangent((100, 90), 0.1), (100, 90)
+    one = reproject(image, grid, "area")
+    monkeypatch.setattr(sys.modules["skyloom.imaging.reproject"], "THREADED", 1)
+    several = reproject(image, grid, "area")
+    for name in ("data", "variance", "mask", "flags"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(several, name))
