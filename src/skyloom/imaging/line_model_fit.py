@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, signal
 
 from skyloom.core.image import Image
 from skyloom.errors import InputError
@@ -119,6 +118,8 @@ class LineMapData:
         low = np.array([FWHM_RANGE[0], -LARGEST_SHIFT, -LARGEST_SHIFT]) / scale
         high = np.array([FWHM_RANGE[1], LARGEST_SHIFT, LARGEST_SHIFT]) / scale
         start = np.clip(_vector(blur), low + 1e-3, high - 1e-3)
+        from scipy import optimize  # It takes long to load.
+
         found = optimize.least_squares(
             lambda part: self._residual(_changed(start, free, part), bands, used),
             start[free],
@@ -306,6 +307,8 @@ def _between(columns: Float, used: Mask, neighbours: Callable[[Float], Float]) -
 def _correlated(plane: Float, image: Image) -> Float:
     if image.correlation is None:
         return plane
+    from scipy import signal  # It takes longer to load than all else here.
+
     return np.asarray(signal.fftconvolve(plane, image.correlation, mode="same"))
 
 

@@ -40,6 +40,7 @@ _WEIGHT_NAMES = {
 }
 _LAG = 7  # Pixels; beyond the reach of the correlation that drizzling makes, within that of background gradients.
 _LAG_SAMPLES = 1_000_000
+_STRIPE = 1 << 17  # Pixels worked on at a time: what is made of them on the way stays in the cache.
 
 
 def sniff(file: FitsFile) -> bool:
@@ -283,17 +284,47 @@ def _variance(data: Array, weight: Array, kind: str, path: Path) -> tuple[Array,
     usable &= finite
     if not usable.any():
         raise InputError(f"no pixel has both a finite value and a positive weight in {path}", field="weight")
-    variance = np.full(data.shape, np.nan)
-    if kind == "rms":
-        np.square(weight, out=variance, where=usable, dtype=np.float64)
-    elif kind == "variance":
-        np.copyto(variance, weight, where=usable)
-    else:
-        np.divide(1.0, weight, out=variance, where=usable, dtype=np.float64)
+    factor = 1.0
     if kind == "exposure":
-        variance *= _exposure_factor(data, variance, usable, path)
-    usable &= (variance > 0) & (variance < np.inf)
-    return _compact(variance, usable, data.dtype), ~usable
+        factor = _exposure_factor(data, _filled(weight, usable, kind, 1.0, np.float64)[0], usable, path)
+    if data.dtype == np.float32:
+        variance, lowest, highest = _filled(weight, usable, kind, factor, np.float32)
+        limits = np.finfo(np.float32)
+        if lowest >= 10 * limits.tiny and highest <= limits.max / 10:
+            return variance, ~usable
+    # In float32 some would lose digits or range.
+    return _filled(weight, usable, kind, factor, np.float64)[0], ~usable
+
+
+def _filled(
+    weight: Array, usable: NDArray[np.bool_], kind: str, factor: float, dtype: type[np.floating[Any]]
+) -> tuple[Array, float, float]:
+    """Return the variance, its smallest and its largest value; what has none is taken out of ``usable``.
+
+    Some rows at a time in float64, so that nothing as large as the image is made on the way.
+    """
+    variance = np.full(weight.shape, np.nan, dtype)
+    lowest, highest = np.inf, 0.0
+    step_size = max(1, _STRIPE // max(1, weight[:1].size))
+    for start in range(0, weight.shape[0], step_size):
+        rows = slice(start, start + step_size)
+        good = usable[rows]
+        whole = bool(good.all())
+        values = (weight[rows] if whole else weight[rows][good]).astype(np.float64)
+        if kind == "rms":
+            values *= values
+        elif kind != "variance":
+            np.divide(1.0, values, out=values)
+        values *= factor
+        fine = (values > 0) & (values < np.inf)
+        if not fine.all():
+            good[good] = fine.ravel()
+            values, whole = values[fine], False
+        if values.size:
+            lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
+        with np.errstate(over="ignore", under="ignore"):  # The caller looks at the range.
+            variance[rows][... if whole else good] = values
+    return variance, lowest, highest
 
 
 def _exposure_factor(data: Array, relative: Array, usable: NDArray[np.bool_], path: Path) -> float:
@@ -311,14 +342,6 @@ def _exposure_factor(data: Array, relative: Array, usable: NDArray[np.bool_], pa
         stacklevel=6,
     )
     return factor
-
-
-def _compact(variance: Array, usable: NDArray[np.bool_], dtype: np.dtype[Any]) -> Array:
-    """Return the variance in the type of the data, unless float32 would lose digits or range."""
-    limits = np.finfo(np.float32)
-    values = variance[usable]
-    small = values.size and (values.min() < 10 * limits.tiny or values.max() > limits.max / 10)
-    return variance if dtype != np.float32 or small else variance.astype(np.float32)
 
 
 def noise_scale(

@@ -9,6 +9,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from astropy.wcs import WCS
 
 from skyloom.core.image import Image, Mode
 from skyloom.core.provenance import step
@@ -38,6 +39,7 @@ from skyloom.recipes.halpha_products import (
 
 __all__ = ["Images", "make_images"]
 
+Grid = tuple[WCS, tuple[int, int]]
 SKY_PIXEL = 8
 """Side in pixels of the blocks over which the sky is looked for where there is no MUSE: faint wings show in them."""
 SIGNIFICANT = 3.0
@@ -78,14 +80,17 @@ def tied_or_not(
     halpha = headers_only(source, writer, bands, aligned, anchors, hst)
     if muse is None or aligned is None:
         return halpha
-    compared = compare_with_muse(source, writer, muse, aligned, anchors, halpha)
-    if source.config.anchor.method == "none":
-        return halpha
+    assert halpha.wcs is not None
+    grid = halpha.wcs, halpha.shape
     if source.config.anchor.method == "fit":
-        del halpha, compared
+        del halpha
+        compare_with_muse(source, writer, muse, aligned, anchors, grid)
         tied = fitted(source, bands, anchors)
     else:
         bands.clear()
+        compared = compare_with_muse(source, writer, muse, aligned, anchors, grid)
+        if source.config.anchor.method == "none":
+            return halpha
         tied = tied_by_pixel(source, (halpha, *compared))
         del halpha, compared
     return without_stars_and_written(source, writer, tied, anchors, hst)
@@ -161,7 +166,7 @@ def without_stars(image: Image, hst: Hst) -> Image:
 
 
 def compare_with_muse(
-    source: Source, writer: Writer, muse: MuseSide, aligned: Alignment, anchors: Anchors, halpha: Image
+    source: Source, writer: Writer, muse: MuseSide, aligned: Alignment, anchors: Anchors, grid: Grid
 ) -> tuple[Image, Image]:
     """Write the line of MUSE and that of HST at its resolution, both on the grid of HST, their ratio and difference."""
     line = muse.lines["Halpha"]
@@ -172,9 +177,9 @@ def compare_with_muse(
     excess = parts.excess
     if source.config.background.method != "none":
         excess = subtract_level(excess, measure_background(excess))
-    smoothed = reproject(to_halpha(source, excess.evolve(modes=()), anchors.nii), halpha)
+    smoothed = reproject(to_halpha(source, excess.evolve(modes=()), anchors.nii), grid)
     writer.write("halpha_smoothed", smoothed)
-    regridded = reproject(line, halpha)
+    regridded = reproject(line, grid)
     writer.write("musehalpha_regrid", regridded)
     writer.write("hstmuseratio", divided(regridded, smoothed))
     writer.write("hstmusediff", difference(regridded, smoothed))

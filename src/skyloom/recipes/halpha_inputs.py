@@ -19,7 +19,7 @@ from skyloom.core.image import Image
 from skyloom.core.linelist import default_lines
 from skyloom.core.noise import NoiseMeasurement, add_source_poisson, apply_noise, measure_correlation
 from skyloom.core.provenance import step
-from skyloom.core.threads import blocks
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.imaging.background import empty_sky, measure_background
 from skyloom.imaging.photometry import FLUX_DENSITY, convert_unit
@@ -302,7 +302,8 @@ def ready_band(source: Source, image: Image) -> Image:
 def add_photons(image: Image, level: float, electrons: float) -> Image:
     """Add the photon noise of what exceeds a level, some rows at a time; see `add_source_poisson`."""
     variance = np.empty_like(image.variance)
-    for rows in blocks(image.shape[0], max(1, STRIPE // image.shape[1])):
+
+    def work(rows: slice) -> None:
         # One more row on either side, for the means of 3x3 pixels.
         start, stop = max(rows.start - 1, 0), min(rows.stop + 1, image.shape[0])
         near = slice(start, stop)
@@ -316,6 +317,8 @@ def add_photons(image: Image, level: float, electrons: float) -> Image:
         )
         added = add_source_poisson(part, 1.0, electrons).variance
         variance[rows] = added[rows.start - start : rows.stop - start]
+
+    run_blocks(work, blocks(image.shape[0], max(1, STRIPE // image.shape[1])))
     return image.evolve(
         step("add_source_poisson", electrons_per_unit=electrons, above=level), variance=variance
     )

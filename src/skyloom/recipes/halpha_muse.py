@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from skyloom.io.cubes import open_cube
 from skyloom.io.files import open_fits
 from skyloom.io.muse_maps import map_names, read_muse_image, read_muse_maps
 from skyloom.recipes.halpha_config import LineFiles, MuseSettings
-from skyloom.recipes.halpha_muse_cube import MuseCube, check_fit, fit_line_maps
-from skyloom.spectral.synthetic import synthetic_images
+
+if TYPE_CHECKING:
+    from skyloom.recipes.halpha_muse_cube import MuseCube
 
 __all__ = ["DEFAULT_EXTENSIONS", "MuseSide", "read_muse_side"]
 
@@ -151,6 +152,8 @@ def read_muse_side(
     if bands:
         images = {band: _band_image(Path(bands[band]), band, curve) for band, curve in curves.items()}
     elif opened is not None:
+        from skyloom.spectral.synthetic import synthetic_images
+
         made = synthetic_images(opened, curves, minimum_coverage=settings.minimum_coverage, workers=threads)
         images = {band: _converted(image, cube, f"band {band}") for band, image in made.items()}
     else:
@@ -160,6 +163,8 @@ def read_muse_side(
             raise InputError(
                 "lines can be fitted to a cube only", field="muse.lines", remedy="give muse.cube"
             )
+        from skyloom.recipes.halpha_muse_cube import fit_line_maps
+
         maps = fit_line_maps(opened, settings.continuum)
     else:
         assert isinstance(settings.lines, LineFiles)  # the configuration requires one of both
@@ -186,6 +191,9 @@ def _opened(
     """Open the cube where something is made of it; what cannot be fitted is said before its noise is measured."""
     if path is None or not wanted:
         return None
+    # What works on spectra takes long to load, and most runs have images and maps ready.
+    from skyloom.recipes.halpha_muse_cube import MuseCube, check_fit
+
     file = open_cube(path)
     if settings.lines == "fit":
         check_fit(file, redshift, settings.continuum)
