@@ -10,6 +10,7 @@ import skyloom as sl
 from skyloom.core.image import Mode
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
 from skyloom.imaging.errors_in_both import NoiseSource, Problem, _pair_sum, block_index, regress
+from skyloom.mock.images import sky_wcs
 from skyloom.mock.noise import kernel_correlation
 from tests import oracles_anchor
 from tests.anchor_scenes import SMOOTHED, UNIT, image, pair
@@ -235,3 +236,34 @@ def test_an_offset_common_to_image_and_smoothed_image_leaves_the_difference():
     smoothed = first.evolve(variance=0.1 * first.variance, modes=(Mode("sky", 1.0, 0.5),))
     anchored = sl.imaging.anchor_by_difference(first.evolve(modes=(Mode("sky", 1.0, 0.5),)), smoothed, second)
     assert np.max(np.abs(anchored.modes[0].map)) < 1e-6
+
+
+def test_an_image_without_anything_of_the_reference_is_refused():
+    rng = np.random.default_rng(8)
+    shape = (60, 60)
+    y, x = np.indices(shape)
+    wcs = sky_wcs((24.0, 15.0), shape, 0.2)
+    light = 500.0 * np.exp(-np.hypot(y - 30, x - 30) / 10.0)
+    reference = sl.Image(light + rng.normal(0, 1, shape), np.ones(shape), None, "electron/s", wcs)
+    for data in (np.zeros(shape), rng.normal(0, 1, shape)):
+        with pytest.raises(InputError, match="nothing of the reference"):
+            sl.imaging.fit_anchor(sl.Image(data, np.ones(shape), None, "electron/s", wcs), reference)
+
+
+def test_shared_errors_of_the_reference_enter_the_anchor():
+    rng = np.random.default_rng(9)
+    shape = (60, 60)
+    y, x = np.indices(shape)
+    wcs = sky_wcs((24.0, 15.0), shape, 0.2)
+    light = 500.0 * np.exp(-np.hypot(y - 30, x - 30) / 10.0)
+    one, plain = (
+        sl.Image(light + rng.normal(0, 1, shape), np.ones(shape), None, "electron/s", wcs) for _ in range(2)
+    )
+    alone = sl.imaging.fit_anchor(one, plain)
+    sky = sl.imaging.fit_anchor(one, plain.evolve(modes=(("sky", 1.0, 3.0),)))
+    scale = sl.imaging.fit_anchor(one, plain.evolve(modes=(("calibration", plain.data, 0.05),)))
+    assert sky.offset_err == pytest.approx(np.hypot(alone.offset_err, 3.0), rel=0.01)
+    assert sky.slope_err == pytest.approx(alone.slope_err, rel=0.01)
+    assert scale.slope_err == pytest.approx(np.hypot(alone.slope_err, 0.05), rel=0.01)
+    held = sl.imaging.fit_anchor(one, plain.evolve(modes=(("sky", 1.0, 3.0),)), slope=1.0)
+    assert held.offset_err == pytest.approx(3.0, rel=0.05)

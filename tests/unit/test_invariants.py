@@ -24,6 +24,7 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor
 from skyloom.imaging.background import subtract_background
+from skyloom.imaging.block_means import block_means
 from skyloom.imaging.continuum import subtract_continuum
 from skyloom.imaging.continuum_lines import dimensionless
 from skyloom.imaging.convolve import convolve, match_psf
@@ -218,6 +219,7 @@ OPERATIONS = {
     "dimensionless": Operation(
         lambda image: dimensionless(image.evolve(unit="percent"), "NII6583"), dimensionless, ("unit",)
     ),
+    "block_means": Operation(lambda image: block_means(image, 4), block_means, ("wcs", "psf", "correlation")),
     "add_lost_light": Operation(
         lambda image: add_lost_light(
             image, QTable({"x": [20.3], "y": [31.0], "flux": [3.0] * image.unit}), GaussianPSF(0.2)

@@ -27,13 +27,14 @@ from skyloom.imaging.anchor_pixels import (
     smooth_values,
 )
 from skyloom.imaging.anchor_pixelwise import anchor_by_difference, anchor_by_ratio
-from skyloom.imaging.errors_in_both import NoiseSource, Problem, block_index, regress
+from skyloom.imaging.errors_in_both import NoiseSource, Problem, Regression, block_index, regress
 
 __all__ = ["METHODS", "Anchor", "anchor_by_difference", "anchor_by_ratio", "apply_anchor", "fit_anchor"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
 METHODS = ("errors_in_both", "binned")
+RANGE = 10.0  # Variance of the reference over that of its noise from which on it has structure.
 LOOSEST_SLOPE = 0.25
 """Relative error of the slope above which the reference has no dynamic range to speak of."""
 
@@ -154,6 +155,8 @@ def fit_anchor(
         raise InputError(f"slope is {slope}; expected > 0", field="slope")
     check_grid(image, reference, "reference")
     convert(reference, image.unit, "reference")
+    pixels = common_pixels({"image": image, "reference": reference}, mask)
+    shared = _shared_errors(reference, pixels.used, float(reference.unit.to(image.unit)))
     means, mask, side = gathered({"image": image, "reference": reference}, mask)
     image, reference = means["image"], means["reference"]
     data, variance = convert(reference, image.unit, "reference")
@@ -169,6 +172,10 @@ def fit_anchor(
     else:
         values = _fit(planes, correlations, pixels, blocks, slope)
     parameters, covariance = values.pop("parameters"), values.pop("covariance")
+    moved = parameters[0] * shared
+    if slope is not None:
+        moved = np.stack([np.zeros(len(shared)), moved @ [np.mean(data[pixels.used]), 1.0]], axis=1)
+    covariance = covariance + moved.T @ moved
     values["meta"]["block_side"] = side
     used = values.pop("used")
     x, y = data[pixels.used].astype(np.float64), image.data[pixels.used].astype(np.float64)
@@ -188,6 +195,21 @@ def fit_anchor(
     )
 
 
+def _shared_errors(reference: Image, used: Array, factor: float) -> Float:
+    """(n_modes, 2) how far each shared error of the reference, at one sigma, moves slope and offset (for slope 1)."""
+    if not reference.modes:
+        return np.zeros((0, 2))
+    values = reference.data[used].astype(np.float64) * factor
+    design = np.stack([values, np.ones(values.size)], axis=1)
+    normal = np.linalg.pinv(design.T @ design)
+    maps = (
+        np.broadcast_to(np.asarray(mode.map, dtype=np.float64), reference.shape) for mode in reference.modes
+    )
+    sums = np.stack([design.T @ pattern[used] for pattern in maps])
+    sigmas = np.array([mode.sigma * factor for mode in reference.modes])
+    return np.asarray(-sigmas[:, np.newaxis] * (sums @ normal))
+
+
 def _fit(
     planes: tuple[Array, ...],
     correlations: tuple[Float | None, Float | None],
@@ -205,6 +227,7 @@ def _fit(
             raise
         result = None
     if slope is None and (result is None or not _is_determined(result.parameters, result.covariance)):
+        _refuse_unlike(planes, pixels, result)
         said = "held at 1: the reference has no dynamic range beyond its noise"
         warnings.warn(
             "the slope of the anchor cannot be told from these images (the reference is flat within its noise); it is "
@@ -261,6 +284,21 @@ def _problem(
     )
     bright = np.maximum(smooth_values(other, pixels), 0.0)
     return Problem(y, columns, (own, theirs), (bright,), pixels.rows, pixels.columns, data.shape)
+
+
+def _refuse_unlike(planes: tuple[Array, ...], pixels: Pixels, result: Regression | None) -> None:
+    """Raise when the reference has structure of which the image, well enough known, shows nothing."""
+    image, _, reference, variance = (plane[pixels.used].astype(np.float64) for plane in planes)
+    if np.var(reference) < RANGE * np.mean(variance):
+        return
+    slope, error = (0.0, 0.0) if result is None else (result.parameters[0], result.covariance[0, 0] ** 0.5)
+    flat = not np.ptp(image) > 0
+    if flat or (result is not None and abs(slope) < 3.0 * error and abs(slope - 1.0) > 5.0 * error):
+        raise InputError(
+            f"the image shows nothing of the reference (slope {slope:.3g} +- {error:.2g})",
+            field="image",
+            remedy="check that it holds data, its unit and its place on the sky",
+        )
 
 
 def _is_determined(parameters: Float, covariance: Float) -> bool:

@@ -153,7 +153,7 @@ def gathered(
     left_out = ~pixels.used
     means = {}
     for name, image in images.items():
-        mean = block_means(image.evolve(flags=None, modes=()), side, mask=left_out)
+        mean = block_means(image.evolve(flags=None, modes=(), psf=None), side, mask=left_out)
         means[name] = mean.evolve(psf=image.psf)
     return means, None, side
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.noise import resample_correlation
 from skyloom.core.provenance import step
+from skyloom.core.psf import PSF
 from skyloom.core.units import is_per_area
 from skyloom.errors import InputError
+from skyloom.imaging.resampled_psf import resampled_psf
 
 __all__ = ["MASKED_SHARE", "any_in_blocks", "block_means", "block_noise", "sum_blocks"]
 
@@ -37,7 +39,7 @@ def block_means(image: Image, side: int, *, mask: Mask | None = None) -> Image:
     Image
         Fluxes per pixel are summed, brightnesses averaged. The mean of the usable pixels stands for the block when at
         least half are usable; otherwise the block is masked. Variance: the noise gain of the mean times the mean
-        variance, over the usable share. Flags, shared errors and correlation go along; the PSF does not.
+        variance, over the usable share. Flags, shared errors and correlation go along, and the PSF is widened.
 
     Raises
     ------
@@ -75,13 +77,19 @@ def block_means(image: Image, side: int, *, mask: Mask | None = None) -> Image:
         bad,
         image.unit,
         _coarse_wcs(image, side),
-        psf=None,
+        psf=_psf(image, side),
         correlation=correlation,
         flags=flags,
         modes=modes,
         meta=dict(image.meta),
         history=(*image.history, step("block_means", side=side, source_shape=list(image.shape))),
     )
+
+
+def _psf(image: Image, side: int) -> PSF | None:
+    if image.psf is None or image.wcs is None:
+        return None
+    return resampled_psf(image.psf, image.pixel_matrix, side * image.pixel_matrix, "area")
 
 
 def block_noise(correlation: Array | None, side: int) -> tuple[Array, float]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from skyloom.core.geometry import celestial, pixel_scale
 from skyloom.core.image import Image
+from skyloom.core.noise import convolve_full
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF, SampledPSF
 from skyloom.core.units import is_per_area
@@ -368,7 +369,9 @@ def _reached(image: Origin, kernel: PSF, matrix: Float) -> PSF:
             return GaussianPSF.from_covariance(own.covariance + kernel.covariance)
     fine = matrix / SAMPLES
     values = np.pad(sample_kernel(kernel, fine), 3 * SAMPLES)
-    values = signal.fftconvolve(values, own.render(fine), mode="same")
+    blur = own.render(fine)
+    whole, half = convolve_full(values, blur), blur.shape[0] // 2
+    values = whole[half : half + values.shape[0], half : half + values.shape[1]]
     # The mean over a pixel of the result, around each of its samples.
     values = ndimage.uniform_filter(values, SAMPLES, mode="constant")
     first = (values.shape[0] // 2) % SAMPLES
