@@ -39,8 +39,7 @@ QUIET = tuple(
     for item in ("output.figures=false", "output.report=false", "cosmic_rays=none", "nebulae=none")
     for part in ("--set", item)
 )
-# A field of a few nebulae, most of which cannot be told from a scatter of their pulls.
-WHOLE = ("--set", "white_noise={sigma: 5.0, seed: 3}", "--set", "checks.nebula_pulls=[0.05, 5.0]")
+WHOLE = ("--set", "white_noise={sigma: 5.0, seed: 3}")
 IMAGES = (
     "halpha_raw", "cont_raw", "halpha", "musehalpha", "musehalpha_regrid", "halpha_smoothed", "hstmuseratio",
     "hstmusediff", "anchored", "anchored_intnegs", "hst_ha", "hst_ha_err", "hst_ha_as2", "nii_ratio", "luminosity",
@@ -223,6 +222,13 @@ def test_light_agrees_with_the_truth(mock, whole):
     # A hundred blocks that share the errors of the anchors: no more can be told from one field.
     assert abs(np.median(pulls)) < 1.0
     assert 0.6 < np.std(pulls) < 1.4
+
+
+def test_wings_of_saturated_stars_are_given_back(whole):
+    with fits.open(whole[0] / NAME / f"{NAME}_matched.fits") as hdus:
+        history = hdus["HISTORY"].data
+        completed = {row["ITEM"] for row in history if row["NAME"].strip('"') == "add_lost_light"}
+    assert {"own-f555w", "own-f814w"} <= completed
 
 
 def test_sky_offsets_are_those_put_in(mock, whole):

@@ -42,9 +42,6 @@ MASKED_SHARE = {"lanczos3": 0.1, "bilinear": 0.5, "area": 0.5}
 """Largest share of a pixel's (absolute) weight that may be masked; what is used with less is flagged."""
 WHOLE = 1e-4
 """Pixels by which a shift may differ from a whole number and still be a copy."""
-THREADS = 2
-THREADED = 2**22
-"""Pixels of a target from which threads are worth it."""
 TAPS = {"lanczos3": 6, "bilinear": 2}
 PART = 1 << 20
 """Pixels of the target that a thread takes at a time."""
@@ -325,19 +322,6 @@ def _run(
     step_size = height if chart.dense.size else max(1, PART // max(1, int(window[3] - window[2])))
     run_blocks(work, blocks(height, step_size))
     return Planes(out_data, out_variance, out_mask, None)
-
-
-def _row_windows(chart: PixelMap) -> list[NDArray[np.integer]]:
-    """Cut the window of a large target into rows for threads; positions that are listed one by one stay together."""
-    window = chart.window
-    height, width = int(window[1] - window[0]), int(window[3] - window[2])
-    if chart.dense.size or height * width < THREADED:
-        return [window]
-    edges = np.linspace(window[0], window[1], 2 * THREADS + 1).astype(int)
-    parts: list[NDArray[np.integer]] = [np.array(window) for _ in edges[1:]]
-    for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
-        part[:2] = low, high
-    return parts
 
 
 def _touched(mask: NDArray[np.bool_], taps: int) -> NDArray[np.bool_]:

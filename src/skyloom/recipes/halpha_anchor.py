@@ -158,6 +158,8 @@ def align_bands(source: Source, hst: Hst, muse: MuseSide | None) -> Alignment | 
         same = abs(width(kernels[band]) / width(narrow) - 1.0) < SAME_WIDTH
         common[band] = matched[band] if same else match_to(divided, muse.bands[band], narrow)
         divided.forget()
+    if stars is not None:
+        complete_stars(matched, common, muse, kernels, narrow, stars)
     table = alignment_table(source, found, measured, kernels, muse)
     return Alignment(matched, common, found if source.config.registration.apply else None, table)
 

@@ -48,6 +48,7 @@ FAINT_SHARE = 0.5
 """Share of the pixels of MUSE, the faintest, in which empty regions are looked for."""
 LARGE = 3.0
 """Scales beyond so many FWHM of MUSE are those on which both must have the same power."""
+FEWEST_NEBULAE = 10
 FEWEST_BOXES = 30
 MATCHED = "HST at the PSF of MUSE"
 NOTHING_COMMON = "no pixel is usable in both"
@@ -245,9 +246,13 @@ def judge_nebulae(findings: Findings, table: QTable, checks: CheckSettings, *, w
         meaning="the same of the faintest third",
     )  # fmt: skip
     findings.add("nebula pulls, median", found.pull_median, meaning="of (HST - MUSE) / error")
+    # The scatter of a handful says nothing of errors.
+    enough = int(np.count_nonzero(np.asarray(table["whole"]))) >= FEWEST_NEBULAE
     findings.add(
-        "nebula pulls", found.pull_scatter, found.pull_scatter_err, bounds=checks.nebula_pulls,
-        meaning="scatter of (HST - MUSE) / error; 1 where errors are right",
+        "nebula pulls", found.pull_scatter, found.pull_scatter_err,
+        bounds=checks.nebula_pulls if enough else None,
+        meaning="scatter of (HST - MUSE) / error; 1 where errors are right"
+        + ("" if enough else f" (not judged: fewer than {FEWEST_NEBULAE} whole nebulae)"),
     )  # fmt: skip
     if "catalogue_flux" in table.colnames:
         whole = np.asarray(table["whole"])
