@@ -15,7 +15,8 @@ from pathlib import Path
 from skyloom.errors import InputError
 from skyloom.recipes.execution import Outcome, run_items
 from skyloom.recipes.folder import open_folder, write_config
-from skyloom.recipes.halpha_anchor import align_bands, anchor_bands
+from skyloom.recipes.halpha_alignment import align_bands
+from skyloom.recipes.halpha_anchor import anchor_bands
 from skyloom.recipes.halpha_cleaning import Hst, find_cosmic_rays, find_stars
 from skyloom.recipes.halpha_config import HalphaConfig
 from skyloom.recipes.halpha_dust import what_muse_saw

@@ -23,7 +23,8 @@ from skyloom.imaging.photometry import convert_unit
 from skyloom.imaging.register import shift_wcs
 from skyloom.imaging.reproject import reproject
 from skyloom.imaging.white_noise import add_white_noise
-from skyloom.recipes.halpha_anchor import Alignment, Anchors, anchored, subtract, to_halpha
+from skyloom.recipes.halpha_alignment import Alignment
+from skyloom.recipes.halpha_anchor import Anchors, anchored, subtract, to_halpha
 from skyloom.recipes.halpha_cleaning import Hst, binned
 from skyloom.recipes.halpha_inputs import Source
 from skyloom.recipes.halpha_muse import MuseSide

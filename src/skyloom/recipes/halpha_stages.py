@@ -16,7 +16,8 @@ from skyloom.imaging.register import Registration
 from skyloom.io.fits import read_product, write_product
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.folder import file_stamp, open_folder
-from skyloom.recipes.halpha_anchor import Alignment, Anchors
+from skyloom.recipes.halpha_alignment import Alignment
+from skyloom.recipes.halpha_anchor import Anchors
 from skyloom.recipes.halpha_cleaning import read_rays, read_stars, write_rays, write_stars
 from skyloom.recipes.halpha_images import Images
 from skyloom.recipes.halpha_inputs import Source
