@@ -28,7 +28,7 @@ FARTHEST = 12
 class EmptyRegions(NamedTuple):
     """What sums over boxes in source-free areas say of the claimed errors.
 
-    Attributes
+    Parameters
     ----------
     table : QTable
         A row per size: ``size`` (pixels along a side), ``n_boxes``, ``scatter`` and ``claimed`` of the sums,
