@@ -141,7 +141,7 @@ def test_rows_of_a_large_overlap_are_the_same_from_several_threads(monkeypatch: 
     image = sharp(BRIGHTNESS, masked=0.05)
     grid = tangent((100, 90), 0.1), (100, 90)
     one = reproject(image, grid, "area")
-    monkeypatch.setattr(sys.modules["skyloom.imaging.reproject"], "THREADED", 1)
+    monkeypatch.setattr(sys.modules["skyloom.imaging.reproject"], "PART", 512)
     several = reproject(image, grid, "area")
     for name in ("data", "variance", "mask", "flags"):
         np.testing.assert_array_equal(getattr(one, name), getattr(several, name))
