@@ -129,7 +129,8 @@ def fit_anchor(
     Raises
     ------
     InputError
-        When the images do not overlap, do not show the same sky (slope not above 0), or a value is impossible.
+        When the images do not overlap, do not show the same sky (slope not above 0, or nothing of the reference in
+        the image), or a value is impossible.
     ShapeError, UnitError
         When grids or units do not fit.
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from skyloom.core.noise import wrapped_correlation
 from skyloom.errors import InputError
 
 __all__ = ["NoiseSource", "Problem", "Regression", "block_index", "block_moments", "regress"]
@@ -410,7 +411,7 @@ def _pair_sum(
         return np.asarray(maps @ maps.T)
     radius = correlation.shape[0] // 2
     padded = tuple(fft.next_fast_len(side + radius, real=True) for side in shape)
-    spectrum = fft.rfft2(_wrapped(correlation, padded)).real
+    spectrum = fft.rfft2(wrapped_correlation(correlation, padded)).real
     # rfft2 holds half of the plane: columns other than the first (and the middle one) stand for two.
     double = np.full(spectrum.shape[1], 2.0)
     double[0] = 1.0
@@ -429,12 +430,3 @@ def _pair_sum(
 
 def _size(values: Array) -> float:
     return float(np.sqrt(np.sum(np.square(values, dtype=np.float64)))) or 1.0
-
-
-def _wrapped(correlation: Float, shape: tuple[int, ...]) -> Float:
-    """Put the centre of ``correlation`` at index (0, 0) of a periodic array."""
-    radius = correlation.shape[0] // 2
-    rows, columns = ((np.arange(correlation.shape[0]) - radius) % size for size in shape)
-    wrapped = np.zeros(shape)
-    np.add.at(wrapped, np.ix_(rows, columns), correlation)
-    return wrapped

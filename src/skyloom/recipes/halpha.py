@@ -25,7 +25,7 @@ from skyloom.recipes.halpha_inputs import check_inputs, open_source
 from skyloom.recipes.halpha_products import ObjectProduct
 from skyloom.recipes.halpha_report import build_report, science_checks
 from skyloom.recipes.halpha_stages import gather, judge, object_stages
-from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress
+from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage
 from skyloom.report.html import write_report
 
 __all__ = ["Run", "halpha", "treat_object"]
@@ -50,9 +50,7 @@ class Run:
 
     def tick(self, item: str, stage: str, done: int, total: int) -> None:
         """Tell that ``done`` of ``total`` parts of a stage are finished."""
-        if self.progress is not None:
-            names = self.config.object_names()
-            self.progress(item, names.index(item), len(names), stage=StageProgress(stage, done, total))
+        tell_stage(self.progress, self.config.object_names(), item, StageProgress(stage, done, total))
 
 
 def halpha(

@@ -44,7 +44,7 @@ from skyloom.recipes.ifs_products import (
 )
 from skyloom.recipes.ifs_report import build_report, draw_figures, science_checks
 from skyloom.recipes.ifs_requests import resample_cube, write_starlight
-from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress
+from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage
 from skyloom.report.html import write_report
 from skyloom.spectral.bins import measure_bins
 from skyloom.spectral.extract import extract_spectra
@@ -93,9 +93,7 @@ class Run:
 
     def tick(self, item: str, stage: str, done: int, total: int) -> None:
         """Tell that ``done`` of ``total`` parts of a stage are finished."""
-        if self.progress is not None:
-            names = self.config.object_names()
-            self.progress(item, names.index(item), len(names), stage=StageProgress(stage, done, total))
+        tell_stage(self.progress, self.config.object_names(), item, StageProgress(stage, done, total))
 
 
 def ifs(

@@ -37,6 +37,12 @@ class Progress(Protocol):
         """Tell that ``done`` of ``total`` items are finished, ``item`` the last; with a stage: ``item`` is at it."""
 
 
+def tell_stage(progress: Progress | None, names: tuple[str, ...], item: str, stage: StageProgress) -> None:
+    """Tell, where somebody listens, how far ``item``, one of ``names``, is with a stage."""
+    if progress is not None:
+        progress(item, names.index(item), len(names), stage=stage)
+
+
 @dataclass(frozen=True, slots=True)
 class ItemFailure:
     """An item that could not be done; the others were."""
