@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from skyloom._version import __version__
 
 if TYPE_CHECKING:
-    from skyloom import imaging, spectral
+    from skyloom import imaging, spectral, store
     from skyloom.core.cube import Cube
     from skyloom.core.image import Image
     from skyloom.core.labels import LabelMap
@@ -33,7 +33,7 @@ _HOMES = {
     "read": "skyloom.io",
     "write": "skyloom.io",
 }
-_MODULES = ("imaging", "spectral")
+_MODULES = ("imaging", "spectral", "store")
 
 __all__ = [
     "ChromaticPSF",
@@ -48,6 +48,7 @@ __all__ = [
     "imaging",
     "read",
     "spectral",
+    "store",
     "write",
 ]
 

@@ -1,0 +1,30 @@
+"""The cube database: images, spectra and cubes at every resolution, with their errors, in HDF5 by place on the sky.
+
+One observation flows like this: `sources` finds files and places them on the sky, `prepare` reads one and makes an
+`Observation` of it (columns, original header, levels from `pyramid` and `spectrum_levels`), `parts` writes the
+observations of one HEALPix partition into one file, `manifest` makes it visible, `index` finds it, `query` gives it
+back as core types.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skyloom.store.query import Store, create, open  # noqa: A004  # as in sl.store.open(path)
+
+_HOMES = {
+    "Store": "skyloom.store.query",
+    "create": "skyloom.store.query",
+    "open": "skyloom.store.query",
+}
+
+__all__ = ["Store", "create", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    # h5py and its filters are imported when a store is opened, not before.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skyloom.store' has no attribute {name!r}")
