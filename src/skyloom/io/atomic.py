@@ -11,7 +11,7 @@ from pathlib import Path
 
 from skyloom.errors import InputError
 
-__all__ = ["atomic_path", "remove_leftovers"]
+__all__ = ["atomic_path", "flush", "remove_leftovers"]
 
 
 @contextmanager
@@ -49,14 +49,14 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.{secrets.token_hex(4)}{target.suffix}")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, target)
-        _flush(target.parent)
+        flush(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make the system write a file (or the entries of a folder) to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
