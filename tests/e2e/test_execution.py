@@ -8,8 +8,8 @@ import warnings
 import distributed
 import pytest
 
+from skyloom.core.execution import run_items
 from skyloom.errors import InputError, RepairWarning
-from skyloom.recipes.execution import run_items
 
 
 def treat(context, item):
@@ -55,6 +55,12 @@ def test_on_a_dask_scheduler():
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
         check(run_items(treat, "all", ITEMS, scheduler=cluster.scheduler_address))
+
+
+# As above; starting the workers leaves sockets behind, too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_on_local_dask_workers():
+    check(run_items(treat, "all", ITEMS, workers=2, local="dask"))
 
 
 def test_an_absent_scheduler_is_bad_input():

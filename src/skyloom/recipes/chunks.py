@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyloom.core.execution import run_items
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.io.atomic import atomic_path
-from skyloom.recipes.execution import run_items
 
 __all__ = ["ChunkPlan", "Chunks", "do_chunks", "from_text", "read_chunk", "to_text", "write_chunk"]
 

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skyloom.core.execution import Outcome, run_items
 from skyloom.errors import InputError
-from skyloom.recipes.execution import Outcome, run_items
 from skyloom.recipes.folder import open_folder, write_config
 from skyloom.recipes.halpha_alignment import align_bands
 from skyloom.recipes.halpha_anchor import anchor_bands

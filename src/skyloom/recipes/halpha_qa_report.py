@@ -7,9 +7,9 @@ from pathlib import Path
 
 from astropy.table import QTable
 
+from skyloom.core.execution import collected_notes
 from skyloom.errors import ConfigError, InputError
 from skyloom.recipes.config import load_config, resolved_yaml
-from skyloom.recipes.execution import collected_notes
 from skyloom.recipes.halpha_config import HalphaConfig
 from skyloom.recipes.halpha_products import ObjectProduct
 from skyloom.recipes.halpha_qa import QA_KINDS, Quality, quality

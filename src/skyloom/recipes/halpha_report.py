@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from astropy.table import QTable
 
+from skyloom.core.execution import Outcome
 from skyloom.recipes.config import resolved_yaml
-from skyloom.recipes.execution import Outcome
 from skyloom.recipes.halpha_config import CheckSettings, HalphaConfig
 from skyloom.recipes.halpha_products import DESCRIPTIONS, ObjectProduct, total_seconds
 from skyloom.recipes.halpha_qa import QA_KINDS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from skyloom.core.execution import Outcome, run_items
 from skyloom.core.image import Image
 from skyloom.core.noise import add_source_poisson, apply_noise
 from skyloom.core.psf import PSF
@@ -17,7 +18,6 @@ from skyloom.imaging.background import subtract_background
 from skyloom.imaging.convolve import match_psf
 from skyloom.imaging.masks import ObjectMask, apply_object_mask
 from skyloom.imaging.reproject import reproject
-from skyloom.recipes.execution import Outcome, run_items
 from skyloom.recipes.homogenize_config import BandFiles, HomogenizeConfig
 from skyloom.recipes.homogenize_inputs import (
     Grid,

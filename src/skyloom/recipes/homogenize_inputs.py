@@ -14,6 +14,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from skyloom import io
+from skyloom.core.execution import collected_notes
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement, combine_measurements, measure_correlation
@@ -25,7 +26,6 @@ from skyloom.imaging.masks import ObjectMask, mask_from_labels
 from skyloom.imaging.psf import PsfMeasurement, measure_psf
 from skyloom.imaging.reproject import reproject
 from skyloom.recipes.config import resolved_yaml
-from skyloom.recipes.execution import collected_notes
 from skyloom.recipes.homogenize_config import (
     AnalyticPsf,
     BandFiles,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skyloom.recipes.execution import Outcome
+from skyloom.core.execution import Outcome
 from skyloom.recipes.homogenize_config import CheckSettings, HomogenizeConfig
 from skyloom.recipes.homogenize_inputs import Preparation
 from skyloom.recipes.homogenize_line_model import line_model_check, line_model_section

@@ -22,11 +22,11 @@ from astropy.table import QTable, hstack
 from numpy.typing import NDArray
 
 from skyloom.core.cube import Cube
+from skyloom.core.execution import Outcome, run_items
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.recipes.execution import Outcome, run_items
 from skyloom.recipes.folder import open_folder, write_config
 from skyloom.recipes.ifs_bins import make_bins, region_columns
 from skyloom.recipes.ifs_config import IfsConfig, Line

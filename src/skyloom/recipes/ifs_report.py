@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable
 
+from skyloom.core.execution import Outcome
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
 from skyloom.io.atomic import atomic_path
 from skyloom.recipes.config import resolved_yaml
-from skyloom.recipes.execution import Outcome
 from skyloom.recipes.ifs_config import CheckSettings, IfsConfig
 from skyloom.recipes.ifs_fit_report import FIT_FILES, fit_checks, fit_tables, fit_text
 from skyloom.recipes.ifs_inputs import Source, rest_marks

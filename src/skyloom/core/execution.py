@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from skyloom.errors import InputError, SkyloomError, SkyloomWarning
 
 __all__ = ["Outcome", "collected_notes", "run_items"]
 
+LOG_ERRORS = 40  # The level of errors; this layer knows no logging.
 Result = TypeVar("Result")
 
 
@@ -48,6 +50,7 @@ def run_items(
     *,
     workers: int = 1,
     scheduler: str | None = None,
+    local: str = "processes",
 ) -> Iterator[Outcome[Result]]:
     """Call ``function(context, item)`` for every item and yield outcomes as they come.
 
@@ -62,6 +65,9 @@ def run_items(
         Worker processes; 1 runs here.
     scheduler : str, optional
         Address of a Dask scheduler; its workers are used instead.
+    local : {"processes", "dask"}
+        What several workers on this machine are: plain processes, or a Dask cluster, which starts another worker when
+        one dies and tries its items again.
 
     Notes
     -----
@@ -72,6 +78,8 @@ def run_items(
         return iter(())
     if scheduler is not None:
         return _on_dask(function, context, items, scheduler)
+    if workers > 1 and local == "dask":
+        return _on_local_dask(function, context, items, min(workers, len(items)))
     if workers > 1:
         return _in_processes(function, context, items, workers)
     return (attempt(function, context, item) for item in items)
@@ -136,14 +144,26 @@ def _finished(future: Future[Outcome[Result]], item: str) -> Outcome[Result]:
         return Outcome(item, None, "the worker process died, perhaps for lack of memory; run again to resume")
 
 
+def _on_local_dask(
+    function: Callable[[Any, str], Result], context: Any, items: Sequence[str], workers: int
+) -> Iterator[Outcome[Result]]:
+    # One thread each: kernels have threads of their own, and memory is counted per process.
+    with _distributed().LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        silence_logs=LOG_ERRORS,
+    ) as cluster:
+        yield from _on_dask(function, context, items, cluster.scheduler_address)
+
+
 def _on_dask(
     function: Callable[[Any, str], Result], context: Any, items: Sequence[str], scheduler: str
 ) -> Iterator[Outcome[Result]]:
-    from dask.distributed import Client
-    from dask.distributed import as_completed as dask_as_completed
-
+    distributed = _distributed()
     try:
-        client = Client(scheduler, timeout="20s")
+        client = distributed.Client(scheduler, timeout="20s")
     except (OSError, ValueError) as error:
         raise InputError(
             f"no Dask scheduler answers: {error}",
@@ -154,11 +174,17 @@ def _on_dask(
     with client:
         shared = client.scatter(context, broadcast=True, hash=False)
         futures = {client.submit(attempt, function, shared, item, pure=False): item for item in items}
-        for future in dask_as_completed(futures):
+        for future in distributed.as_completed(futures):
             failure = future.exception()
-            item = futures[future]
+            # Taken out, so that neither the scheduler nor this process keeps the results of all items.
+            item = futures.pop(future)
             yield (
                 future.result()
                 if failure is None
                 else Outcome(item, None, f"the Dask worker failed: {failure}")
             )
+
+
+def _distributed() -> Any:
+    """Import Dask's scheduler when it is asked for; parts of it carry no types."""
+    return import_module("dask.distributed")
