@@ -96,6 +96,11 @@ class Image:
     history: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
+        self._settle()
+        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+
+    def _settle(self) -> None:
+        """Bring every field to its type and check all that costs no pass over the pixels."""
         object.__setattr__(self, "unit", parse_unit(self.unit))
         object.__setattr__(self, "data", as_float(self.data, "data"))
         object.__setattr__(self, "variance", as_float(self.variance, "variance"))
@@ -106,7 +111,7 @@ class Image:
         object.__setattr__(self, "modes", tuple(Mode(*mode) for mode in self.modes))
         if self.data.ndim != 2:
             raise ShapeError(f"data has {self.data.ndim} dimensions; an Image has 2 (y, x)", field="data")
-        check_planes(self.data, self.variance, self.mask, self.flags, self.modes)
+        check_shapes(self.data, self.variance, self.mask, self.flags, self.modes)
         if self.correlation is not None:
             object.__setattr__(self, "correlation", check_correlation(self.correlation, ndim=2))
 
@@ -148,6 +153,19 @@ class Image:
         if step is not None:
             changes["history"] = (*changes.get("history", self.history), step)
         changed: Image = replace(self, **changes)
+        return changed
+
+    def evolve_checked(self, step: Step | None = None, **changes: Any) -> Image:
+        """Do what `evolve` does, for changes that leave the usable pixels usable.
+
+        The caller vouches for the pixels: no plane is changed, or the kernel that wrote them has seen to it that each
+        one without a mask has a finite value and a positive, finite variance. Shapes, units and the correlation are
+        checked as always; what is left out is another pass over all pixels.
+        """
+        if step is not None:
+            changes["history"] = (*changes.get("history", self.history), step)
+        changed: Image = copy_with(self, changes)
+        changed._settle()
         return changed
 
 
