@@ -1,0 +1,192 @@
+"""What a file is called in the store and where it lies on the sky, from its headers alone."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from skyloom.core.geometry import celestial
+from skyloom.errors import FileFormatError, SkyloomError
+from skyloom.io.cards import Header, header_number
+from skyloom.io.files import FitsFile, Hdu, open_fits
+from skyloom.io.headers import wcs_from_header
+
+__all__ = ["Source", "base_name", "header_text", "headers_of", "locate"]
+
+HEADER_BYTES = 64 * 2880  # Decompressed at first; headers of images fit.
+_POSITIONS = (("PLUG_RA", "PLUG_DEC"), ("RA_TARG", "DEC_TARG"), ("RA", "DEC"), ("OBJRA", "OBJDEC"))
+_READ_AT_ONCE = 1 << 20
+# The sky drifts over the filters one after the other, two frames apart; FRAME counts them, fields count those of r.
+_FRAMES_LATE = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
+
+
+class Source(NamedTuple):
+    """A file that is to be stored."""
+
+    path: str
+    name: str
+    """Without the folder."""
+    digest: str
+    """SHA-256 of the file as it is on the disk."""
+    size: int
+    """Bytes on the disk."""
+    base: str
+    """What the names of its observations begin with."""
+    ra: float
+    """deg, ICRS; NaN where the headers do not say."""
+    dec: float
+    n_pixels: int
+    """Numbers in its arrays and tables, about."""
+
+
+def locate(path: str | Path) -> Source:
+    """Find out what is needed to sort a file into the store, without reading its pixels.
+
+    Raises
+    ------
+    FileFormatError
+        When there is no such file, or it is no FITS file.
+    """
+    place = Path(path)
+    with headers_of(place) as file:
+        base = base_name(place.name, file[0].header)
+        n_pixels = sum(hdu.size for hdu in file) // 4
+        ra, dec = _position(file)
+    return Source(str(path), place.name, _sha256(place), place.stat().st_size, base, ra, dec, n_pixels)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise FileFormatError(f"cannot be read: {error.strerror}", source=path) from error
+
+
+@contextmanager
+def headers_of(path: Path) -> Iterator[FitsFile]:
+    """Open a file for its headers; of a compressed one, as much is decompressed as the first header needs."""
+    start = _first_bytes(path)
+    if start is not None:
+        file = FitsFile(path, start, start)
+        if start[:9] == b"SIMPLE  =" and file.hdus and file[0].shape:
+            yield file
+            return
+    # Where the first header holds no image, positions stand further behind.
+    with open_fits(path, whole=False) as file:
+        yield file
+
+
+def _first_bytes(path: Path) -> bytes | None:
+    """Return the first bytes of a compressed file, None of another one or one that cannot be decompressed."""
+    try:
+        with path.open("rb") as stream:
+            packed = stream.read(_READ_AT_ONCE)
+        if packed[:3] == b"BZh":
+            return bz2.BZ2Decompressor().decompress(packed, HEADER_BYTES)
+        if packed[:2] == b"\x1f\x8b":
+            return zlib.decompressobj(wbits=31).decompress(packed, HEADER_BYTES)
+    except (OSError, EOFError, ValueError, zlib.error):
+        # The reader that decompresses the whole file says what is wrong with it.
+        return None
+    return None
+
+
+def _position(file: FitsFile) -> tuple[float, float]:
+    """Return the centre of the first image on the sky, or the position that the first header tells."""
+    primary = file[0].header
+    if not any(hdu.is_image and len(hdu.shape) >= 2 for hdu in file):
+        return _told_position(primary)
+    for hdu in file:
+        if hdu.is_image and len(hdu.shape) in (2, 3) and "CTYPE1" in hdu.header:
+            try:
+                found = _centre(hdu)
+            except SkyloomError:
+                # Told by the reader, with the file and the keyword.
+                continue
+            if found is not None:
+                return found
+    return _told_position(primary)
+
+
+def _centre(hdu: Hdu) -> tuple[float, float] | None:
+    wcs, _ = wcs_from_header(hdu.header, hdu.shape)
+    if wcs is None:
+        return None
+    ny, nx = hdu.shape[-2:]
+    sky = celestial(wcs)
+    ra, dec = sky.all_pix2world([(nx - 1) / 2], [(ny - 1) / 2], 0)
+    ra, dec = float(ra[0]), float(dec[0])
+    is_equatorial = str(sky.wcs.lngtyp).strip() == "RA"
+    return (ra % 360.0, dec) if is_equatorial and math.isfinite(ra + dec) and abs(dec) <= 90 else None
+
+
+def _told_position(header: Header) -> tuple[float, float]:
+    for keys in _POSITIONS:
+        ra, dec = (header_number(header, key) for key in keys)
+        if ra is not None and dec is not None and abs(dec) <= 90:
+            return ra % 360.0, dec
+    return np.nan, np.nan
+
+
+def base_name(name: str, header: Header) -> str:
+    """Return what the names of a file's observations begin with.
+
+    Frames and spectra of SDSS are called by their numbers, so that they have one name whatever the file is called; all
+    others by the name of the file.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without folders.
+    header : dict
+        Of the primary HDU.
+    """
+    if str(header.get("ORIGIN", "")).strip() == "SDSS":
+        numbers = [header_number(header, key) for key in ("RUN", "CAMCOL", "FRAME")]
+        band = str(header.get("FILTER") or "").strip()
+        if None not in numbers and band in _FRAMES_LATE:
+            run, camcol, frame = (int(number) for number in numbers if number is not None)
+            return f"sdss-{run:06d}-{camcol}-{frame - _FRAMES_LATE[band]:04d}-{band}"
+    if str(header.get("TELESCOP", "")).startswith("SDSS"):
+        numbers = [header_number(header, key) for key in ("PLATEID", "MJD", "FIBERID")]
+        if None not in numbers:
+            plate, mjd, fibre = (int(number) for number in numbers if number is not None)
+            return f"sdss-{plate:04d}-{mjd}-{fibre:04d}"
+    stem = name
+    for suffix in (".gz", ".bz2", ".fits", ".fit", ".fts"):
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"[^A-Za-z0-9+\-._]+", "_", stem).strip("_") or "observation"
+
+
+def header_text(file: FitsFile) -> str:
+    """Return the original header, one card per line: the primary one, and that of the image where it is another.
+
+    Parameters
+    ----------
+    file : FitsFile
+        Whose headers have been read.
+    """
+    chosen = [file[0]]
+    if not file[0].shape:
+        chosen += [hdu for hdu in file.hdus[1:] if hdu.is_image and hdu.shape][:1]
+    return "\n".join(line for hdu in chosen for line in _cards(hdu))
+
+
+def _cards(hdu: Hdu) -> Iterator[str]:
+    text = bytes(hdu.file.content[hdu.header_start : hdu.start]).decode("latin-1")
+    for start in range(0, len(text), 80):
+        card = text[start : start + 80].rstrip()
+        if card:
+            yield card
+        if card == "END":
+            return
