@@ -1,0 +1,110 @@
+"""How arrays are laid out and compressed in the HDF5 files of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyloom.errors import InputError
+
+__all__ = [
+    "COMPRESSIONS",
+    "image_chunks",
+    "row_chunks",
+    "table_filters",
+    "text_filters",
+    "value_filters",
+    "write_array",
+    "write_attributes",
+]
+
+COMPRESSIONS = ("lz4", "gzip")
+"""``lz4``: bitshuffle and LZ4, fast; ``gzip``: readable by every HDF5 without a plugin."""
+CHUNK_BYTES = 1 << 16
+"""Uncompressed: a 64x64 cut-out touches few chunks, and reads little that it does not need."""
+CUBE_CHUNK = (32, 32, 32)
+"""Cut-outs, spectra and channel maps of a cube all cost about the same."""
+SMALL = 2048
+"""Bytes up to which an array is stored as it is, in one piece."""
+RAGGED_CHUNK = 4096
+
+
+def value_filters(compression: str = "lz4") -> dict[str, Any]:
+    """Return the options of `h5py.Group.create_dataset` for planes of numbers: lossless.
+
+    Raises
+    ------
+    InputError
+        When the compression is none of `COMPRESSIONS`.
+    """
+    if compression == "lz4":
+        import hdf5plugin
+
+        return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    raise InputError(
+        f"compression is {compression!r}", field="compression", remedy=f"use one of {', '.join(COMPRESSIONS)}"
+    )
+
+
+def text_filters(compression: str = "lz4") -> dict[str, Any]:
+    """Return the options for text (headers, JSON), with a checksum of each chunk."""
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "fletcher32": True}
+    import hdf5plugin
+
+    return {**hdf5plugin.Zstd(clevel=3), "fletcher32": True}
+
+
+def table_filters() -> dict[str, Any]:
+    """Return the options for columns of a table: a checksum alone, which needs no plugin."""
+    return {"fletcher32": True}
+
+
+def image_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the chunks of a plane of an image or a cube."""
+    if len(shape) == 3:
+        return tuple(min(size, side) for size, side in zip(shape, CUBE_CHUNK, strict=True))
+    side = int(np.sqrt(CHUNK_BYTES // itemsize))
+    return tuple(min(size, side) for size in shape)
+
+
+def row_chunks(n_wave: int, itemsize: int) -> tuple[int, int]:
+    """Return the chunks of stacked spectra: one row, or several where rows are short."""
+    return max(1, 16384 // (n_wave * itemsize)), n_wave
+
+
+def write_array(group: Any, name: str, values: NDArray[Any], compression: str) -> None:
+    """Write one complete array into a group, in chunks and compressed unless it is small."""
+    if values.nbytes <= SMALL or values.ndim == 0:
+        group.create_dataset(name, data=values)
+        return
+    chunks = image_chunks(values.shape, values.itemsize) if values.ndim in (2, 3) else None
+    dataset = group.create_dataset(
+        name, values.shape, values.dtype, chunks=chunks or values.shape, **value_filters(compression)
+    )
+    dataset.write_direct(np.ascontiguousarray(values))
+
+
+def write_attributes(target: Any, values: Mapping[str, Any]) -> None:
+    """Write attributes of a group or dataset: text and numbers, several times as fast as one by one through h5py."""
+    import h5py
+
+    scalar = h5py.h5s.create(h5py.h5s.SCALAR)
+    text = h5py.string_dtype()
+    text_kind = h5py.h5t.py_create(text, logical=True)
+    for name, value in values.items():
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (str, int, float)):
+            target.attrs[name] = value
+            continue
+        if isinstance(value, str):
+            array, kind = np.array(value, dtype=text), text_kind
+        else:
+            array = np.array(value, dtype=np.int64 if isinstance(value, int) else np.float64)
+            kind = h5py.h5t.py_create(array.dtype)
+        attribute = h5py.h5a.create(target.id, name.encode(), kind, scalar)
+        attribute.write(array, mtype=kind)
