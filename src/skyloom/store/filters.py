@@ -107,4 +107,4 @@ def write_attributes(target: Any, values: Mapping[str, Any]) -> None:
             array = np.array(value, dtype=np.int64 if isinstance(value, int) else np.float64)
             kind = h5py.h5t.py_create(array.dtype)
         attribute = h5py.h5a.create(target.id, name.encode(), kind, scalar)
-        attribute.write(array, mtype=kind)
+        attribute.write(array)
