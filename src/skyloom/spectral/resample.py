@@ -17,7 +17,7 @@ from skyloom.errors import InputError
 from skyloom.kernels.spectral_resample import resample_channels
 from skyloom.spectral.grids import Overlap, overlap, pixel_edges, regular_grid
 
-__all__ = ["resample"]
+__all__ = ["resample", "resample_flags", "resample_lsf", "resample_mode"]
 
 Subject = TypeVar("Subject", Cube, Spectra)
 Array = NDArray[Any]
@@ -96,14 +96,14 @@ def resample(
     before = _lags(subject)
     bands = lag_bands(before, subject.wave.size)
     planes = _resample_planes(subject, shares, bands, threads)
-    lags = resample_lags(shares.first, shares.weights, before, _typical_variance(subject))
+    lags = resample_lags(shares.first, shares.weights, before, typical_variance(subject))
     changes = {
         **planes._asdict(),
         "wave": target,
-        "lsf": _resample_lsf(subject, shares, target),
+        "lsf": resample_lsf(subject, shares, target),
         "correlation": _correlation(subject, lags),
-        "flags": _resample_flags(subject, shares),
-        "modes": tuple(_resample_mode(mode, subject, shares) for mode in subject.modes),
+        "flags": resample_flags(subject, shares),
+        "modes": tuple(resample_mode(mode, subject, shares) for mode in subject.modes),
     }
     if isinstance(subject, Cube) and subject.wcs is not None and subject.wcs.naxis > 2:
         changes["wcs"] = subject.wcs.celestial
@@ -195,7 +195,7 @@ def _resample_rows(
     run_blocks(work, blocks(source.data.shape[0], SPAXELS // 16), threads)
 
 
-def _typical_variance(subject: Cube | Spectra) -> Float:
+def typical_variance(subject: Cube | Spectra) -> Float:
     """Return the shape of the variance along wavelength, after fitting the logarithm by it and a level per spectrum."""
     mask = _channel_axis(subject, subject.mask).reshape(subject.wave.size, -1)
     variance = _channel_axis(subject, subject.variance).reshape(subject.wave.size, -1)
@@ -223,7 +223,7 @@ def _spread_over(shares: Overlap, plane: Array) -> Float:
     return total
 
 
-def _resample_lsf(subject: Cube | Spectra, shares: Overlap, target: Float) -> float | Float | None:
+def resample_lsf(subject: Cube | Spectra, shares: Overlap, target: Float) -> float | Float | None:
     """Return the LSF of the new pixels; where they are not covered, that of the nearest that is."""
     if subject.lsf is None:
         return None
@@ -244,7 +244,8 @@ def _resample_lsf(subject: Cube | Spectra, shares: Overlap, target: Float) -> fl
     return np.ascontiguousarray(_channel_axis(subject, width))
 
 
-def _resample_flags(subject: Cube | Spectra, shares: Overlap) -> NDArray[np.uint16] | None:
+def resample_flags(subject: Cube | Spectra, shares: Overlap) -> NDArray[np.uint16] | None:
+    """Return the flags of new pixels: those of all pixels touched."""
     if subject.flags is None:
         return None
     flags = _channel_axis(subject, subject.flags)
@@ -255,7 +256,7 @@ def _resample_flags(subject: Cube | Spectra, shares: Overlap) -> NDArray[np.uint
     return np.ascontiguousarray(_channel_axis(subject, result))
 
 
-def _resample_mode(mode: Mode, subject: Cube | Spectra, shares: Overlap) -> Mode:
+def resample_mode(mode: Mode, subject: Cube | Spectra, shares: Overlap) -> Mode:
     """Resample the map of a shared error like data; a constant stays the constant that it is."""
     if np.ndim(mode.map) == 0:
         return mode

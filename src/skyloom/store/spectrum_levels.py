@@ -1,0 +1,155 @@
+"""A spectrum at every resolution: as observed, on the common grid, and halved again and again with its covariance."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from numpy.typing import NDArray
+
+from skyloom.core.image import Mode
+from skyloom.core.provenance import step as record_step
+from skyloom.core.spectra import Spectra
+from skyloom.errors import RepairWarning
+from skyloom.kernels.spectral_pyramid import halve_spectrum
+from skyloom.store.common_grid import common_wave, level_edges, regrid, trimmed
+from skyloom.store.observation import Level
+from skyloom.store.schema import CommonGrid, StoreSettings
+
+__all__ = ["spectrum_levels"]
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+SMALLEST, LARGEST = 1e-30, 1e30  # Variances beyond are near the ends of what single precision holds.
+
+
+def spectrum_levels(
+    spectrum: Spectra, settings: StoreSettings | None = None
+) -> tuple[Level[Spectra], tuple[Level[Spectra], ...]]:
+    """Make all that a store keeps of one spectrum.
+
+    Parameters
+    ----------
+    spectrum : Spectra
+        One spectrum, flux densities per unit of wavelength.
+    settings : StoreSettings, optional
+        The common grid and the number of levels.
+
+    Returns
+    -------
+    native : Level
+        The spectrum as it is, in float32. Values too small for the variance to fit are given in another power of ten
+        of their unit.
+    levels : tuple of Level
+        Level 0 on the common grid (see `skyloom.store.common_grid.on_common_grid`), each further one of half as many
+        pixels; empty when no pixel of the common grid is covered.
+
+    Raises
+    ------
+    ShapeError
+        When there is more than one spectrum.
+
+    Notes
+    -----
+    A pixel of level z is the mean flux density over the good pixels of level 0 in it, ``sum(w_i d_i) / sum(w_i)``
+    with their widths w; masked only where none is good. Variances and lags are those of that sum, from the lags of
+    the level before, exactly. ``n_good`` counts the pixels of level 0. Flags and modes are of the good pixels. The
+    LSF is that of the sampled values: its square is the mean over the pair, plus a quarter of the pixel of the level
+    before, squared.
+    """
+    settings = StoreSettings() if settings is None else settings
+    single = _single_precision(spectrum)
+    native = Level(single, (~single.mask).astype(np.uint16))
+    found = regrid(single, settings.common_grid)
+    if found is None:
+        return native, ()
+    finest, lags = found
+    levels = [finest]
+    width = np.where(finest.subject.mask[0], 0.0, np.diff(level_edges(settings.common_grid)))
+    for level in range(1, settings.levels):
+        coarser, width, lags = _halve(levels[-1], width, lags, settings.common_grid, level)
+        levels.append(coarser)
+    return native, tuple(levels)
+
+
+def _single_precision(spectrum: Spectra) -> Spectra:
+    """Return the spectrum in float32, in a power of ten of its unit in which its variance fits."""
+    good = spectrum.variance[~spectrum.mask]
+    factor = 1.0
+    if good.size and not (good.min() > SMALLEST and good.max() < LARGEST):
+        factor = 10.0 ** round(0.5 * float(np.median(np.log10(good, dtype=np.float64))))
+    if factor == 1.0 and spectrum.data.dtype == np.float32 and spectrum.variance.dtype == np.float32:
+        return spectrum
+    # What is masked may be anything, also too large for single precision.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        data = (spectrum.data / factor).astype(np.float32)
+        variance = (spectrum.variance / factor / factor).astype(np.float32)
+    lost = ~spectrum.mask & ~(np.isfinite(data) & (variance > 0) & (variance < np.inf))
+    if lost.any():
+        warnings.warn(
+            f"{np.count_nonzero(lost)} channels have a value or a variance too far from the others for single "
+            "precision; they are masked",
+            RepairWarning,
+            stacklevel=3,
+        )
+    changes: dict[str, Any] = {"data": data, "variance": variance, "mask": spectrum.mask | lost}
+    if factor != 1.0:
+        changes["unit"] = u.Unit(factor * spectrum.unit)
+        changes["modes"] = tuple(mode._replace(map=mode.map / factor) for mode in spectrum.modes)
+    return spectrum.evolve_checked(record_step("to_single_precision", factor=factor), **changes)
+
+
+def _halve(
+    level: Level[Spectra], width: Float, lags: Float, grid: CommonGrid, number: int
+) -> tuple[Level[Spectra], Float, Float]:
+    """Return the next level, the good wavelengths behind each of its pixels, and all lags."""
+    subject = level.subject
+    wave = common_wave(grid, number)
+    m = wave.size
+    reach = (lags.shape[1] // 2 + 1) // 2
+    data, variance = np.empty((1, m), np.float32), np.empty((1, m), np.float32)
+    mask, fewer, behind = np.empty((1, m), bool), np.zeros((m, 2 * reach + 1)), np.empty(m)
+    halve_spectrum(
+        subject.data[0], subject.variance[0], width, lags, data[0], variance[0], behind, mask[0], fewer
+    )
+    changes: dict[str, Any] = {"lsf": _halved_lsf(subject.lsf, np.diff(level_edges(grid, number)))}
+    if subject.flags is not None:
+        used = np.where(subject.mask[0] & ~np.repeat(mask[0], 2)[: width.size], 0, subject.flags[0])
+        changes["flags"] = np.bitwise_or.reduce(_pairs(used), axis=1)[np.newaxis]
+    changes["modes"] = tuple(_halved_mode(mode, width, behind) for mode in subject.modes)
+    halved = subject.evolve_checked(
+        record_step("halve_spectrum", level=number), data=data, variance=variance, mask=mask, wave=wave,
+        correlation=trimmed(fewer), **changes,
+    )  # fmt: skip
+    n_good = _pairs(level.n_good[0]).sum(axis=1, dtype=np.uint16)
+    return Level(halved, np.where(mask[0], np.uint16(0), n_good)[np.newaxis]), behind, fewer
+
+
+def _pairs(values: Array) -> Array:
+    """Return neighbours side by side, (m, 2); a missing last one is 0."""
+    even = np.append(values, values.dtype.type(0)) if values.size % 2 else values
+    return even.reshape(-1, 2)
+
+
+def _halved_lsf(lsf: Float | float | None, widths: Float) -> Float | None:
+    """Return the LSF of pixels of these widths, masked or not, so that it is smooth."""
+    if lsf is None:
+        return None
+    squares = np.asarray(lsf, dtype=np.float64) ** 2
+    if squares.size % 2:
+        squares = np.append(squares, squares[-1])
+    left, right = squares[::2], squares[1::2]
+    # Beside a pixel of unknown resolution, that of the other one counts.
+    mean = np.where(np.isfinite(left), np.where(np.isfinite(right), 0.5 * (left + right), left), right)
+    return np.sqrt(mean + (0.25 * widths) ** 2)
+
+
+def _halved_mode(mode: Mode, width: Float, behind: Float) -> Mode:
+    if np.ndim(mode.map) == 0:
+        return mode
+    plane = np.asarray(mode.map)
+    weighted = np.where(width > 0, plane[0], 0.0) * width
+    total = np.divide(_pairs(weighted).sum(axis=1), behind, out=np.zeros(behind.size), where=behind > 0)
+    return mode._replace(map=total[np.newaxis].astype(plane.dtype))
