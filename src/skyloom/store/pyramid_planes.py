@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skyloom.core.image import Mode
 from skyloom.kernels.pyramid import halve, halve_flags
 
-__all__ = ["Planes", "halved", "level_count"]
+__all__ = ["Planes", "block_mean", "halved", "level_count"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -83,10 +83,11 @@ def _coarse_mode(mode: Mode, n_good: Array, depth: int, area: float) -> Mode:
     """Average the map of a shared error like the values."""
     if np.ndim(mode.map) == 0:
         return mode._replace(map=float(mode.map) * area)
-    return mode._replace(map=_block_mean(np.asarray(mode.map), n_good, depth, area))
+    return mode._replace(map=block_mean(np.asarray(mode.map), n_good, depth, area))
 
 
-def _block_mean(plane: Array, n_good: Array, depth: int, area: float) -> Array:
+def block_mean(plane: Array, n_good: Array, depth: int, area: float) -> Array:
+    """Return the mean of the good pixels of blocks, times ``area``; 0 where there is none. Shapes as in `halved`."""
     count, total = (
         _block_sum(values, depth)
         for values in (n_good.astype(np.float64), np.where(n_good > 0, plane, 0.0) * n_good)
