@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from skyloom.errors import InputError
 
-__all__ = ["FileList", "Missing", "find_files", "listed_files"]
+__all__ = ["FileList", "Missing", "find_files", "listed_files", "weight_of"]
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 PACKED_SUFFIXES = (".gz", ".bz2")
 _WILDCARD = re.compile(r"[*?\[]")
+# Image and weight as two files, in the names that drizzling gives them.
+_SCIENCE, _WEIGHT = re.compile(r"_(sci|drz|drc)(?=[_.])"), re.compile(r"_wht(?=[_.])")
 _FIELD = re.compile(r"\{(\w+)(?::([^{}]*))?\}")
 # The names that the survey gives its files.
 _KNOWN_PATTERNS = {
@@ -60,7 +62,8 @@ def find_files(places: Iterable[str | Path]) -> tuple[Path, ...]:
     Parameters
     ----------
     places : iterable of str or path
-        A file (of any name), a folder (with the folders in it), or a pattern with ``*``, ``?``, ``**``.
+        A file (of any name), a folder (with the folders in it), or a pattern with ``*``, ``?``, ``**``. In the last two
+        weight maps beside their images (``_wht`` beside ``_sci``, ``_drz``, ``_drc``) are left out: see `weight_of`.
 
     Raises
     ------
@@ -71,9 +74,9 @@ def find_files(places: Iterable[str | Path]) -> tuple[Path, ...]:
     for place in places:
         path = Path(place).expanduser()
         if path.is_dir():
-            files = sorted(item for item in path.rglob("*") if _is_fits(item))
+            files = sorted(item for item in path.rglob("*") if _is_fits(item) and not _is_weight(item))
         elif _WILDCARD.search(str(place)) and not path.exists():
-            files = sorted(item for item in _glob(path) if item.is_file())
+            files = sorted(item for item in _glob(path) if item.is_file() and not _is_weight(item))
         elif path.exists():
             files = [path]
         else:
@@ -91,6 +94,19 @@ def _is_fits(path: Path) -> bool:
     for packed in PACKED_SUFFIXES:
         name = name.removesuffix(packed)
     return name.endswith(FITS_SUFFIXES) and not path.name.startswith(".") and path.is_file()
+
+
+def weight_of(path: Path) -> Path | None:
+    """Return the weight map that lies beside a drizzled image, ``a_wht.fits`` of ``a_sci.fits``; None without one."""
+    name = _SCIENCE.sub("_wht", path.name)
+    beside = path.with_name(name)
+    return beside if name != path.name and beside.is_file() else None
+
+
+def _is_weight(path: Path) -> bool:
+    if not _WEIGHT.search(path.name):
+        return False
+    return any(path.with_name(_WEIGHT.sub(kind, path.name)).is_file() for kind in ("_sci", "_drz", "_drc"))
 
 
 def _glob(pattern: Path) -> Iterable[Path]:
