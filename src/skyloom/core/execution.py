@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -51,7 +51,7 @@ def run_items(
     workers: int = 1,
     scheduler: str | None = None,
     local: str = "processes",
-) -> Iterator[Outcome[Result]]:
+) -> Generator[Outcome[Result], None, None]:
     """Call ``function(context, item)`` for every item and yield outcomes as they come.
 
     Parameters
@@ -75,7 +75,7 @@ def run_items(
     and they are reported as failed.
     """
     if not items:
-        return iter(())
+        return _nothing()
     if scheduler is not None:
         return _on_dask(function, context, items, scheduler)
     if workers > 1 and local == "dask":
@@ -83,6 +83,10 @@ def run_items(
     if workers > 1:
         return _in_processes(function, context, items, workers)
     return (attempt(function, context, item) for item in items)
+
+
+def _nothing() -> Generator[Outcome[Any], None, None]:
+    yield from ()
 
 
 def attempt(function: Callable[[Any, str], Result], context: Any, item: str) -> Outcome[Result]:
@@ -128,7 +132,7 @@ def _attempt_shared(function: Callable[[Any, str], Result], item: str) -> Outcom
 
 def _in_processes(
     function: Callable[[Any, str], Result], context: Any, items: Sequence[str], workers: int
-) -> Iterator[Outcome[Result]]:
+) -> Generator[Outcome[Result], None, None]:
     # Fresh processes: forking one that runs threads (numba, Dask, the viewer) can hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(items)), spawn, _share, (context,)) as pool:
@@ -146,7 +150,7 @@ def _finished(future: Future[Outcome[Result]], item: str) -> Outcome[Result]:
 
 def _on_local_dask(
     function: Callable[[Any, str], Result], context: Any, items: Sequence[str], workers: int
-) -> Iterator[Outcome[Result]]:
+) -> Generator[Outcome[Result], None, None]:
     # One thread each: kernels have threads of their own, and memory is counted per process.
     with _distributed().LocalCluster(
         n_workers=workers,
@@ -160,7 +164,7 @@ def _on_local_dask(
 
 def _on_dask(
     function: Callable[[Any, str], Result], context: Any, items: Sequence[str], scheduler: str
-) -> Iterator[Outcome[Result]]:
+) -> Generator[Outcome[Result], None, None]:
     distributed = _distributed()
     try:
         client = distributed.Client(scheduler, timeout="20s")
