@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from skyloom.errors import FileFormatError
 from skyloom.io.blocks import BLOCK
 from skyloom.io.cards import Header, Value, header_number, parse_header
+from skyloom.io.table_columns import read_columns
 
 __all__ = ["FitsFile", "Hdu", "Header", "Value", "header_number", "open_fits", "parse_header"]
 
@@ -44,26 +45,37 @@ class Hdu:
     ----------
     name : str
         EXTNAME in upper case, empty where there is none.
-    header : dict
-        See `parse_header`.
+    cards : bytes
+        The header as it is in the file.
+    structure : dict
+        What the header says of the type and size of the data: the whole of it, or of a plain table its first cards.
     header_start, start : int
         Where the header and the data begin, in bytes.
     """
 
     file: FitsFile
     name: str
-    header: Header
+    cards: bytes
+    structure: Header
     header_start: int
     start: int
 
     @property
+    def header(self) -> Header:
+        """See `parse_header`; that of a table is parsed when it is asked for, for it may have thousand cards."""
+        known = self.file.headers.get(self.header_start)
+        if known is None:
+            known = self.file.headers[self.header_start] = parse_header(self.cards)
+        return known
+
+    @property
     def is_image(self) -> bool:
         """Whether the data are an array (perhaps of no size), compressed ones included."""
-        return str(self.header.get("XTENSION", "IMAGE")).strip() == "IMAGE" or self._is_compressed
+        return str(self.structure.get("XTENSION", "IMAGE")).strip() == "IMAGE" or self._is_compressed
 
     @property
     def _is_compressed(self) -> bool:
-        return bool(self.header.get("ZIMAGE", False))
+        return bool(self.structure.get("ZIMAGE", False))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,7 +92,7 @@ class Hdu:
         FileFormatError
             When it is absent without a default, or no whole number.
         """
-        value = self.header.get(keyword, default)
+        value = self.structure.get(keyword, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int):
@@ -98,7 +110,7 @@ class Hdu:
         axes = [self.integer(f"NAXIS{axis}") for axis in range(1, self.integer("NAXIS", 0) + 1)]
         if not axes:
             return 0
-        if axes[0] == 0 and self.header.get("GROUPS", False):
+        if axes[0] == 0 and self.structure.get("GROUPS", False):
             axes = axes[1:]
         elements = int(np.prod(axes)) + self.integer("PCOUNT", 0)
         return abs(self.integer("BITPIX")) // 8 * self.integer("GCOUNT", 1) * elements
@@ -245,6 +257,37 @@ class Hdu:
         values = np.fromfile(self.file.path, kind, count=count, offset=self.start)
         return values if kind.isnative else values.byteswap(inplace=True).view(kind.newbyteorder("="))
 
+    def columns(self, *names: str) -> dict[str, NDArray[Any]]:
+        """Return some columns of a binary table in native byte order, without reading the others.
+
+        Parameters
+        ----------
+        *names : str
+            In any case; columns that the table does not have are left out.
+
+        Returns
+        -------
+        dict
+            By the names as they were asked for. Arrays of (n_rows, ...); text as bytes.
+
+        Raises
+        ------
+        FileFormatError
+            When it is no binary table, or the file ends before it does.
+        """
+        if str(self.structure.get("XTENSION", "")).strip() != "BINTABLE" or self._is_compressed:
+            raise FileFormatError(
+                f"extension {self.name or 'PRIMARY'} is no binary table", source=self.file.path
+            )
+        if self.start + self.size > len(self.file.content):
+            raise self.file.truncation()
+        try:
+            return read_columns(self, names)
+        except _DAMAGED as error:
+            raise FileFormatError(
+                f"extension {self.name} cannot be read ({error})", source=self.file.path
+            ) from error
+
     def table(self) -> Any:
         """Return the rows of a table as astropy reads them.
 
@@ -286,12 +329,15 @@ class FitsFile:
         As it is on the disk.
     unpacked : dict
         Compressed images of which sections were read.
+    headers : dict
+        Headers that have been parsed, by where they begin.
     """
 
     path: Path
     raw: Any
     content: Any
     unpacked: dict[int, NDArray[Any]] = field(default_factory=dict)
+    headers: dict[int, Header] = field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
@@ -307,9 +353,12 @@ class FitsFile:
             end = self._header_end(start)
             if end is None or (found and bytes(self.content[start : start + 8]) != b"XTENSION"):
                 break
-            header = parse_header(bytes(self.content[start:end]))
-            name = str(header.get("EXTNAME") or "").strip().upper()
-            hdu = Hdu(self, name, header, start, end)
+            cards = bytes(self.content[start:end])
+            structure = _table_structure(cards)
+            if structure is None:
+                structure = self.headers[start] = parse_header(cards)
+            name = str(structure.get("EXTNAME") or "").strip().upper()
+            hdu = Hdu(self, name, cards, structure, start, end)
             found.append(hdu)
             start = end + hdu.size + (-hdu.size % BLOCK)
         return tuple(found)
@@ -357,6 +406,23 @@ class FitsFile:
             source=self.path,
             remedy="fetch or write it again",
         )
+
+
+_TABLE_START = b"XTENSION= 'BINTABLE'"
+_TABLE_CARDS = ("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "TFIELDS")
+
+
+def _table_structure(cards: bytes) -> Header | None:
+    """Return what the first cards of a plain table say, and its name; None for all else and odd ones."""
+    if not cards.startswith(_TABLE_START) or b"ZIMAGE  =" in cards:
+        return None
+    structure = parse_header(cards[: 80 * len(_TABLE_CARDS)])
+    if tuple(structure) != _TABLE_CARDS:
+        return None
+    place = cards.find(b"EXTNAME =")
+    while place >= 0 and place % 80:
+        place = cards.find(b"EXTNAME =", place + 1)
+    return structure | (parse_header(cards[place : place + 80]) if place >= 0 else {})
 
 
 @contextmanager

@@ -42,6 +42,8 @@ _BUILT_IN: dict[str, tuple[str, str, str]] = {
     "muse-image": ("skyloom.io.muse_maps", "sniff_image", "read_muse_image"),
     "manga": ("skyloom.io.manga", "sniff", "read_manga"),
     "pmas": ("skyloom.io.pmas", "sniff", "read_pmas"),
+    "sdss-frame": ("skyloom.io.sdss_frame", "sniff", "read_frame"),
+    "sdss-spec": ("skyloom.io.sdss_spec", "sniff", "read_sdss_spectrum"),
     "cube": ("skyloom.io.generic_cube", "sniff", "read_cube"),
     "hst": ("skyloom.io.hst", "sniff", "read_hst"),
     "segmentation": ("skyloom.io.segmentation", "sniff", "read_segmentation"),
