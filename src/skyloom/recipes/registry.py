@@ -64,6 +64,12 @@ RECIPES = {
             config="skyloom.recipes.halpha_config:HalphaConfig",
             function="skyloom.recipes.halpha:halpha",
         ),
+        Recipe(
+            name="store",
+            summary="images, spectra and cubes in one store: every resolution with errors, found by place and time",
+            config="skyloom.recipes.store_config:StoreConfig",
+            function="skyloom.recipes.store:store",
+        ),
     )
 }
 

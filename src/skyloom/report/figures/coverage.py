@@ -1,0 +1,106 @@
+"""Where on the sky observations lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+
+from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, new_figure, to_png
+
+__all__ = ["sky_coverage"]
+
+COLOURS = {"image": "#2563a8", "cube": ACCENT, "spectrum": INK}
+MOST_SHOWN = 20_000  # of a kind; more would only darken the same places
+WIDE = 60.0  # deg; wider fields are shown on the whole sky
+
+
+def sky_coverage(title: str, ra: Float, dec: Float, radius: Float, kind: Any, *, dpi: float = 110.0) -> bytes:
+    """Draw the circles that observations cover: on a map of their field, or of the whole sky.
+
+    Parameters
+    ----------
+    title : str
+    ra, dec, radius : (n,) float arrays
+        deg.
+    kind : (n,) array of str
+        "image", "cube" or "spectrum".
+    dpi : float
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
+    kinds = np.asarray(kind).astype(str)
+    centre = _centre(ra, dec)
+    east = (ra - centre + 180.0) % 360.0 - 180.0
+    whole = bool(np.ptp(east) > WIDE or np.ptp(dec) > WIDE)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 4.2, dpi)
+        axes = figure.add_subplot(projection="mollweide" if whole else None)
+        for name in ("image", "cube", "spectrum"):
+            chosen = np.flatnonzero(kinds == name)
+            if chosen.size:
+                label = f"{chosen.size} {'spectra' if name == 'spectrum' else name + 's'}"
+                shown = chosen[:: -(-chosen.size // MOST_SHOWN)]
+                place = (east[shown], dec[shown], radius[shown])
+                (_draw_whole if whole else _draw_field)(axes, place, COLOURS[name], label, centre)
+        axes.set_title(title)
+        axes.grid(color=FAINT, linewidth=0.3, alpha=0.5)
+        if not whole:
+            _finish_field(axes, dec, radius, east, centre)
+        axes.legend(loc="upper right", frameon=True, fontsize=8)
+        return to_png(figure)
+
+
+def _centre(ra: Float, dec: Float) -> float:
+    """Return the mean right ascension, also of fields that lie on both sides of 0."""
+    angle, weight = np.radians(ra), np.cos(np.radians(dec))
+    return float(
+        np.degrees(np.arctan2(np.sum(weight * np.sin(angle)), np.sum(weight * np.cos(angle)))) % 360.0
+    )
+
+
+def _draw_whole(
+    axes: Axes, place: tuple[Float, Float, Float], colour: str, label: str, centre: float
+) -> None:
+    east, dec, _ = place
+    around = (east + centre + 180.0) % 360.0 - 180.0
+    axes.plot(np.radians(-around), np.radians(dec), ".", color=colour, markersize=2, alpha=0.5, label=label)
+    axes.set_xticklabels([f"{(-angle) % 360}°" for angle in range(-150, 151, 30)], color=FAINT, fontsize=7)
+
+
+def _draw_field(axes: Axes, place: tuple[Float, Float, Float], colour: str, label: str, _: float) -> None:
+    east, dec, radius = place
+    size = 2.0 * radius
+    circles = EllipseCollection(
+        size / np.cos(np.radians(dec)),
+        size,
+        np.zeros_like(size),
+        units="xy",
+        offsets=np.column_stack([east, dec]),
+        offset_transform=axes.transData,
+        facecolors="none",
+        edgecolors=colour,
+        linewidths=0.6,
+        alpha=0.5,
+    )
+    axes.add_collection(circles)
+    axes.plot(east, dec, ".", color=colour, markersize=3, alpha=0.6, label=label)
+
+
+def _finish_field(axes: Axes, dec: Float, radius: Float, east: Float, centre: float) -> None:
+    margin = float(np.max(radius)) * 1.1 + 0.02
+    across = np.cos(np.radians(float(np.mean(dec))))
+    # East is on the left.
+    axes.set_xlim(float(east.max()) + margin / across, float(east.min()) - margin / across)
+    axes.set_ylim(float(dec.min()) - margin, float(dec.max()) + margin)
+    axes.set_aspect(1.0 / across, adjustable="box")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{(value + centre) % 360.0:.4g}°")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}°")
+    axes.set_xlabel("right ascension")
+    axes.set_ylabel("declination")
