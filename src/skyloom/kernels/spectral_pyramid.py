@@ -13,11 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["halve_spectrum", "regrid_spectrum"]
+__all__ = ["halve_beside", "halve_spectrum", "regrid_beside", "regrid_spectrum"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Flags = NDArray[np.uint16]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -125,6 +126,40 @@ def _hide(data: Array, variance: Array, mask: Mask) -> None:  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def regrid_beside(
+    squares: Float,
+    flags: Flags,
+    first: NDArray[np.int64],
+    weights: Float,
+    out_squares: Float,
+    out_flags: Flags,
+) -> None:  # pragma: no cover - compiled
+    """Fill what goes with one spectrum on another grid.
+
+    Parameters
+    ----------
+    squares : (n_wave,) or (0,) float64 array
+        Averaged with the weights, masked or not; of no channels: left out.
+    flags : (n_wave,) or (0,) uint16 array
+        Collected from all channels that count; of no channels: left out.
+    first : (n_out,) int64 array
+    weights : (n_out, m) float64 array
+    out_squares : (n_out,) float64 array
+    out_flags : (n_out,) uint16 array
+    """
+    for j in range(first.size):
+        square, flag = 0.0, np.uint16(0)
+        for a in range(weights.shape[1]):
+            if weights[j, a] != 0.0:
+                if squares.size:
+                    square += weights[j, a] * squares[first[j] + a]
+                if flags.size:
+                    flag |= flags[first[j] + a]
+        out_squares[j] = square
+        out_flags[j] = flag
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def halve_spectrum(
     data: Array,
     variance: Array,
@@ -192,3 +227,41 @@ def _pair_covariance(j: int, k: int, spread: Float, bands: Float) -> float:  # p
             if lag <= radius:
                 total += spread[left] * spread[right] * bands[low, radius + lag]
     return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def halve_beside(
+    squares: Float,
+    flags: Flags,
+    n_good: Flags,
+    out_mask: Mask,
+    out_squares: Float,
+    out_flags: Flags,
+    out_n_good: Flags,
+) -> None:  # pragma: no cover - compiled
+    """Fill what goes with a halved spectrum.
+
+    Parameters
+    ----------
+    squares : (n,) or (0,) float64 array
+        Averaged, masked or not, so that the mean is smooth; beside one that is no number the other one counts.
+    flags : (n,) or (0,) uint16 array
+        Collected from what is good in a pair; from all of it where none is.
+    n_good : (n,) uint16 array
+        Pixels behind each channel; 0 where it is masked.
+    out_mask : (m,) bool array
+    out_squares : (m,) float64 array
+    out_flags, out_n_good : (m,) uint16 arrays
+    """
+    for j in range(out_mask.size):
+        total, used, flag, count = 0.0, 0, np.uint16(0), 0
+        for i in range(2 * j, min(2 * j + 2, n_good.size)):
+            count += n_good[i]
+            if squares.size and np.isfinite(squares[i]):
+                total += squares[i]
+                used += 1
+            if flags.size and (out_mask[j] or n_good[i] > 0):
+                flag |= flags[i]
+        out_squares[j] = total / used if used > 0 else np.nan
+        out_flags[j] = flag
+        out_n_good[j] = 0 if out_mask[j] else count

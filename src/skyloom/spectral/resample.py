@@ -17,7 +17,7 @@ from skyloom.errors import InputError
 from skyloom.kernels.spectral_resample import resample_channels
 from skyloom.spectral.grids import Overlap, overlap, pixel_edges, regular_grid
 
-__all__ = ["resample", "resample_flags", "resample_lsf", "resample_mode"]
+__all__ = ["pixel_broadening", "resample", "resample_mode"]
 
 Subject = TypeVar("Subject", Cube, Spectra)
 Array = NDArray[Any]
@@ -100,9 +100,9 @@ def resample(
     changes = {
         **planes._asdict(),
         "wave": target,
-        "lsf": resample_lsf(subject, shares, target),
+        "lsf": _resample_lsf(subject, shares, target),
         "correlation": _correlation(subject, lags),
-        "flags": resample_flags(subject, shares),
+        "flags": _resample_flags(subject, shares),
         "modes": tuple(resample_mode(mode, subject, shares) for mode in subject.modes),
     }
     if isinstance(subject, Cube) and subject.wcs is not None and subject.wcs.naxis > 2:
@@ -223,18 +223,38 @@ def _spread_over(shares: Overlap, plane: Array) -> Float:
     return total
 
 
-def resample_lsf(subject: Cube | Spectra, shares: Overlap, target: Float) -> float | Float | None:
-    """Return the LSF of the new pixels; where they are not covered, that of the nearest that is."""
-    if subject.lsf is None:
-        return None
+def pixel_broadening(wave: Float, shares: Overlap, target: Float) -> tuple[NDArray[np.int64], Float]:
+    """Return what resampling does to the LSF.
+
+    Parameters
+    ----------
+    wave : (n_wave,) array
+    shares : Overlap
+        With at least one new pixel that is covered.
+    target : (n_out,) array
+
+    Returns
+    -------
+    nearest : (n_out,) int64 array
+        Each new pixel, or where it is not covered the nearest that is.
+    moment : (n_out,) float64 array
+        A^2 that the square of the LSF of ``nearest`` grows by.
+    """
     from scipy.ndimage import gaussian_filter1d
 
     # The input is one stretch of wavelengths, so the covered pixels are one, too.
     covered = np.flatnonzero(shares.complete)
     nearest = np.clip(np.arange(target.size), covered[0], covered[-1])
     channel = shares.first[:, None] + np.arange(shares.weights.shape[1])
-    moment = np.sum(shares.weights * (subject.wave[channel] - target[:, None]) ** 2, axis=1)
-    moment = gaussian_filter1d(moment[covered], PHASES, mode="reflect")[nearest - covered[0]]
+    moment = np.sum(shares.weights * (wave[channel] - target[:, None]) ** 2, axis=1)
+    return nearest, gaussian_filter1d(moment[covered], PHASES, mode="reflect")[nearest - covered[0]]
+
+
+def _resample_lsf(subject: Cube | Spectra, shares: Overlap, target: Float) -> float | Float | None:
+    """Return the LSF of the new pixels; where they are not covered, that of the nearest that is."""
+    if subject.lsf is None:
+        return None
+    nearest, moment = pixel_broadening(subject.wave, shares, target)
     sigma = np.asarray(subject.lsf, dtype=np.float64)
     if sigma.ndim < 2:
         squares = np.broadcast_to(sigma**2, subject.wave.shape)
@@ -244,7 +264,7 @@ def resample_lsf(subject: Cube | Spectra, shares: Overlap, target: Float) -> flo
     return np.ascontiguousarray(_channel_axis(subject, width))
 
 
-def resample_flags(subject: Cube | Spectra, shares: Overlap) -> NDArray[np.uint16] | None:
+def _resample_flags(subject: Cube | Spectra, shares: Overlap) -> NDArray[np.uint16] | None:
     """Return the flags of new pixels: those of all pixels touched."""
     if subject.flags is None:
         return None

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skyloom.core.image import Mode
 from skyloom.core.linelist import air_to_vacuum
 from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import ShapeError
-from skyloom.kernels.spectral_pyramid import regrid_spectrum
+from skyloom.kernels.spectral_pyramid import regrid_beside, regrid_spectrum
 from skyloom.spectral.grids import Overlap, overlap, pixel_edges, regular_grid
-from skyloom.spectral.resample import resample_flags, resample_lsf, resample_mode
+from skyloom.spectral.resample import pixel_broadening, resample_mode
 from skyloom.store.observation import Level
 from skyloom.store.schema import CommonGrid
 
@@ -36,6 +37,9 @@ class _Plan(NamedTuple):
     shares: Overlap
     aligned: bool  # Its pixels are pixels of the common grid.
     reach: int  # Pixels of the common grid further apart share no noise.
+    reached: bool  # Some pixel of the common grid is covered.
+    nearest: NDArray[np.int64]  # Of each pixel the nearest that is covered.
+    broadening: Float  # What the square of the LSF grows by, A^2.
 
 
 @lru_cache(maxsize=64)
@@ -148,7 +152,7 @@ def regrid(spectrum: Spectra, grid: CommonGrid) -> tuple[Level[Spectra], Float] 
         )
     radius = 0 if spectrum.correlation is None else spectrum.correlation.shape[-1] // 2
     plan = _plan(spectrum.wave.tobytes(), spectrum.medium, grid, radius)
-    if not plan.shares.weights.any():
+    if not plan.reached:
         return None
     wave = common_wave(grid)
     data, variance = np.empty((1, wave.size), np.float32), np.empty((1, wave.size), np.float32)
@@ -163,45 +167,37 @@ def regrid(spectrum: Spectra, grid: CommonGrid) -> tuple[Level[Spectra], Float] 
     )  # fmt: skip
     moved = spectrum.evolve_checked(
         record, data=data, variance=variance, mask=mask, wave=wave, medium="vacuum", correlation=trimmed(lags),
-        **_beside(spectrum, plan, wave),
+        **_beside(spectrum, plan),
     )  # fmt: skip
     return Level(moved, (~mask).astype(np.uint16)), lags
 
 
-def _beside(spectrum: Spectra, plan: _Plan, wave: Float) -> dict[str, Any]:
+def _beside(spectrum: Spectra, plan: _Plan) -> dict[str, Any]:
     """Return what goes with the values: LSF, flags and modes."""
     if spectrum.lsf is None and spectrum.flags is None and not spectrum.modes:
         return {}
-    lsf = None if spectrum.lsf is None else np.asarray(spectrum.lsf, dtype=np.float64)
-    if lsf is not None and lsf.ndim == 2:
-        lsf = lsf[0]
-    if lsf is not None and spectrum.medium == "air":
-        lsf = lsf / plan.scale
-    scaled = spectrum.evolve_checked(
-        wave=plan.wave, medium="vacuum", lsf=lsf, modes=_scaled_modes(spectrum, plan)
-    )
-    return {
-        "lsf": _copied_lsf(lsf, plan, wave.size) if plan.aligned else resample_lsf(scaled, plan.shares, wave),
-        "flags": resample_flags(scaled, plan.shares),
-        "modes": tuple(resample_mode(mode, scaled, plan.shares) for mode in scaled.modes),
-    }
+    n_out = plan.shares.first.size
+    squares = np.empty(0)
+    if spectrum.lsf is not None:
+        lsf = np.asarray(spectrum.lsf, dtype=np.float64)
+        squares = np.square((lsf[0] if lsf.ndim == 2 else lsf) / plan.scale)
+    flags = np.empty(0, np.uint16) if spectrum.flags is None else spectrum.flags[0]
+    out_squares, out_flags = np.empty(n_out), np.empty((1, n_out), np.uint16)
+    regrid_beside(squares, flags, plan.shares.first, plan.shares.weights, out_squares, out_flags[0])
+    changes: dict[str, Any] = {}
+    if squares.size:
+        changes["lsf"] = np.sqrt(out_squares[plan.nearest] + plan.broadening)
+    if flags.size:
+        changes["flags"] = out_flags
+    changes["modes"] = tuple(_moved_mode(mode, spectrum, plan) for mode in spectrum.modes)
+    return changes
 
 
-def _scaled_modes(spectrum: Spectra, plan: _Plan) -> tuple[Any, ...]:
-    if spectrum.medium != "air":
-        return spectrum.modes
-    return tuple(
-        mode._replace(map=mode.map * plan.scale) if np.ndim(mode.map) else mode for mode in spectrum.modes
-    )
-
-
-def _copied_lsf(lsf: Float | None, plan: _Plan, n_wave: int) -> Float | None:
-    """Return the LSF at pixels that are copies; beyond the spectrum, that of its ends."""
-    if lsf is None or lsf.ndim == 0:
-        return None if lsf is None else np.full(n_wave, float(lsf))
-    covered = np.flatnonzero(plan.shares.weights[:, 0])
-    nearest = np.clip(np.arange(n_wave), covered[0], covered[-1])
-    return np.asarray(lsf[plan.shares.first[nearest]])
+def _moved_mode(mode: Mode, spectrum: Spectra, plan: _Plan) -> Mode:
+    if np.ndim(mode.map) == 0:
+        return mode
+    plane = np.asarray(mode.map)
+    return resample_mode(mode._replace(map=(plane * plan.scale).astype(plane.dtype)), spectrum, plan.shares)
 
 
 def trimmed(lags: Float) -> Float | None:
@@ -217,17 +213,26 @@ def trimmed(lags: Float) -> Float | None:
 def _plan(key: bytes, medium: str, grid: CommonGrid, radius: int) -> _Plan:
     """Return how the grid with these bytes lies on the common one; spectra of one instrument often share it."""
     given = np.frombuffer(key, dtype=np.float64)
-    copies = _copies(given, grid) if medium == "vacuum" else None
-    if copies is not None:
-        return _Plan(given, np.ones(given.size), copies, True, radius)
-    edges = pixel_edges(given)
     wave, scale = given, np.ones(given.size)
-    if medium == "air":
-        in_vacuum = air_to_vacuum(edges)
-        wave, scale = air_to_vacuum(given), np.diff(edges) / np.diff(in_vacuum)
-        edges = in_vacuum
-    shares = overlap(edges, level_edges(grid))
-    return _Plan(wave, scale, shares, False, _reach(shares, radius))
+    copies = _copies(given, grid) if medium == "vacuum" else None
+    if copies is None:
+        edges = pixel_edges(given)
+        if medium == "air":
+            in_vacuum = air_to_vacuum(edges)
+            wave, scale = air_to_vacuum(given), np.diff(edges) / np.diff(in_vacuum)
+            edges = in_vacuum
+        shares = overlap(edges, level_edges(grid))
+        reach = _reach(shares, radius)
+    else:
+        shares, reach = copies, radius
+    covered = np.flatnonzero(shares.complete)
+    if covered.size == 0:
+        return _Plan(wave, scale, shares, False, reach, False, covered, np.empty(0))
+    if copies is None:
+        nearest, broadening = pixel_broadening(wave, shares, common_wave(grid))
+    else:
+        nearest, broadening = np.clip(np.arange(shares.first.size), covered[0], covered[-1]), np.zeros(1)
+    return _Plan(wave, scale, shares, copies is not None, reach, True, nearest, broadening)
 
 
 def _copies(wave: Float, grid: CommonGrid) -> Overlap | None:

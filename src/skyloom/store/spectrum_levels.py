@@ -13,7 +13,7 @@ from skyloom.core.image import Mode
 from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
 from skyloom.errors import RepairWarning
-from skyloom.kernels.spectral_pyramid import halve_spectrum
+from skyloom.kernels.spectral_pyramid import halve_beside, halve_spectrum
 from skyloom.store.common_grid import common_wave, level_edges, regrid, trimmed
 from skyloom.store.observation import Level
 from skyloom.store.schema import CommonGrid, StoreSettings
@@ -114,36 +114,29 @@ def _halve(
     halve_spectrum(
         subject.data[0], subject.variance[0], width, lags, data[0], variance[0], behind, mask[0], fewer
     )
-    changes: dict[str, Any] = {"lsf": _halved_lsf(subject.lsf, np.diff(level_edges(grid, number)))}
-    if subject.flags is not None:
-        used = np.where(subject.mask[0] & ~np.repeat(mask[0], 2)[: width.size], 0, subject.flags[0])
-        changes["flags"] = np.bitwise_or.reduce(_pairs(used), axis=1)[np.newaxis]
-    changes["modes"] = tuple(_halved_mode(mode, width, behind) for mode in subject.modes)
+    n_good = np.empty((1, m), np.uint16)
+    beside = _beside(level, mask[0], level_edges(grid, number), n_good[0])
     halved = subject.evolve_checked(
         record_step("halve_spectrum", level=number), data=data, variance=variance, mask=mask, wave=wave,
-        correlation=trimmed(fewer), **changes,
+        correlation=trimmed(fewer), modes=tuple(_halved_mode(mode, width, behind) for mode in subject.modes), **beside,
     )  # fmt: skip
-    n_good = _pairs(level.n_good[0]).sum(axis=1, dtype=np.uint16)
-    return Level(halved, np.where(mask[0], np.uint16(0), n_good)[np.newaxis]), behind, fewer
+    return Level(halved, n_good), behind, fewer
 
 
-def _pairs(values: Array) -> Array:
-    """Return neighbours side by side, (m, 2); a missing last one is 0."""
-    even = np.append(values, values.dtype.type(0)) if values.size % 2 else values
-    return even.reshape(-1, 2)
-
-
-def _halved_lsf(lsf: Float | float | None, widths: Float) -> Float | None:
-    """Return the LSF of pixels of these widths, masked or not, so that it is smooth."""
-    if lsf is None:
-        return None
-    squares = np.asarray(lsf, dtype=np.float64) ** 2
-    if squares.size % 2:
-        squares = np.append(squares, squares[-1])
-    left, right = squares[::2], squares[1::2]
-    # Beside a pixel of unknown resolution, that of the other one counts.
-    mean = np.where(np.isfinite(left), np.where(np.isfinite(right), 0.5 * (left + right), left), right)
-    return np.sqrt(mean + (0.25 * widths) ** 2)
+def _beside(level: Level[Spectra], mask: Array, edges: Float, n_good: Array) -> dict[str, Any]:
+    """Return the LSF and the flags of the next level, and count its pixels of level 0."""
+    subject = level.subject
+    squares = np.empty(0) if subject.lsf is None else np.square(subject.lsf)
+    flags = np.empty(0, np.uint16) if subject.flags is None else subject.flags[0]
+    out_squares, out_flags = np.empty(mask.size), np.empty((1, mask.size), np.uint16)
+    halve_beside(squares, flags, level.n_good[0], mask, out_squares, out_flags[0], n_good)
+    if squares.size:
+        # The pixels of the level before are half as wide, and their centres half of that from the new one.
+        out_squares += np.square(0.25 * (edges[1:] - edges[:-1]))
+    return {
+        "lsf": np.sqrt(out_squares) if squares.size else None,
+        "flags": out_flags if flags.size else None,
+    }
 
 
 def _halved_mode(mode: Mode, width: Float, behind: Float) -> Mode:
@@ -151,5 +144,6 @@ def _halved_mode(mode: Mode, width: Float, behind: Float) -> Mode:
         return mode
     plane = np.asarray(mode.map)
     weighted = np.where(width > 0, plane[0], 0.0) * width
-    total = np.divide(_pairs(weighted).sum(axis=1), behind, out=np.zeros(behind.size), where=behind > 0)
+    sums = np.add.reduceat(weighted, np.arange(0, width.size, 2))
+    total = np.divide(sums, behind, out=np.zeros(behind.size), where=behind > 0)
     return mode._replace(map=total[np.newaxis].astype(plane.dtype))
