@@ -265,7 +265,7 @@ def sdss_field(
         places.append((label, "galaxy", offset, redshift))
     sources = []
     for label, kind, (east, north), redshift in places:
-        ra, dec = plane_to_sky(np.float64(east), np.float64(north), centre)
+        ra, dec = plane_to_sky(np.asarray(east), np.asarray(north), centre)
         sources.append(Source(label, kind, float(ra), float(dec), float(redshift)))
     return SdssField(Scene("sdss", centre, tuple(components)), tuple(sources))
 
@@ -464,7 +464,7 @@ def interpolate_sky(grid: ArrayLike, x: ArrayLike, y: ArrayLike) -> Float:
 
 
 def _meta(epoch: Epoch, band: str, ny: int) -> dict[str, Any]:
-    """Return what the reader of frames finds out too. Row r is exposed until ``row_time[0] + r row_time[1]``."""
+    """Return what the reader of frames finds out too; the middle of row r's exposure is row_time[0] + r row_time[1]."""
     chip, tai = ccd(epoch.run, epoch.camcol, band), epoch.band_tai(band)
     return {
         "instrument": "SDSS",
@@ -476,7 +476,7 @@ def _meta(epoch: Epoch, band: str, ny: int) -> dict[str, Any]:
         "exposure": EXPOSURE,
         "time_start": (tai - EXPOSURE) / DAY,
         "time_stop": (tai + (ny - 1) * ROW_CLOCK * 1e-6) / DAY,
-        "row_time": (tai / DAY, ROW_CLOCK * 1e-6 / DAY),
+        "row_time": ((tai - EXPOSURE / 2) / DAY, ROW_CLOCK * 1e-6 / DAY),
         "gain": chip.gain,
         "dark_variance": chip.dark_variance,
     }
