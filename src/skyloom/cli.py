@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from skyloom._version import __version__
 from skyloom.cli_qa import add_qa
+from skyloom.cli_store import add_store
 from skyloom.cli_templates import templates
 from skyloom.errors import InputError
 from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
@@ -100,6 +101,7 @@ Examples:
   skyloom run homogenize.yaml --out results --workers 2
   skyloom run ifs.yaml --set snr.line=SII6716 --set binning.target=5
   skyloom run halpha.yaml --set anchor.method=ratio --set cosmic_rays=none
+  skyloom run store.yaml --out sky --workers 2
 
 A run that was interrupted goes on where it stopped: what is finished is kept unless --overwrite is given. A
 recipe of stages (ifs, halpha) does again what a change of the configuration concerns, and nothing else.
@@ -146,6 +148,7 @@ Examples:
   skyloom init homogenize > homogenize.yaml
   skyloom init ifs --out ifs.yaml
   skyloom init halpha --out halpha.yaml
+  skyloom init store --out store.yaml
 
 \b
 Recipes:
@@ -218,6 +221,7 @@ Examples:
   skyloom mock udf-like --out mock --seed 7 && skyloom run mock/homogenize.yaml
   skyloom mock muse-like --out cubes && skyloom run cubes/ifs.yaml
   skyloom mock halpha-like --out halpha && skyloom run halpha/halpha.yaml
+  skyloom mock sdss-like --out sdss && skyloom run sdss/store.yaml
 
 \b
 Scenes:
@@ -229,6 +233,7 @@ Scenes:
   pmas-like    a rotating disc with HII regions in a PMAS/CALIFA cube
   halpha-like  a spiral in Halpha and two broad bands like Hubble's, 320 pixels wide, and in a small MUSE cube
   halpha-field the same 1600 pixels wide with a thousand nebulae, MUSE as images and maps
+  sdss-like    a field of SDSS in five bands and two nights, and spectra of six sources in it
 """
 )
 def mock(
@@ -354,6 +359,7 @@ def _finish(result: RunResult) -> None:
 
 
 add_qa(app, _finish, EXIT_CODES)
+add_store(app, _progress_bar)
 
 
 def main() -> None:

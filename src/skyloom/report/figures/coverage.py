@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
+from matplotlib.ticker import MaxNLocator
 
 from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, new_figure, to_png
 
@@ -36,7 +37,8 @@ def sky_coverage(title: str, ra: Float, dec: Float, radius: Float, kind: Any, *,
         PNG.
     """
     kinds = np.asarray(kind).astype(str)
-    centre = _centre(ra, dec)
+    # Whole degrees, so that the axis counts in round numbers.
+    centre = float(round(_centre(ra, dec)))
     east = (ra - centre + 180.0) % 360.0 - 180.0
     whole = bool(np.ptp(east) > WIDE or np.ptp(dec) > WIDE)
     with mpl.rc_context(STYLE):
@@ -53,7 +55,7 @@ def sky_coverage(title: str, ra: Float, dec: Float, radius: Float, kind: Any, *,
         axes.grid(color=FAINT, linewidth=0.3, alpha=0.5)
         if not whole:
             _finish_field(axes, dec, radius, east, centre)
-        axes.legend(loc="upper right", frameon=True, fontsize=8)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=3)
         return to_png(figure)
 
 
@@ -100,6 +102,7 @@ def _finish_field(axes: Axes, dec: Float, radius: Float, east: Float, centre: fl
     axes.set_xlim(float(east.max()) + margin / across, float(east.min()) - margin / across)
     axes.set_ylim(float(dec.min()) - margin, float(dec.max()) + margin)
     axes.set_aspect(1.0 / across, adjustable="box")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: f"{(value + centre) % 360.0:.4g}°")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}°")
     axes.set_xlabel("right ascension")
