@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from skyloom.core.image import Image
+from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
+from skyloom.store.observation import Level, Observation
 from skyloom.store.pyramid import image_levels
-from skyloom.store.quantise import quantise, quantise_levels, round_values, round_variance
+from skyloom.store.quantise import (
+    quantise,
+    quantise_levels,
+    quantise_observation,
+    round_values,
+    round_variance,
+)
 from tests.grids import tangent_wcs
 
 
@@ -102,6 +112,30 @@ def test_image_is_rounded_and_says_so():
         good = exact.subject.valid
         error = (level.subject.data - exact.subject.data)[good] / np.sqrt(exact.subject.variance[good])
         assert np.abs(error).max() < 0.051
+
+
+def test_all_of_an_observation_is_rounded_and_nothing_else():
+    rng = np.random.default_rng(6)
+    wave = 4000.0 + 1.1 * np.arange(40)
+    spectra = Spectra(
+        rng.normal(3, 1, (1, 40)).astype(np.float32),
+        np.ones((1, 40), np.float32),
+        np.zeros((1, 40), bool),
+        "1e-17 erg / (s cm2 AA)",
+        wave,
+        "vacuum",
+        lsf=1.2345678,
+    )
+    level = Level(spectra, np.ones((1, 40), np.uint8))
+    observation = Observation("a", "spectrum", {"s_ra": 1.23456789012345}, "CARD", (level, level), level)
+    rounded = quantise_observation(observation, 0.1)
+    for after in (rounded.native, *rounded.levels):
+        steps = after.subject.data * 16
+        np.testing.assert_array_equal(steps, np.rint(steps))
+        assert after.subject.wave is spectra.wave
+        assert after.subject.lsf == spectra.lsf
+    assert rounded.columns == observation.columns
+    assert quantise_observation(replace(observation, native=None)).native is None
 
 
 def test_wrong_arguments_are_errors():

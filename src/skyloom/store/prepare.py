@@ -20,6 +20,7 @@ from skyloom.io.registry import read
 from skyloom.store.footprint import Footprint, circle_of, footprint_of
 from skyloom.store.locate import Source, header_text, headers_of, locate
 from skyloom.store.observation import Observation
+from skyloom.store.quantise import quantise_observation
 from skyloom.store.regions import healpix_of
 from skyloom.store.schema import COLUMNS, StoreSettings
 from skyloom.store.sources import weight_of
@@ -78,7 +79,10 @@ def prepare(
         for suffix, kind, subject in _subjects(content, path):
             name = place.base + suffix
             columns = _columns(name, kind, subject, place, headers)
-            made.append(_observation(name, kind, subject, columns, text, chosen))
+            observation = _observation(name, kind, subject, columns, text, chosen)
+            if chosen.compression == "quantised":
+                observation = quantise_observation(observation, chosen.quantum)
+            made.append(observation)
     except InputError as error:
         raise error.located(path) from error
     return made

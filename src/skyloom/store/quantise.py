@@ -6,6 +6,7 @@ numbers, and compression finds the zeros. Wavelengths, times and coordinates are
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,9 +17,16 @@ from skyloom.core.image import Image
 from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
-from skyloom.store.observation import Level
+from skyloom.store.observation import Level, Observation
 
-__all__ = ["VARIANCE_BITS", "quantise", "quantise_levels", "round_values", "round_variance"]
+__all__ = [
+    "VARIANCE_BITS",
+    "quantise",
+    "quantise_levels",
+    "quantise_observation",
+    "round_values",
+    "round_variance",
+]
 
 Float32 = NDArray[np.float32]
 Subject = TypeVar("Subject", Image, Cube, Spectra)
@@ -124,3 +132,17 @@ def quantise(subject: Subject, quantum: float = 0.1) -> Subject:
 def quantise_levels(levels: tuple[Level[Subject], ...], quantum: float = 0.1) -> tuple[Level[Subject], ...]:
     """Return all levels with rounded values and variances; see `quantise`."""
     return tuple(Level(quantise(level.subject, quantum), level.n_good) for level in levels)
+
+
+def quantise_observation(observation: Observation, quantum: float = 0.1) -> Observation:
+    """Return an observation with rounded values and variances at every resolution.
+
+    Levels are made first and rounded afterwards, each to its own noise: the errors of rounding do not add up from
+    level to level.
+    """
+    native = observation.native
+    return replace(
+        observation,
+        levels=quantise_levels(observation.levels, quantum),
+        native=None if native is None else Level(quantise(native.subject, quantum), native.n_good),
+    )
