@@ -29,6 +29,7 @@ from skyloom.mock.field import FIELD_CENTRE, Target, field_star, field_target
 from skyloom.mock.halpha_files import HALPHA_SCENES, HalphaFiles
 from skyloom.mock.images import segmentation, sky_wcs
 from skyloom.mock.observe import Observation, Sky, band_noise, observe
+from skyloom.mock.sdss_files import SDSS_SCENES, SdssFiles
 
 __all__ = ["SCENES", "MockField", "MockObject", "MockStamp", "write_hst_mock", "write_scene"]
 
@@ -400,7 +401,7 @@ def _small(directory: Path, seed: int) -> MockField:
     )
 
 
-SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock | HalphaFiles]]] = {
+SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock | HalphaFiles | SdssFiles]]] = {
     "udf-like": (
         "three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field",
         lambda directory, seed: write_hst_mock(directory, seed=seed),
@@ -412,10 +413,13 @@ SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock | Halpha
     "small": ("one galaxy in three bands on small stamps", _small),
     **CUBE_SCENES,
     **HALPHA_SCENES,
+    **SDSS_SCENES,
 }
 
 
-def write_scene(name: str, directory: str | Path, seed: int = 1) -> MockField | CubeMock | HalphaFiles:
+def write_scene(
+    name: str, directory: str | Path, seed: int = 1
+) -> MockField | CubeMock | HalphaFiles | SdssFiles:
     """Write the files of a named scene; the names and what they hold are in `SCENES`.
 
     Raises

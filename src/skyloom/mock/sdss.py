@@ -1,4 +1,4 @@
-"""A field of the Sloan Digital Sky Survey with known truth: stars, galaxies, and frames of the drifting camera.
+"""Frames of the Sloan Digital Sky Survey with known truth, as its drifting camera takes them.
 
 Frames are made as the camera makes them: the sky and the sources become electrons, electrons become whole data
 numbers, and those are calibrated with the sky taken off again. The AB system is exact here: one nanomaggy is
@@ -12,49 +12,38 @@ from typing import Any, NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
 from astropy.wcs import WCS, Sip
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
-from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF
 from skyloom.errors import InputError
-from skyloom.io.bandpass import find_bandpass
-from skyloom.io.sdss_ccd import BANDS, ccd
-from skyloom.mock.galaxies import Spiral, mix, neighbour, spiral_galaxy, star
+from skyloom.io.sdss_ccd import ccd
 from skyloom.mock.images import object_images
 from skyloom.mock.noise import correlated_noise, kernel_correlation
-from skyloom.mock.render import plane_to_sky
-from skyloom.mock.scene import Component, Scene
+from skyloom.mock.sdss_field import FIELD_CENTRE, NANOMAGGY, PIXEL, SdssField, sdss_bandpass
 
 __all__ = [
     "EPOCHS",
-    "NANOMAGGY",
-    "PIXEL",
+    "EXPOSURE",
+    "ROW_CLOCK",
+    "Camera",
     "Epoch",
     "FrameObservation",
-    "SdssField",
-    "Source",
+    "camera_of",
     "frame_wcs",
+    "interpolate_sky",
     "noise_kernel",
     "observe_frame",
-    "sdss_bandpass",
-    "sdss_field",
 ]
 
 Float = NDArray[np.float64]
-PIXEL = 0.396
-"""Side of a pixel, arcsec."""
 EXPOSURE = 53.907456
 """Exposure time of every row of a drift scan, s."""
 ROW_CLOCK = 26322
 """Time from row to row, microseconds."""
-NANOMAGGY = 22.5
-"""AB magnitude of one nanomaggy."""
-FIELD_CENTRE = (38.33, -0.107)
 DAY = 86400.0
 # Pixels per sample of the sky that comes with a frame; its samples begin 8 rows before the frame.
 SKY_STEP, SKY_ROWS_BEFORE = 8, 8
@@ -62,7 +51,7 @@ SKY_STEP, SKY_ROWS_BEFORE = 8, 8
 KERNEL_REACH = 4.5
 
 
-class _Camera(NamedTuple):
+class Camera(NamedTuple):
     """What is typical of a band: nanomaggies per data number, sky in data numbers, order in the drift, seeing."""
 
     calibration: float
@@ -75,11 +64,11 @@ class _Camera(NamedTuple):
 
 # Values of run 2820, camera column 3; places of the bands relative to r, in pixels.
 _CAMERA = {
-    "u": _Camera(0.00945858, 0.0872992, 21.6, 2, 1.45, (-2.3, -7.3)),
-    "g": _Camera(0.00370926, 0.0643525, 73.2, 4, 1.35, (-0.5, -10.6)),
-    "r": _Camera(0.0049521, 0.166576, 136.9, 0, 1.25, (0.0, 0.0)),
-    "i": _Camera(0.00655549, 0.352517, 185.9, 1, 1.20, (1.7, -2.7)),
-    "z": _Camera(0.0351498, 10.0616, 98.9, 3, 1.22, (1.6, -7.0)),
+    "u": Camera(0.00945858, 0.0872992, 21.6, 2, 1.45, (-2.3, -7.3)),
+    "g": Camera(0.00370926, 0.0643525, 73.2, 4, 1.35, (-0.5, -10.6)),
+    "r": Camera(0.0049521, 0.166576, 136.9, 0, 1.25, (0.0, 0.0)),
+    "i": Camera(0.00655549, 0.352517, 185.9, 1, 1.20, (1.7, -2.7)),
+    "z": Camera(0.0351498, 10.0616, 98.9, 3, 1.22, (1.6, -7.0)),
 }
 BAND_DELAY = 71.66  # s, from one row of CCDs to the next
 
@@ -116,7 +105,7 @@ class Epoch:
 
     def band_tai(self, band: str) -> float:
         """Return the time (s since MJD 0, TAI) at which row 0 was read in a band."""
-        return self.tai + BAND_DELAY * _camera(band).order
+        return self.tai + BAND_DELAY * camera_of(band).order
 
 
 EPOCHS: tuple[Epoch, Epoch] = (
@@ -124,48 +113,6 @@ EPOCHS: tuple[Epoch, Epoch] = (
     Epoch(5902, 3, 218, 4637197212.71, (3.37, -2.61), 0.013, 1.12, 1.08),
 )
 """Two nights of one field: the second is shifted by a fraction of a pixel, turned, blurred and brighter."""
-
-
-class Source(NamedTuple):
-    """An object of the field: its label in the scene, what it is, its place in degrees, and its redshift."""
-
-    label: int
-    kind: str
-    ra: float
-    dec: float
-    redshift: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SdssField:
-    """A scene and a list of what is in it."""
-
-    scene: Scene
-    sources: tuple[Source, ...]
-
-    def source(self, label: int) -> Source:
-        """Return the source with a label."""
-        for source in self.sources:
-            if source.label == label:
-                return source
-        raise InputError(f"no source has the label {label}", field="label")
-
-    def table(self) -> QTable:
-        """Return the truth: one row per source, with its total flux in every band in nanomaggies."""
-        labels = self.scene.labels
-        columns: dict[str, Any] = {
-            "label": [source.label for source in self.sources],
-            "kind": [source.kind for source in self.sources],
-            "ra": [source.ra for source in self.sources] * u.deg,
-            "dec": [source.dec for source in self.sources] * u.deg,
-            "redshift": [source.redshift for source in self.sources],
-        }
-        for band in BANDS:
-            curve = sdss_bandpass(band)
-            fluxes = self.scene.band_fluxes(curve) / curve.photflam(NANOMAGGY)
-            total = [fluxes[labels == source.label].sum() for source in self.sources]
-            columns[f"flux_{band}"] = total * u.Unit("nmgy")
-        return QTable(columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,95 +148,11 @@ class FrameObservation:
     band: str
 
 
-def _camera(band: str) -> _Camera:
+def camera_of(band: str) -> Camera:
+    """Return what is typical of a band of the camera."""
     if band not in _CAMERA:
         raise InputError(f"{band!r} is no band of the camera", field="band", remedy="use u, g, r, i or z")
     return _CAMERA[band]
-
-
-def sdss_bandpass(band: str) -> Bandpass:
-    """Return the throughput of a band of the camera, measured in 2010, with 1.3 air masses."""
-    return find_bandpass(f"sdss2010-{band}")
-
-
-def sdss_field(
-    seed: int,
-    *,
-    shape: tuple[int, int] = (372, 512),
-    centre: tuple[float, float] = FIELD_CENTRE,
-    n_stars: int = 24,
-    n_galaxies: int = 12,
-    spiral: bool = True,
-) -> SdssField:
-    """Return a field of stars, small galaxies and one large spiral.
-
-    Parameters
-    ----------
-    seed : int
-        The same seed gives the same field.
-    shape : (int, int)
-        (ny, nx) of the frames that the sources are scattered over.
-    centre : (float, float)
-        Right ascension and declination, degrees.
-    n_stars, n_galaxies : int
-    spiral : bool
-        Whether there is a galaxy as large as a tenth of the field; it has the label 1.
-    """
-    generator = np.random.default_rng([seed, 2820])
-    # Along a row of a frame declination changes, along a column right ascension.
-    half = 0.5 * PIXEL * np.array([shape[0], shape[1]])
-    components: list[Component] = []
-    places: list[tuple[int, str, tuple[float, float], float]] = []
-    if spiral:
-        galaxy = Spiral(
-            1,
-            15.2,
-            0.021,
-            float(min(half) / 10.0),
-            axis_ratio=0.55,
-            position_angle=35.0,
-            n_nebulae=30,
-            spacing=0.6,
-        )
-        offset = (0.11 * float(half[0]), -0.07 * float(half[1]))
-        components += spiral_galaxy(galaxy, generator, offset)
-        places.append((1, "spiral", offset, galaxy.redshift))
-    for label in range(100, 100 + n_stars):
-        offset = _scatter(half, generator)
-        shares = mix(a100=generator.uniform(), a1400=generator.uniform(), a12000=generator.uniform())
-        components.append(star(label, generator.uniform(15.5, 21.0), offset, shares))
-        places.append((label, "star", offset, 0.0))
-    for label in range(500, 500 + n_galaxies):
-        offset, redshift = _scatter(half, generator), generator.uniform(0.03, 0.35)
-        components.append(_small_galaxy(label, redshift, offset, generator))
-        places.append((label, "galaxy", offset, redshift))
-    sources = []
-    for label, kind, (east, north), redshift in places:
-        ra, dec = plane_to_sky(np.asarray(east), np.asarray(north), centre)
-        sources.append(Source(label, kind, float(ra), float(dec), float(redshift)))
-    return SdssField(Scene("sdss", centre, tuple(components)), tuple(sources))
-
-
-def _scatter(half: Float, generator: np.random.Generator) -> tuple[float, float]:
-    east, north = generator.uniform(-0.97, 0.97, 2) * half
-    return float(east), float(north)
-
-
-def _small_galaxy(
-    label: int, redshift: float, offset: tuple[float, float], generator: np.random.Generator
-) -> Component:
-    return neighbour(
-        label,
-        generator.uniform(17.0, 20.5),
-        redshift,
-        generator.uniform(0.7, 2.5),
-        offset,
-        index=generator.uniform(0.9, 3.5),
-        axis_ratio=generator.uniform(0.35, 1.0),
-        position_angle=generator.uniform(0.0, 180.0),
-        population=mix(a100=generator.uniform(0.0, 0.5), a5000=0.5, a12000=0.5),
-        oxygen_width=generator.uniform(0.0, 25.0),
-    )
 
 
 def frame_wcs(
@@ -315,7 +178,7 @@ def frame_wcs(
     ny, nx = shape
     angle = np.radians(epoch.angle)
     cosine, sine = np.cos(angle), np.sin(angle)
-    offset = _camera(band).offset
+    offset = camera_of(band).offset
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"] if sip else ["RA---TAN", "DEC--TAN"]
     wcs.wcs.cunit = ["deg", "deg"]
@@ -399,7 +262,7 @@ def observe_frame(
     model of the survey, and the rounding to whole data numbers.
     """
     generator = np.random.default_rng(seed)
-    camera, chip = _camera(band), ccd(epoch.run, epoch.camcol, band)
+    camera, chip = camera_of(band), ccd(epoch.run, epoch.camcol, band)
     place = frame_wcs(epoch, band, shape, centre=field.scene.centre, sip=sip) if wcs is None else wcs
     blur = GaussianPSF(camera.fwhm * epoch.seeing) if psf is None else psf
     if truth is None:
@@ -436,7 +299,7 @@ def observe_frame(
     return FrameObservation(image, truth, counts, grid, sky_x, sky_y, calibration, epoch, band)
 
 
-def _calibration(camera: _Camera, nx: int, generator: np.random.Generator) -> NDArray[np.float32]:
+def _calibration(camera: Camera, nx: int, generator: np.random.Generator) -> NDArray[np.float32]:
     """Return nanomaggies per data number along a row: smooth, constant within a few per mille."""
     x = np.linspace(-1.0, 1.0, nx)
     slope, bend = 1e-3 * generator.standard_normal(2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,7 @@ from skyloom.errors import InputError
 from skyloom.mock.images import sky_wcs
 from skyloom.mock.render import paint_each, sky_to_plane
 from skyloom.mock.scene import Component, Scene
-from skyloom.mock.sdss import SdssField, Source
+from skyloom.mock.sdss_field import SdssField, Source
 
 __all__ = ["BOSS", "SDSS", "FibreSpectrograph", "SpectrumObservation", "fibre_fractions", "observe_spectrum"]
 
@@ -217,8 +217,6 @@ def observe_spectrum(
 
 
 def _shifted(spectrograph: FibreSpectrograph, shift: float) -> FibreSpectrograph:
-    from dataclasses import replace
-
     return replace(spectrograph, start=spectrograph.start + shift * spectrograph.step)
 
 
