@@ -7,6 +7,7 @@ from skyloom.imaging.background import Background, measure_background, subtract_
 from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
 from skyloom.imaging.convolve import convolve, match_psf
 from skyloom.imaging.cosmic_rays import CosmicRays, remove_cosmic_rays
+from skyloom.imaging.fibre import fibre_flux, measure_seeing
 from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor, fit_line_anchor
 from skyloom.imaging.line_flux import line_flux
 from skyloom.imaging.line_model import LineModel, checkerboard, fit_line_model
@@ -55,6 +56,7 @@ __all__ = [
     "convolve",
     "detect_sources",
     "estimate_lost_flux",
+    "fibre_flux",
     "fit_anchor",
     "fit_kernel",
     "fit_line_anchor",
@@ -67,6 +69,7 @@ __all__ = [
     "matching_kernel",
     "measure_background",
     "measure_psf",
+    "measure_seeing",
     "pixel_variance",
     "register",
     "remove_cosmic_rays",

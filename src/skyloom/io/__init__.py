@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skyloom.io.bandpass import find_bandpass, read_bandpass
+    from skyloom.io.bandpass import find_bandpass, read_bandpass, sdss_bandpasses
     from skyloom.io.bin_files import read_map_file, write_map_file
     from skyloom.io.cube_layout import GenericLayout
     from skyloom.io.cubes import CubeFile, open_cube
@@ -30,6 +30,7 @@ _HOMES = {
     "write_product": "skyloom.io.fits",
     "read_product": "skyloom.io.fits",
     "read_bandpass": "skyloom.io.bandpass",
+    "sdss_bandpasses": "skyloom.io.bandpass",
     "read_hst": "skyloom.io.hst",
     "read_manga": "skyloom.io.manga",
     "read_map_file": "skyloom.io.bin_files",
@@ -55,6 +56,7 @@ __all__ = [
     "read_psf",
     "read_segmentation",
     "register_reader",
+    "sdss_bandpasses",
     "write",
     "write_map_file",
     "write_product",

@@ -20,7 +20,7 @@ from skyloom.core.linelist import Medium
 from skyloom.core.units import parse_unit
 from skyloom.errors import AssumptionWarning, FileFormatError, InputError, RepairWarning
 
-__all__ = ["find_bandpass", "read_bandpass"]
+__all__ = ["find_bandpass", "read_bandpass", "sdss_bandpasses"]
 
 Float = NDArray[np.float64]
 # Published curves dip this far below zero, as a fraction of their peak, where the measurement is noise.
@@ -120,8 +120,8 @@ def find_bandpass(name: str, *, medium: Medium = "vacuum") -> Bandpass:
 
     Notes
     -----
-    Skyloom depends on none of these packages and does not import them: their files are read as by `read_bandpass`,
-    with its warnings. They are searched in the order above, total throughputs before bare filters.
+    Only speclite is a dependency, and none is imported: their files are read as by `read_bandpass`, with its warnings.
+    They are searched in the order above, total throughputs before bare filters.
 
     Raises
     ------
@@ -156,6 +156,41 @@ def find_bandpass(name: str, *, medium: Medium = "vacuum") -> Bandpass:
         field="bandpass",
         remedy=remedy,
     )
+
+
+def sdss_bandpasses(bands: str = "ugriz", *, atmosphere: bool = True) -> dict[str, Bandpass]:
+    """Return the response of the SDSS camera in its bands.
+
+    Parameters
+    ----------
+    bands : str
+        Which, one letter each.
+    atmosphere : bool
+        Whether the light has passed through the atmosphere at an airmass of 1.3, as in the definition of the system.
+        Magnitudes of SDSS count no extinction in their level, but have its trace in the shape of the band: a camera on
+        the ground does not see what ozone and water have taken, so magnitudes that are to be compared with those of
+        SDSS need it. Without: the bare camera, mirrors included.
+
+    Returns
+    -------
+    dict of letter to Bandpass
+        The reference curves, means over the six columns of the camera (Doi et al. 2010, 10.1088/0004-6256/139/4/1628,
+        table 4), in vacuum; from speclite.
+
+    Raises
+    ------
+    InputError
+        When a letter is none of u, g, r, i, z, or speclite is not installed.
+    """
+    group = "sdss2010" if atmosphere else "sdss2010noatm"
+    wrong = sorted(set(bands) - set("ugriz"))
+    if wrong or not bands:
+        raise InputError(
+            f"{', '.join(wrong) or 'nothing'} is no band of SDSS",
+            field="bands",
+            remedy="expected letters of 'ugriz'",
+        )
+    return {band: find_bandpass(f"speclite:{group}-{band}") for band in bands}
 
 
 def _read(

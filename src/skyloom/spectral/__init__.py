@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skyloom.spectral.maps import line_maps, sum_bins
     from skyloom.spectral.nebular import nebular_cube, nebular_spectra
     from skyloom.spectral.noise import CubeNoise, apply_cube_noise, combine_cube_noise, measure_cube_noise
+    from skyloom.spectral.photometry import synthetic_magnitudes
     from skyloom.spectral.prepare import prepare_cube
     from skyloom.spectral.radius import bin_by_radius, elliptical_radius
     from skyloom.spectral.regions import Regions, find_regions
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from skyloom.spectral.stellar import fit_continuum
     from skyloom.spectral.synthetic import synthetic_image, synthetic_images
+    from skyloom.spectral.transmission import merged_transmission, transmission_weighted
 
 _HOMES = {
     "CubeNoise": "noise",
@@ -68,6 +70,7 @@ _HOMES = {
     "measure_bins": "bins",
     "measure_cube_noise": "noise",
     "merge_slabs": "slabs",
+    "merged_transmission": "transmission",
     "nebular_cube": "nebular",
     "nebular_spectra": "nebular",
     "paint": "bins",
@@ -77,7 +80,9 @@ _HOMES = {
     "sum_bins": "maps",
     "synthetic_image": "synthetic",
     "synthetic_images": "synthetic",
+    "synthetic_magnitudes": "photometry",
     "to_rest_frame": "rest_frame",
+    "transmission_weighted": "transmission",
 }
 
 __all__ = [
@@ -110,6 +115,7 @@ __all__ = [
     "measure_bins",
     "measure_cube_noise",
     "merge_slabs",
+    "merged_transmission",
     "nebular_cube",
     "nebular_spectra",
     "paint",
@@ -120,7 +126,9 @@ __all__ = [
     "sum_bins",
     "synthetic_image",
     "synthetic_images",
+    "synthetic_magnitudes",
     "to_rest_frame",
+    "transmission_weighted",
 ]
 
 

@@ -26,7 +26,13 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.kernels.synthetic import add_channels
-from skyloom.spectral.synthetic_colour import Colours, measure_colours
+from skyloom.spectral.synthetic_colour import (
+    STEEPEST,
+    Colours,
+    long_sum_inflation,
+    measure_colours,
+    move_means,
+)
 from skyloom.spectral.synthetic_plan import BandPlan, Beyond, plan_band
 
 __all__ = ["CubeSource", "synthetic_image", "synthetic_images"]
@@ -36,7 +42,6 @@ Float = NDArray[np.float64]
 BLOCK = 2048  # Pixels whose sums stay in the cache.
 SLAB_BYTES = 1 << 26
 ROUNDING = 1e-6
-STEEPEST = 3.0  # Standard deviation of d ln f / d ln wave among spectra.
 NOTES = {
     "slope": "the spectrum of each pixel goes on with its slope beyond the axis",
     "constant": "the spectrum of each pixel stays constant beyond the axis",
@@ -173,7 +178,7 @@ def synthetic_images(
             if part.start < plan.channels.stop and part.stop > plan.channels.start:
                 sums[name].add(plan, part, slab, pairs, workers)
     settings = {"minimum_coverage": minimum_coverage, "beyond": beyond, "maximum_lost": maximum_lost}
-    inflation = _inflation(spectral)
+    inflation = long_sum_inflation(spectral)
     return {name: _image(cube, plan, sums[name], settings, inflation, name) for name, plan in plans.items()}
 
 
@@ -202,11 +207,6 @@ def _pairs(spectral: Float | None, n_wave: int) -> Float:
     for lag in range(1, min(radius, n_wave - 1) + 1):
         pairs[lag:, lag - 1] = bands[:-lag, radius + lag]
     return pairs
-
-
-def _inflation(spectral: Float | None) -> float:
-    """Variance of a long sum over that of independent channels."""
-    return 1.0 if spectral is None else float(max(np.mean(np.sum(np.atleast_2d(spectral), axis=1)), 0.1))
 
 
 def _slabs(
@@ -321,7 +321,7 @@ def _image(
         colours = measure_colours(flux, good, windows, inflation=inflation, steepest=steepest)
         # A pixel with every voxel of a covered band has nothing to correct, not even by rounding.
         shift[np.abs(shift) < ROUNDING * plan.centre] = 0.0
-        flux, error = _corrected(flux, error, shift, colours)
+        flux, error = move_means(flux, error, shift, colours)
         facts = _facts(plan, colours, plan.target - done.lever / done.alive, settings["beyond"])
     modes = [
         Mode(key, _plane(np.where(good, plane / safe, 0.0), cube), sigma)
@@ -331,17 +331,6 @@ def _image(
         modes.append(Mode(f"beyond {name}".strip(), _plane(flux, cube), facts["correction_error"]))
     flags = _flags(done, good, weight)
     return _assembled(cube, plan, flux, error, good, flags, tuple(modes), facts, settings, name)
-
-
-def _corrected(flux: Float, error: Float, shift: Float, colours: Colours) -> tuple[Float, Float]:
-    """Move the mean along the slope of each pixel, with the noise of both, and the scatter that is not known."""
-    own = colours.own
-    factor = 1.0 + shift * (1.0 - own) * colours.field
-    moved = flux * factor + shift * own * colours.slope
-    noise = factor**2 * error + (shift * own) ** 2 * colours.variance
-    noise += 2.0 * factor * shift * own * colours.covariance
-    noise += (shift * (1.0 - own) * colours.scatter * np.maximum(flux, 0.0)) ** 2
-    return moved, np.where(noise > 0, noise, error)
 
 
 def _facts(plan: BandPlan, colours: Colours, shift: float, beyond: str) -> dict[str, Any]:

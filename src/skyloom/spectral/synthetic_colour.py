@@ -12,11 +12,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["END_WINDOWS", "N_WINDOWS", "Colours", "measure_colours"]
+__all__ = [
+    "END_WINDOWS",
+    "N_WINDOWS",
+    "STEEPEST",
+    "Colours",
+    "long_sum_inflation",
+    "measure_colours",
+    "move_means",
+]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 N_WINDOWS, END_WINDOWS = 15, 5
+STEEPEST = 3.0  # Standard deviation of d ln f / d ln wave among spectra.
 # Variance of the median of n independent values of unit variance, times n.
 MEDIAN_LOSS = np.array([1.0, 1.0, 1.0, 1.346, 1.193, 1.434])
 ROUNDS = 3
@@ -105,6 +114,22 @@ def measure_colours(flux: Float, used: Bool, windows: Float, *, inflation: float
             means[:, whole].sum(axis=1), float(flux[whole].sum()), distances[:, whole].mean(axis=1)
         )
     return Colours(slope, variance, covariance, own, field, min(error, steepest), scatter, curve, structure)
+
+
+def move_means(flux: Float, error: Float, shift: Float, colours: Colours) -> tuple[Float, Float]:
+    """Move means along slopes by ``shift`` A; return them, and the variance with what is not known of the slopes."""
+    own = colours.own
+    factor = 1.0 + shift * (1.0 - own) * colours.field
+    moved = flux * factor + shift * own * colours.slope
+    noise = factor**2 * error + (shift * own) ** 2 * colours.variance
+    noise += 2.0 * factor * shift * own * colours.covariance
+    noise += (shift * (1.0 - own) * colours.scatter * np.maximum(flux, 0.0)) ** 2
+    return moved, np.where(noise > 0, noise, error)
+
+
+def long_sum_inflation(spectral: Float | None) -> float:
+    """Return the variance of a long sum over that of independent channels."""
+    return 1.0 if spectral is None else float(max(np.mean(np.sum(np.atleast_2d(spectral), axis=1)), 0.1))
 
 
 class _Level(NamedTuple):
