@@ -75,3 +75,18 @@ def correlation_of(covariance, i, j):
     """Correlation of two pixels; 0 where one has no noise, being masked."""
     scale = covariance[i, i] * covariance[j, j]
     return covariance[i, j] / np.sqrt(scale) if scale > 0 else 0.0
+
+
+def random_bands(n_wave, radius, seed=1):
+    """Symmetric lags that differ from channel to channel."""
+    rng = np.random.default_rng(seed)
+    matrix = np.zeros((n_wave, n_wave))
+    for lag in range(1, radius + 1):
+        matrix += np.diag(rng.uniform(0.1, 0.3, n_wave - lag), lag)
+    matrix += matrix.T + np.eye(n_wave)
+    bands = np.zeros((n_wave, 2 * radius + 1))
+    for i in range(n_wave):
+        for d in range(-radius, radius + 1):
+            if 0 <= i + d < n_wave:
+                bands[i, radius + d] = matrix[i, i + d]
+    return bands

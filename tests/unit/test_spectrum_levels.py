@@ -10,7 +10,7 @@ from skyloom.core.image import Flag, Mode
 from skyloom.core.linelist import air_to_vacuum, vacuum_to_air
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import weighted_sum_variance
-from skyloom.errors import RepairWarning, ShapeError
+from skyloom.errors import ShapeError
 from skyloom.spectral.grids import pixel_edges
 from skyloom.spectral.resample import resample
 from skyloom.store.common_grid import common_wave, level_edges, on_common_grid, rows
@@ -22,9 +22,9 @@ from tests.oracles_spectral_pyramid import (
     dense_correlation,
     log_edges,
     on_grid,
+    random_bands,
     resampling_operator,
 )
-from tests.unit.test_store_lags import random_bands
 
 UNIT = "1e-17 erg/(s cm2 AA)"
 GRID = CommonGrid(5000.0, 5060.0)
@@ -109,6 +109,12 @@ def check_level(level, values, covariance, hidden, counts):
         for j in np.flatnonzero(good):
             # Half of 1 % of a long sum's variance may be left out.
             assert abs(found[i, j] - correlation_of(covariance, i, j)) < 5e-3
+    for width in (1, 5, 50):
+        for start in range(0, hidden.size, width):
+            weights = np.zeros(hidden.size)
+            weights[start : start + width] = good[start : start + width]
+            variance = weighted_sum_variance(subject.variance[0], weights, subject.correlation)
+            assert variance == pytest.approx(weights @ covariance @ weights, rel=5e-3)
     if subject.correlation is not None:
         assert np.abs(subject.correlation[:, subject.correlation.shape[1] // 2] - 1).max() == 0
         reached = np.abs(subject.correlation).max(axis=0)
@@ -292,24 +298,14 @@ def test_values_too_small_for_single_precision_change_their_unit():
     subject = native.subject
     good = subject.valid
     factor = subject.unit.to(small.unit)
-    assert factor == pytest.approx(1e-22, rel=0.01) or factor in (1e-21, 1e-22)
+    assert 1e-23 < factor < 1e-20
     np.testing.assert_allclose(subject.data[good] * factor, small.data[good], rtol=1e-6)
     np.testing.assert_allclose(
         subject.variance[good].astype(float) * factor**2, small.variance[good], rtol=1e-6
     )
-    assert subject.modes[0].map * factor == pytest.approx(2e-22)
+    assert subject.modes[0].map * subject.modes[0].sigma * factor == pytest.approx(2e-23)
     assert levels[3].subject.unit == subject.unit
     assert u.Unit(str(subject.unit)).is_equivalent(small.unit)
-
-
-def test_a_channel_that_single_precision_cannot_hold_is_masked_and_said():
-    spectrum = make(waves("aligned"), masked=False)
-    variance = spectrum.variance.copy()
-    variance[0, 11] = 1e60
-    with pytest.warns(RepairWarning, match="1 channels"):
-        native, levels = spectrum_levels(spectrum.evolve(variance=variance), SETTINGS)
-    assert np.flatnonzero(native.subject.mask[0]).tolist() == [11]
-    assert levels[0].subject.valid.sum() == 39
 
 
 def test_what_is_masked_may_be_anything():

@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image, Mode
 from skyloom.core.provenance import step
+from skyloom.core.spectra import Spectra
 
 __all__ = ["in_single_precision"]
 
-Subject = TypeVar("Subject", Image, Cube)
+Subject = TypeVar("Subject", Image, Cube, Spectra)
 SMALLEST_VARIANCE = 1e-30
 LARGEST_VARIANCE = 1e30
 """Float32 reaches from 1e-38 to 3e38; a factor of 1e8 is left for sums, and for means over blocks."""
 
 
 def in_single_precision(subject: Subject) -> Subject:
-    """Return an image or a cube with float32 planes; itself when it has them and they fit.
+    """Return an image, a cube or spectra with float32 planes; the same object when it has them and they fit.
 
     Calibrated fluxes of 1e-20 have variances of 1e-40, which float32 cannot tell from zero. Where a variance is out of
     range, a power of ten is moved from the values into the unit, and the history says so.
@@ -36,7 +37,7 @@ def in_single_precision(subject: Subject) -> Subject:
     return scaled.evolve_checked(step("rescale", unit=str(unit), factor=10.0**-exponent), unit=unit)
 
 
-def _exponent(subject: Image | Cube) -> int:
+def _exponent(subject: Image | Cube | Spectra) -> int:
     """Return the power of ten to move into the unit; 0 when the variances fit."""
     valid = ~subject.mask
     if not valid.any():

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.image import Mode
 from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
-from skyloom.errors import RepairWarning
 from skyloom.kernels.spectral_pyramid import halve_beside, halve_spectrum
 from skyloom.store.common_grid import common_wave, level_edges, regrid, trimmed
 from skyloom.store.observation import Level
 from skyloom.store.schema import CommonGrid, StoreSettings
+from skyloom.store.single_precision import in_single_precision
 
 __all__ = ["spectrum_levels"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
-SMALLEST, LARGEST = 1e-30, 1e30  # Variances beyond are near the ends of what single precision holds.
 
 
 def spectrum_levels(
@@ -60,7 +57,7 @@ def spectrum_levels(
     before, squared.
     """
     settings = StoreSettings() if settings is None else settings
-    single = _single_precision(spectrum)
+    single = in_single_precision(spectrum)
     native = Level(single, (~single.mask).astype(np.uint16))
     found = regrid(single, settings.common_grid)
     if found is None:
@@ -72,33 +69,6 @@ def spectrum_levels(
         coarser, width, lags = _halve(levels[-1], width, lags, settings.common_grid, level)
         levels.append(coarser)
     return native, tuple(levels)
-
-
-def _single_precision(spectrum: Spectra) -> Spectra:
-    """Return the spectrum in float32, in a power of ten of its unit in which its variance fits."""
-    good = spectrum.variance[~spectrum.mask]
-    factor = 1.0
-    if good.size and not (good.min() > SMALLEST and good.max() < LARGEST):
-        factor = 10.0 ** round(0.5 * float(np.median(np.log10(good, dtype=np.float64))))
-    if factor == 1.0 and spectrum.data.dtype == np.float32 and spectrum.variance.dtype == np.float32:
-        return spectrum
-    # What is masked may be anything, also too large for single precision.
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        data = (spectrum.data / factor).astype(np.float32)
-        variance = (spectrum.variance / factor / factor).astype(np.float32)
-    lost = ~spectrum.mask & ~(np.isfinite(data) & (variance > 0) & (variance < np.inf))
-    if lost.any():
-        warnings.warn(
-            f"{np.count_nonzero(lost)} channels have a value or a variance too far from the others for single "
-            "precision; they are masked",
-            RepairWarning,
-            stacklevel=3,
-        )
-    changes: dict[str, Any] = {"data": data, "variance": variance, "mask": spectrum.mask | lost}
-    if factor != 1.0:
-        changes["unit"] = u.Unit(factor * spectrum.unit)
-        changes["modes"] = tuple(mode._replace(map=mode.map / factor) for mode in spectrum.modes)
-    return spectrum.evolve_checked(record_step("to_single_precision", factor=factor), **changes)
 
 
 def _halve(
