@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -69,17 +70,24 @@ def observation_digest(columns: Mapping[str, Any], header: str, levels: Mapping[
 def _add_level(total: Any, level: StoredLevel) -> None:
     note = {key: value for key, value in level.note.items() if key not in _NOT_CONTENT_OF_NOTE}
     note["meta"] = {key: value for key, value in level.note["meta"].items() if key != "path"}
-    total.update(to_json(_sorted(note), "note").encode())
+    total.update(_one_text(note).encode())
     for name in sorted(level.planes):
         plane = np.ascontiguousarray(level.planes[name])
         total.update(f"\n{name} {plane.dtype.str} {plane.shape}\n".encode())
         total.update(plane.reshape(-1).view(np.uint8).data)
 
 
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return value
+def _one_text(value: Any) -> str:
+    """Return one text for equal values, whatever the order of keys; it need not be read again."""
+    try:
+        return json.dumps(value, sort_keys=True, default=_plain_text)
+    except TypeError:
+        # Keys that are no text, or of several types.
+        return to_json(value, "note")
+
+
+def _plain_text(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else to_json(value, "note")
 
 
 def digest_of_part(digests: Iterable[tuple[str, str]]) -> str:

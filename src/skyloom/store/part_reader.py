@@ -81,8 +81,7 @@ class PartReader:
 
         self.path = Path(path)
         try:
-            # Files never change once they are there: no lock is needed, which some file systems do not have.
-            self.file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=CHUNK_CACHE)
+            self.file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
         except OSError as error:
             raise self._damaged(_reason(error)) from error
         try:
@@ -96,7 +95,8 @@ class PartReader:
         self._levels: OrderedDict[tuple[int, int], _OpenLevel] = OrderedDict()
         self._extras: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._columns: dict[str, Array] = {}
-        self._rows: dict[tuple[str, str], Any] = {}
+        self._rows: dict[tuple[str, str], _Plane] = {}
+        self._shared: dict[tuple[str, str], Array] = {}
 
     def _open(self) -> None:
         attributes = self.file.attrs
@@ -380,13 +380,17 @@ class PartReader:
         row = int(self.column("row")[number])
         try:
             if name == NATIVE:
-                start, stop = (int(edge) for edge in self._row_data(name, "start")[row : row + 2])
-                planes = {plane: self._row_data(name, plane)[start:stop] for plane in note["planes"]}
+                start, stop = (int(edge) for edge in self._row_array(name, "start")[row : row + 2])
             else:
-                planes = {
-                    plane: self._row_data(name, plane)[row] for plane in note["planes"] if plane != "wave"
-                }
-                planes["wave"] = self._row_data(name, "wave").copy()
+                start, stop = row, row + 1
+            planes = {
+                plane: _read_rows(self._row_plane(name, plane), start, stop)
+                for plane in note["planes"]
+                if name == NATIVE or plane != "wave"
+            }
+            if name != NATIVE:
+                planes = {plane: values[0] for plane, values in planes.items()}
+                planes["wave"] = self._row_array(name, "wave").copy()
         except (OSError, RuntimeError, KeyError, IndexError, ValueError) as error:
             raise self._damaged(f"{self.obs_ids[number]}, level {name}: {_reason(error)}") from error
         if "lags" in planes:
@@ -394,15 +398,19 @@ class PartReader:
             planes["lags"] = np.ascontiguousarray(planes["lags"][:, :upper])
         return StoredLevel(planes, note)
 
-    def _row_data(self, name: str, plane: str) -> Any:
-        """Return an open dataset of rows, or the few that are small as arrays; opened once."""
+    def _row_plane(self, name: str, plane: str) -> _Plane:
+        """Return an open dataset of rows; opened once."""
         key = (name, plane)
         if key not in self._rows:
-            where = level_group(0, "spectra/native") if name == NATIVE else level_group(int(name), "spectra")
-            dataset = self.file[f"{where}/{plane}"]
-            shared = plane == "start" or (plane == "wave" and name != NATIVE)
-            self._rows[key] = dataset[:] if shared else dataset
+            self._rows[key] = _plane(self.file[f"{_rows_group(name)}/{plane}"])
         return self._rows[key]
+
+    def _row_array(self, name: str, plane: str) -> Array:
+        """Return what the rows share; read once."""
+        key = (name, plane)
+        if key not in self._shared:
+            self._shared[key] = self.file[f"{_rows_group(name)}/{plane}"][:]
+        return self._shared[key]
 
     # ------------------------------------------------------------------------------------ whole observations
 
@@ -504,6 +512,24 @@ def _read(plane: _Plane, name: str, ranges: tuple[tuple[int, int], ...], pixels:
         space.select_hyperslab(tuple(start for start, _ in inside), count)
         plane.identity.read(memory, space, values)
     return values != 0 if name == "mask" else values
+
+
+def _rows_group(name: str) -> str:
+    return level_group(0, "spectra/native") if name == NATIVE else level_group(int(name), "spectra")
+
+
+def _read_rows(plane: _Plane, start: int, stop: int) -> Array:
+    """Read entries along the first axis."""
+    import h5py
+
+    if not 0 <= start <= stop <= plane.shape[0]:
+        raise IndexError(f"rows {start} to {stop} of {plane.shape[0]}")
+    values = np.empty((stop - start, *plane.shape[1:]), plane.dtype)
+    if values.size:
+        space = plane.space.copy()
+        space.select_hyperslab((start, *(0,) * (values.ndim - 1)), values.shape)
+        plane.identity.read(h5py.h5s.create_simple(values.shape), space, values)
+    return values
 
 
 def _cut_lags(lags: Array, start: int, stop: int) -> Array:

@@ -18,7 +18,8 @@ from skyloom.io.cards import parse_header
 from skyloom.io.plain_json import to_json
 from skyloom.store.digests import column_value, digest_of_part, observation_digest
 from skyloom.store.filters import table_filters, text_filters, write_array, write_attributes
-from skyloom.store.observation import Observation
+from skyloom.store.observation import Level, Observation
+from skyloom.store.quantise import quantise
 from skyloom.store.schema import COLUMNS, SCHEMA_VERSION, Column, StoreSettings, level_group
 from skyloom.store.spectrum_rows import RaggedRows, StackedRows
 from skyloom.store.stored_form import StoredLevel, apart, join_notes
@@ -62,7 +63,8 @@ def write_part(
         The column ``digest`` is computed here, whatever it holds.
     settings : StoreSettings
     filters : {"lz4", "gzip"}
-        How planes are compressed, without loss in both cases.
+        How planes are compressed, without loss in both cases. What loses is `skyloom.store.quantise`, which is applied
+        here if the settings say so.
 
     Raises
     ------
@@ -89,10 +91,16 @@ class PartWriter:
         Of the file, which is made; see `write_part` for one that appears when it is complete.
     settings : StoreSettings
     filters : {"lz4", "gzip"}
+    rounded : bool
+        Whether the observations come from a store, so that what its settings say of rounding has been done.
     """
 
-    def __init__(self, path: Path, settings: StoreSettings, *, filters: str = "lz4") -> None:
+    def __init__(
+        self, path: Path, settings: StoreSettings, *, filters: str = "lz4", rounded: bool = False
+    ) -> None:
         import h5py
+
+        self.quantum = None if rounded or settings.compression != "quantised" else settings.quantum
 
         self.path = path
         self.settings = settings
@@ -164,11 +172,16 @@ class PartWriter:
             raise InputError(f"the spectrum {name} has no native level", field="native")
 
     def _levels(self, observation: Observation) -> dict[str, StoredLevel]:
-        is_spectrum = observation.kind == "spectrum"
-        levels = {str(z): apart(level, common=is_spectrum) for z, level in enumerate(observation.levels)}
+        given: dict[str, Level[Any]] = {str(z): level for z, level in enumerate(observation.levels)}
         if observation.native is not None:
-            levels[NATIVE] = apart(observation.native)
-        return levels
+            given[NATIVE] = observation.native
+        if self.quantum is not None:
+            given = {
+                name: Level(quantise(level.subject, self.quantum), level.n_good)
+                for name, level in given.items()
+            }
+        is_spectrum = observation.kind == "spectrum"
+        return {name: apart(level, common=is_spectrum and name != NATIVE) for name, level in given.items()}
 
     def _stack(self, name: str, level: StoredLevel) -> StackedRows | RaggedRows:
         if name not in self.stacks:
@@ -185,6 +198,7 @@ class PartWriter:
         for plane, values in level.planes.items():
             write_array(group, plane, values, self.filters)
         attributes: dict[str, Any] = {"NX_class": "NXdata", "signal": "flux", "unit": level.note["unit"]}
+        attributes["axes"] = ["wave", ".", "."] if "wave" in level.planes else [".", "."]
         if level.note["wcs"]:
             cards = level.note["wcs"]
             attributes["wcs"] = "\n".join(cards[at : at + 80].rstrip() for at in range(0, len(cards), 80))
@@ -194,8 +208,7 @@ class PartWriter:
         if scale is not None:
             attributes["pixel_scale"] = float(scale) * 2 ** int(name)
         write_attributes(group, attributes)
-        write_attributes(group["flux"], {"units": level.note["unit"], "long_name": f"flux, level {name}"})
-        group.attrs["axes"] = ["wave", ".", "."] if "wave" in level.planes else [".", "."]
+        write_attributes(group["flux"], {"units": level.note["unit"]})
         if "wave" in level.planes:
             write_attributes(group["wave"], {"units": "Angstrom", "medium": level.note["medium"]})
 

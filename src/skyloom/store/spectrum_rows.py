@@ -27,7 +27,7 @@ STACKED = {
     "flux": _Kind(np.float32, np.nan),
     "variance": _Kind(np.float32, np.nan),
     "mask": _Kind(np.uint8, 1),
-    "n_good": _Kind(np.uint32, 0),
+    "n_good": _Kind(np.uint16, 0),
     "flags": _Kind(np.uint16, 0),
     "lsf": _Kind(np.float32, np.nan),
     "lags": _Kind(np.float32, 0),
@@ -53,8 +53,7 @@ class StackedRows:
         self.n = 0
         group.create_dataset("wave", data=self.wave)
         write_attributes(group["wave"], {"units": "Angstrom", "medium": first.note["medium"]})
-        write_attributes(group, {"NX_class": "NXdata", "signal": "flux"})
-        group.attrs["axes"] = [".", "wave"]
+        write_attributes(group, {"NX_class": "NXdata", "signal": "flux", "axes": [".", "wave"]})
         for name in ("flux", "variance", "mask", "n_good"):
             self._make(name)
 
@@ -145,8 +144,7 @@ class RaggedRows:
         self.waiting: list[StoredLevel] = []
         self.starts = [0]
         self.n = 0
-        write_attributes(group, {"NX_class": "NXdata", "signal": "flux"})
-        group.attrs["axes"] = ["wave"]
+        write_attributes(group, {"NX_class": "NXdata", "signal": "flux", "axes": ["wave"]})
         for name in sorted(first.planes):
             self._make(name)
 

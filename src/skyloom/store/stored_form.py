@@ -22,6 +22,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
 from skyloom.io.cards import parse_header
 from skyloom.io.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
+from skyloom.io.plain_json import to_json
 from skyloom.store.observation import Level
 
 __all__ = [
@@ -86,7 +87,7 @@ def apart(level: Level[Any], *, common: bool = False) -> StoredLevel:
         planes["flags"] = subject.flags
     note: dict[str, Any] = {
         "unit": unit_text(subject.unit),
-        "meta": dict(subject.meta),
+        "meta": subject.meta,
         "history": [[step.name, step.version, dict(step.parameters)] for step in subject.history],
     }
     if isinstance(subject, Spectra):
@@ -149,7 +150,9 @@ def _spectrum_apart(
         raise InputError(f"the level holds {n} spectra; expected 1", field="levels")
     planes = {name: np.reshape(plane, n_wave) for name, plane in planes.items()}
     planes["flux"], planes["variance"] = _single(spectrum)
-    planes["n_good"] = planes["n_good"].astype(np.uint32)
+    if planes["n_good"].itemsize > 2:
+        raise InputError(f"n_good is {planes['n_good'].max()}; a spectrum may count to 65535", field="n_good")
+    planes["n_good"] = planes["n_good"].astype(np.uint16)
     planes["wave"] = spectrum.wave
     note["medium"] = spectrum.medium
     note["modes"] = [
@@ -158,15 +161,15 @@ def _spectrum_apart(
     ]
     note["lsf"] = None
     if spectrum.lsf is not None:
-        kind = np.float32 if common else np.float64
-        planes["lsf"] = np.broadcast_to(np.asarray(spectrum.lsf, dtype=kind), (1, n_wave))[0]
+        planes["lsf"] = np.empty(n_wave, dtype=np.float32 if common else np.float64)
+        planes["lsf"][:] = np.reshape(spectrum.lsf, -1)
         # The shape it had: one number, one for each wavelength, or rows.
         note["lsf"] = float(spectrum.lsf) if np.ndim(spectrum.lsf) == 0 else np.ndim(spectrum.lsf)
     note["lags"] = None
     if spectrum.correlation is not None:
         upper = spectrum.correlation.shape[-1] // 2
-        lags = np.broadcast_to(spectrum.correlation[..., upper + 1 :], (n_wave, upper))
-        planes["lags"] = lags.astype(np.float32 if common else np.float64)
+        planes["lags"] = np.empty((n_wave, upper), dtype=np.float32 if common else np.float64)
+        planes["lags"][:] = spectrum.correlation[..., upper + 1 :]
         note["lags"] = spectrum.correlation if spectrum.correlation.ndim == 1 else upper
     return planes
 
@@ -191,13 +194,10 @@ def _single(spectrum: Spectra) -> tuple[Array, Array]:
 
 def join_notes(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the notes with what each shares with the first one left out: meta data, and the beginning of history."""
-    from skyloom.io.plain_json import to_json
-
     joined = list(notes[:1])
-    texts = {key: to_json(notes[0][key], key) for key in ("meta", "unit")} if notes else {}
     for note in notes[1:]:
         shorter = dict(note)
-        if to_json(note["meta"], "meta") == texts["meta"]:
+        if note["meta"] is notes[0]["meta"] or _is_same(note["meta"], notes[0]["meta"]):
             del shorter["meta"]
         first, own = notes[0]["history"], note["history"]
         same = 0
@@ -206,6 +206,11 @@ def join_notes(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         shorter["history"] = {"same": same, "then": own[same:]}
         joined.append(shorter)
     return joined
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    # As text, because == of arrays is no single answer, and does not tell a tuple from a list.
+    return one.keys() == other.keys() and to_json(one, "meta") == to_json(other, "meta")
 
 
 def split_notes(joined: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
