@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +412,7 @@ _TABLE_START = b"XTENSION= 'BINTABLE'"
 _TABLE_CARDS = ("XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "PCOUNT", "GCOUNT", "TFIELDS")
 
 
+@lru_cache(maxsize=64)
 def _table_structure(cards: bytes) -> Header | None:
     """Return what the first cards of a plain table say, and its name; None for all else and odd ones."""
     if not cards.startswith(_TABLE_START) or b"ZIMAGE  =" in cards:

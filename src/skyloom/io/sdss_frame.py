@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import astropy.units as u
 import numpy as np
@@ -28,10 +28,17 @@ from numpy.typing import NDArray
 from skyloom.core.image import Flag, Image
 from skyloom.core.provenance import step
 from skyloom.core.units import parse_unit
-from skyloom.errors import FileFormatError, InputError, ShapeError, UnitError
-from skyloom.io.files import FitsFile, Header, header_number, open_fits
-from skyloom.io.headers import parse_bunit, wcs_from_header
-from skyloom.io.sdss_ccd import Ccd, ccd
+from skyloom.errors import InputError, UnitError
+from skyloom.io.files import FitsFile, header_number
+from skyloom.io.headers import wcs_from_header
+from skyloom.io.sdss_frame_file import (
+    NEEDED,
+    FrameContent,
+    grid_places,
+    read_content,
+    sky_along_rows,
+    whole_number,
+)
 from skyloom.io.sdss_time import SECONDS_PER_DAY, frame_start
 from skyloom.kernels.sdss_frame import frame_variance
 
@@ -65,25 +72,7 @@ _CALIBRATION_ERROR = {"u": 0.02, "g": 0.01, "r": 0.01, "i": 0.01, "z": 0.01}
 _FLUX_UNIT = parse_unit("1e-17 erg/(s cm2 AA)")
 _NANOMAGGY = 3.631e-29  # erg/(s cm2 Hz)
 _SPEED_OF_LIGHT = 2.99792458e18  # A/s
-# So many frames after that of r does each row of the camera see a field.
-_FRAMES_LATER = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
-_NEEDED = {"RUN", "CAMCOL", "FILTER"}
 _TYPICAL = {"NMGY", "C_OBS", "RERUN", "CCDMODE"}
-
-
-class _Frame(NamedTuple):
-    """What a file holds, checked."""
-
-    path: Path
-    data: NDArray[np.float32]
-    header: Header
-    calibration: NDArray[np.float32]
-    sky: NDArray[np.float32]
-    x: Float
-    y: Float
-    ccd: Ccd
-    field: int | None
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,9 +119,7 @@ def sniff(file: FitsFile) -> bool:
     """Tell whether a file is a corrected frame of SDSS."""
     hdu = file[0]
     header = hdu.header
-    return (
-        len(hdu.shape) == 2 and hdu.is_float and header.keys() >= _NEEDED and bool(_TYPICAL & header.keys())
-    )
+    return len(hdu.shape) == 2 and hdu.is_float and header.keys() >= NEEDED and bool(_TYPICAL & header.keys())
 
 
 def read_frame(path: str | Path) -> Image:
@@ -163,15 +150,15 @@ def read_frame(path: str | Path) -> Image:
     InputError
         When run, column or filter are none of the survey, or no value is finite.
     """
-    frame = _read(path)
+    frame = read_content(path)
     variance = np.empty(frame.data.shape, np.float32)
     mask = np.empty(frame.data.shape, bool)
     flags = np.empty(frame.data.shape, np.uint16)
-    lower, share = _places(frame.y, frame.sky.shape[0])
+    lower, share = grid_places(frame.y, frame.sky.shape[0])
     masked, negative = frame_variance(
         frame.data,
         frame.calibration,
-        _along_rows(frame),
+        sky_along_rows(frame),
         lower,
         share.astype(np.float32),
         frame.ccd.gain,
@@ -212,7 +199,7 @@ def frame_errors(path: str | Path) -> FrameErrors:
     FileFormatError, ShapeError, InputError
         As `read_frame`.
     """
-    frame = _read(path)
+    frame = read_content(path)
     sky = _sky_image(frame)
     counts = frame.data / frame.calibration.astype(np.float64) + sky
     gain, dark_variance = frame.ccd
@@ -278,178 +265,32 @@ def frame_flux_density(image: Image, *, ab_offsets: bool = True) -> Image:
     )
 
 
-# ------------------------------------------------------------------------------------------------- the file
-
-
-def _read(path: str | Path) -> _Frame:
-    with open_fits(path) as file:
-        header = file[0].header
-        if len(file[0].shape) != 2 or not header.keys() >= _NEEDED:
-            missing = sorted(_NEEDED - header.keys())
-            raise FileFormatError(
-                f"this is no corrected frame ({', '.join(missing) or 'no image'} missing)",
-                source=path,
-                remedy="give a file frame-*.fits of SDSS",
-            )
-        _check_unit(file)
-        chip = _ccd(file)
-        field = _field(file)
-        data = np.ascontiguousarray(file[0].array(), dtype=np.float32)
-        calibration = _calibration(file, data.shape[1])
-        sky, x, y = _sky(file, data.shape)
-        return _Frame(file.path, data, header, calibration, sky, x, y, chip, field, file.sha256)
-
-
-def _check_unit(file: FitsFile) -> None:
-    written = str(file[0].header.get("BUNIT") or "").strip()
-    if written and parse_bunit(written) != u.nmgy:
-        raise UnitError(f"the frame is in {written!r}; expected nanomaggies", source=file.path, field="BUNIT")
-
-
-def _whole_number(header: Header, keyword: str, path: Path) -> int:
-    value = header_number(header, keyword)
-    if value is None or value != int(value):
-        raise FileFormatError(
-            f"{header.get(keyword)!r} is no whole number",
-            source=path,
-            field=keyword,
-            remedy="fetch the frame again",
-        )
-    return int(value)
-
-
-def _ccd(file: FitsFile) -> Ccd:
-    header = file[0].header
-    run, camcol = (_whole_number(header, keyword, file.path) for keyword in ("RUN", "CAMCOL"))
-    try:
-        return ccd(run, camcol, str(header["FILTER"]).strip())
-    except InputError as error:
-        raise error.located(file.path) from None
-
-
-def _field(file: FitsFile) -> int | None:
-    """Return the number of the field, after checking that the table of the astrometry is of this frame.
-
-    FRAME is another number: each row of the camera counts the same piece of sky later.
-    """
-    header = file[0].header
-    named: dict[str, Any] = {}
-    if len(file) > 3 and str(file[3].structure.get("XTENSION", "")).strip() == "BINTABLE":
-        named = file[3].columns("RUN", "CAMCOL", "FILTER", "FIELD")
-    values = {name: column.flat[0] for name, column in named.items() if column.size}
-    for keyword in ("RUN", "CAMCOL", "FILTER"):
-        if keyword not in values:
-            continue
-        value = values[keyword]
-        shown = value.decode("latin-1").strip() if isinstance(value, bytes) else str(int(value))
-        if shown != str(header[keyword]).strip():
-            raise FileFormatError(
-                f"the header says {str(header[keyword]).strip()}, the table of the astrometry {shown}",
-                source=file.path,
-                field=keyword,
-                remedy="the parts of this file belong to different frames: fetch it again",
-            )
-    if "FIELD" in values:
-        return int(values["FIELD"])
-    number = header_number(header, "FRAME")
-    return None if number is None else int(number) - _FRAMES_LATER[str(header["FILTER"]).strip()]
-
-
-def _calibration(file: FitsFile, nx: int) -> NDArray[np.float32]:
-    if len(file) < 2 or not file[1].is_image or len(file[1].shape) != 1:
-        raise FileFormatError(
-            "the extension with the calibration vector is missing",
-            source=file.path,
-            field="extension 1",
-            remedy="without it the errors cannot be derived: fetch the frame again",
-        )
-    calibration = np.ascontiguousarray(file[1].array(), dtype=np.float32)
-    if calibration.shape != (nx,):
-        raise ShapeError(
-            f"the calibration vector has shape {calibration.shape}; expected ({nx},)",
-            source=file.path,
-            field="extension 1",
-        )
-    bad = ~((calibration > 0) & (calibration < np.inf))
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise FileFormatError(
-            f"the calibration of {int(bad.sum())} columns is not positive and finite"
-            f" ({calibration[first]} in column {first})",
-            source=file.path,
-            field="extension 1",
-            remedy="fetch the frame again",
-        )
-    return calibration
-
-
-def _sky(file: FitsFile, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], Float, Float]:
-    """Return the sky on its coarse grid, and where the columns and rows of the frame lie on it."""
-    found = {}
-    if len(file) > 2 and str(file[2].structure.get("XTENSION", "")).strip() == "BINTABLE":
-        found = file[2].columns("ALLSKY", "XINTERP", "YINTERP")
-    missing = [name for name in ("ALLSKY", "XINTERP", "YINTERP") if name not in found]
-    if missing:
-        raise FileFormatError(
-            f"the table of the sky is missing ({', '.join(missing)})",
-            source=file.path,
-            field="extension 2",
-            remedy="without it the errors cannot be derived: fetch the frame again",
-        )
-    sky, x, y = (
-        found[name][0] if len(found[name]) else found[name] for name in ("ALLSKY", "XINTERP", "YINTERP")
-    )
-    if sky.ndim != 2 or min(sky.shape) < 2:
-        raise ShapeError(f"ALLSKY has shape {sky.shape}", source=file.path, field="ALLSKY")
-    for name, places, size in (("XINTERP", x, shape[1]), ("YINTERP", y, shape[0])):
-        if places.shape != (size,):
-            raise ShapeError(
-                f"{name} has shape {places.shape}; expected ({size},)", source=file.path, field=name
-            )
-    for name, values in (("ALLSKY", sky), ("XINTERP", x), ("YINTERP", y)):
-        if not np.isfinite(values).all():
-            raise FileFormatError(f"{name} has values that are not finite", source=file.path, field=name)
-    return sky.astype(np.float32), x.astype(np.float64), y.astype(np.float64)
-
-
-def _places(positions: Float, size: int) -> tuple[NDArray[np.int64], Float]:
-    """Return the grid point below each position and the share of the way to the next, held inside the grid."""
-    inside = np.clip(positions, 0.0, size - 1.0)
-    lower = np.minimum(inside.astype(np.int64), size - 2)
-    return lower, inside - lower
-
-
-def _along_rows(frame: _Frame) -> NDArray[np.float32]:
-    """Return the coarse sky interpolated to the columns of the frame: (n_sky, nx)."""
-    lower, share = _places(frame.x, frame.sky.shape[1])
-    weight = share.astype(np.float32)
-    first = frame.sky[:, lower]
-    return np.asarray(first + weight * (frame.sky[:, lower + 1] - first))
-
-
-def _sky_image(frame: _Frame) -> Float:
+def _sky_image(frame: FrameContent) -> Float:
     """Return the sky at every pixel, in counts."""
-    rows = _along_rows(frame).astype(np.float64)
-    lower, share = _places(frame.y, rows.shape[0])
+    rows = sky_along_rows(frame).astype(np.float64)
+    lower, share = grid_places(frame.y, rows.shape[0])
     return np.asarray(rows[lower] + share[:, None] * (rows[lower + 1] - rows[lower]))
 
 
-def _wcs(frame: _Frame) -> tuple[Any, tuple[str, ...]]:
+# ------------------------------------------------------------------------------------------ what the header says
+
+
+def _wcs(frame: FrameContent) -> tuple[Any, tuple[str, ...]]:
     try:
         return wcs_from_header(frame.header, frame.data.shape)
     except InputError as error:
         raise error.located(frame.path) from None
 
 
-def _meta(frame: _Frame) -> dict[str, Any]:
+def _meta(frame: FrameContent) -> dict[str, Any]:
     header, chip = frame.header, frame.ccd
     band = str(header["FILTER"]).strip()
     meta: dict[str, Any] = {
         "instrument": "SDSS",
         "telescope": "SDSS 2.5-M",
         "band": band,
-        "run": _whole_number(header, "RUN", frame.path),
-        "camcol": _whole_number(header, "CAMCOL", frame.path),
+        "run": whole_number(header, "RUN", frame.path),
+        "camcol": whole_number(header, "CAMCOL", frame.path),
         "gain": chip.gain,
         "dark_variance": chip.dark_variance,
         "wave_range": list(WAVE_RANGE[band]),
@@ -471,7 +312,7 @@ def _meta(frame: _Frame) -> dict[str, Any]:
     return meta | _times(frame)
 
 
-def _times(frame: _Frame) -> dict[str, Any]:
+def _times(frame: FrameContent) -> dict[str, Any]:
     """Return the times of the frame and of its rows (MJD, TAI), as far as the header tells them."""
     read_out = frame_start(frame.header, frame.path)
     exposure = header_number(frame.header, "EXPTIME")

@@ -26,7 +26,7 @@ from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.core.units import parse_unit
 from skyloom.errors import AssumptionWarning, FileFormatError, InputError, ShapeError
-from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits
+from skyloom.io.files import FitsFile, Hdu, Header, header_number, open_fits, parse_header
 from skyloom.io.headers import parse_bunit
 from skyloom.io.sdss_time import spectrum_times
 from skyloom.kernels.voxels import KINDS, finish_voxels
@@ -247,14 +247,14 @@ def _wavelengths(header: Header, loglam: NDArray[Any], path: Path) -> Float:
             return _grid(start, increment, first, listed.size)
         numbers = np.rint(places)
         if np.abs(places - numbers).max() < _ROUNDING:
-            return np.asarray(10.0 ** (start + increment * numbers))
-    return np.asarray(10.0**listed)
+            return np.asarray(10.0 ** (start + increment * numbers), dtype=np.float64)
+    return np.asarray(10.0**listed, dtype=np.float64)
 
 
 @lru_cache(maxsize=64)
 def _grid(start: float, increment: float, first: int, size: int) -> Float:
     wave = 10.0 ** (start + increment * (first + np.arange(size)))
-    wave.flags.writeable = False
+    wave: Float = np.power(10.0, start + increment * (first + np.arange(size)))
     return wave
 
 
@@ -268,8 +268,9 @@ def _lsf(wave: Float, dispersion: NDArray[Any] | None, mask: NDArray[np.bool_]) 
         if not (known & ~mask).any():
             return None
         widths = np.interp(wave, wave[known], widths[known])
-    pixel = np.gradient(np.log(wave))
-    return np.asarray(widths * pixel * wave, dtype=np.float64)
+    pixel: Float = np.gradient(np.log(wave))
+    sigma: Float = widths * pixel * wave
+    return sigma
 
 
 def _unit(header: Header) -> tuple[Any, tuple[str, ...]]:
@@ -362,10 +363,16 @@ def _exposures(file: FitsFile, table: Hdu) -> list[tuple[float, float]]:
     for hdu in file.hdus[1:]:
         if hdu is table or b"TAI-BEG =" not in hdu.cards:
             continue
-        begin, end = (header_number(hdu.header, keyword) for keyword in ("TAI-BEG", "TAI-END"))
+        begin, end = (header_number(_one_card(hdu.cards, key), key) for key in ("TAI-BEG", "TAI-END"))
         if begin is not None and end is not None and end > begin:
             found.append((begin, end))
     return found
+
+
+def _one_card(cards: bytes, keyword: str) -> Header:
+    """Return one keyword of a header that is not worth parsing: exposures have hundreds of cards each."""
+    place = cards.find(keyword.ljust(8).encode() + b"=")
+    return parse_header(cards[place : place + 80]) if place >= 0 and place % 80 == 0 else {}
 
 
 def _bit_counts(words: NDArray[Any]) -> dict[str, int]:

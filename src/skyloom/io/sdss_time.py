@@ -102,8 +102,8 @@ def spectrum_times(header: Header, exposures: list[tuple[float, float]], path: P
     -------
     dict
         time_start, time_stop, and time_from, which says how they are known: the exposures, the header, or (as most
-        files keep no more) the nights of MJDLIST. Empty where nothing is known. TAI of a coadd is a mean over exposures,
-        perhaps of several nights, and so no time of any of them.
+        files keep no more) the nights of MJDLIST. Empty where nothing is known. TAI of a coadd is a mean over
+        exposures, perhaps of several nights, and so no time of any of them.
 
     Raises
     ------
