@@ -253,8 +253,8 @@ def _wavelengths(header: Header, loglam: NDArray[Any], path: Path) -> Float:
 
 @lru_cache(maxsize=64)
 def _grid(start: float, increment: float, first: int, size: int) -> Float:
-    wave = 10.0 ** (start + increment * (first + np.arange(size)))
     wave: Float = np.power(10.0, start + increment * (first + np.arange(size)))
+    wave.flags.writeable = False  # It is shared.
     return wave
 
 
