@@ -14,6 +14,7 @@ from skyloom.store.manifest import PartEntry, append_drop, append_part
 from skyloom.store.pack import pack
 from skyloom.store.part_reader import PartReader
 from skyloom.store.parts import write_part
+from skyloom.store.quantise import quantise_observation
 from skyloom.store.regions import healpix_of
 from skyloom.store.schema import COLUMNS, StoreSettings
 from skyloom.store.verify import verify
@@ -50,7 +51,7 @@ def placed(observation, ra, dec, radius=0.0):
     )
 
 
-def make_store(path, settings=None):
+def make_store(path, settings=None, rounded=False):
     settings = settings or StoreSettings()
     rng = np.random.default_rng(17)
     make_folder(path, settings)
@@ -66,7 +67,8 @@ def make_store(path, settings=None):
         ],
     }
     for name, observations in given.items():
-        append_part(path, PartEntry(name, *write_part(path / name, observations, settings)))
+        stored = [quantise_observation(one, 0.1) for one in observations] if rounded else observations
+        append_part(path, PartEntry(name, *write_part(path / name, stored, settings)))
     return given
 
 
@@ -154,7 +156,7 @@ def test_replaced_rows_are_not_packed(tmp_path):
 
 def test_rounded_values_are_not_rounded_twice(tmp_path):
     settings = StoreSettings(compression="quantised")
-    given = make_store(tmp_path / "store", settings)
+    given = make_store(tmp_path / "store", settings, rounded=True)
     pack(tmp_path / "store", tmp_path / "p.h5")
     assert len(verify(tmp_path / "store")) == 0
     assert len(verify(tmp_path / "p.h5")) == 0

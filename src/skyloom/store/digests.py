@@ -61,15 +61,20 @@ def observation_digest(columns: Mapping[str, Any], header: str, levels: Mapping[
         text = value.hex() if isinstance(value, float) else str(value)
         total.update(f"{name}={text}\n".encode())
     total.update(header.encode())
+    # Most levels share one meta: its text is made once.
+    texts: dict[int, bytes] = {}
     for name in sorted(levels):
         total.update(f"\nlevel {name}\n".encode())
+        meta = levels[name].note["meta"]
+        if id(meta) not in texts:
+            texts[id(meta)] = _one_text({key: meta[key] for key in meta if key != "path"}).encode()
+        total.update(texts[id(meta)])
         _add_level(total, levels[name])
     return total.hexdigest()
 
 
 def _add_level(total: Any, level: StoredLevel) -> None:
     note = {key: value for key, value in level.note.items() if key not in _NOT_CONTENT_OF_NOTE}
-    note["meta"] = {key: value for key, value in level.note["meta"].items() if key != "path"}
     total.update(_one_text(note).encode())
     for name in sorted(level.planes):
         plane = np.ascontiguousarray(level.planes[name])

@@ -68,7 +68,7 @@ def pack(
     if not parts.rows:
         raise InputError("the store is empty", source=store, remedy="ingest something into it first")
     with parts, atomic_path(out, overwrite=overwrite) as temporary:
-        with PartWriter(temporary, settings, filters=compression, rounded=True) as writer:
+        with PartWriter(temporary, settings, filters=compression, packed=True) as writer:
             order = sky_order(parts.column("radius"), parts.column("healpix"))
             for done, (reader, row) in enumerate(parts.in_order(order), start=1):
                 written = writer.add(reader.observation(row))

@@ -18,8 +18,7 @@ from skyloom.io.cards import parse_header
 from skyloom.io.plain_json import to_json
 from skyloom.store.digests import column_value, digest_of_part, observation_digest
 from skyloom.store.filters import table_filters, text_filters, write_array, write_attributes
-from skyloom.store.observation import Level, Observation
-from skyloom.store.quantise import quantise
+from skyloom.store.observation import Observation
 from skyloom.store.schema import COLUMNS, SCHEMA_VERSION, Column, StoreSettings, level_group
 from skyloom.store.spectrum_rows import RaggedRows, StackedRows
 from skyloom.store.stored_form import StoredLevel, apart, join_notes
@@ -31,7 +30,9 @@ NATIVE = "native"
 ROW = Column("row", "i8", "", "meta.number", "row among the spectra; -1 for images and cubes")
 GROUPS = {"image": "images", "cube": "cubes"}
 _OBS_ID = re.compile(r"[A-Za-z0-9+\-._]+")
-_LINK = re.compile(r"CTYPE\d|CUNIT\d|CR(?:PIX|VAL)\d|CD(?:ELT\d|\d_\d)|PC\d_\d|RADESYS")
+_CARD = re.compile(r"CTYPE\d|CUNIT\d|CR(?:PIX|VAL)\d|CD(?:ELT\d|\d_\d)|PC\d_\d|RADESYS")
+WRITE_CACHE = 1 << 20
+"""Bytes of chunks that HDF5 keeps per plane: chunks are written whole, and fresh memory costs more than it saves."""
 Array = NDArray[Any]
 
 
@@ -63,8 +64,7 @@ def write_part(
         The column ``digest`` is computed here, whatever it holds.
     settings : StoreSettings
     filters : {"lz4", "gzip"}
-        How planes are compressed, without loss in both cases. What loses is `skyloom.store.quantise`, which is applied
-        here if the settings say so.
+        How planes are compressed, without loss in both cases: what is to be rounded comes here rounded.
 
     Raises
     ------
@@ -91,22 +91,23 @@ class PartWriter:
         Of the file, which is made; see `write_part` for one that appears when it is complete.
     settings : StoreSettings
     filters : {"lz4", "gzip"}
-    rounded : bool
-        Whether the observations come from a store, so that what its settings say of rounding has been done.
+    packed : bool
+        Whether a whole store is put together: the cards of a WCS are then attributes one by one, for those who read
+        the file without Skyloom.
     """
 
     def __init__(
-        self, path: Path, settings: StoreSettings, *, filters: str = "lz4", rounded: bool = False
+        self, path: Path, settings: StoreSettings, *, filters: str = "lz4", packed: bool = False
     ) -> None:
         import h5py
 
-        self.quantum = None if rounded or settings.compression != "quantised" else settings.quantum
+        self.packed = packed
 
         self.path = path
         self.settings = settings
         self.filters = filters
         # The newer format of groups and chunks is faster, and has checksums of its own.
-        self.file = h5py.File(path, "w", libver=("v110", "v110"))
+        self.file = h5py.File(path, "w", libver=("v110", "v110"), rdcc_nbytes=WRITE_CACHE)
         self.columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, ROW.name)}
         self.headers: list[bytes] = []
         self.extras: list[bytes] = []
@@ -172,16 +173,11 @@ class PartWriter:
             raise InputError(f"the spectrum {name} has no native level", field="native")
 
     def _levels(self, observation: Observation) -> dict[str, StoredLevel]:
-        given: dict[str, Level[Any]] = {str(z): level for z, level in enumerate(observation.levels)}
-        if observation.native is not None:
-            given[NATIVE] = observation.native
-        if self.quantum is not None:
-            given = {
-                name: Level(quantise(level.subject, self.quantum), level.n_good)
-                for name, level in given.items()
-            }
         is_spectrum = observation.kind == "spectrum"
-        return {name: apart(level, common=is_spectrum and name != NATIVE) for name, level in given.items()}
+        levels = {str(z): apart(level, common=is_spectrum) for z, level in enumerate(observation.levels)}
+        if observation.native is not None:
+            levels[NATIVE] = apart(observation.native)
+        return levels
 
     def _stack(self, name: str, level: StoredLevel) -> StackedRows | RaggedRows:
         if name not in self.stacks:
@@ -202,8 +198,10 @@ class PartWriter:
         if level.note["wcs"]:
             cards = level.note["wcs"]
             attributes["wcs"] = "\n".join(cards[at : at + 80].rstrip() for at in range(0, len(cards), 80))
-            header = parse_header(cards.encode("ascii"))
-            attributes |= {key: value for key, value in header.items() if _LINK.fullmatch(key)}
+            if self.packed:
+                # Each is as dear as a chunk of pixels, and in a part nobody looks for it.
+                header = parse_header(cards.encode("ascii"))
+                attributes |= {key: value for key, value in header.items() if _CARD.fullmatch(key)}
         scale = observation.columns["pixel_scale"]
         if scale is not None:
             attributes["pixel_scale"] = float(scale) * 2 ** int(name)
