@@ -65,7 +65,7 @@ class Hdu:
         """See `parse_header`; that of a table is parsed when it is asked for, for it may have thousand cards."""
         known = self.file.headers.get(self.header_start)
         if known is None:
-            known = self.file.headers[self.header_start] = parse_header(self.cards)
+            known = self.file.headers[self.header_start] = dict(_parsed(self.cards))
         return known
 
     @property
@@ -112,7 +112,7 @@ class Hdu:
             return 0
         if axes[0] == 0 and self.structure.get("GROUPS", False):
             axes = axes[1:]
-        elements = int(np.prod(axes)) + self.integer("PCOUNT", 0)
+        elements = math.prod(axes) + self.integer("PCOUNT", 0)
         return abs(self.integer("BITPIX")) // 8 * self.integer("GCOUNT", 1) * elements
 
     def array(self) -> NDArray[Any]:
@@ -356,7 +356,7 @@ class FitsFile:
             cards = bytes(self.content[start:end])
             structure = _table_structure(cards)
             if structure is None:
-                structure = self.headers[start] = parse_header(cards)
+                structure = self.headers[start] = dict(_parsed(cards))
             name = str(structure.get("EXTNAME") or "").strip().upper()
             hdu = Hdu(self, name, cards, structure, start, end)
             found.append(hdu)
@@ -406,6 +406,12 @@ class FitsFile:
             source=self.path,
             remedy="fetch or write it again",
         )
+
+
+@lru_cache(maxsize=32)
+def _parsed(cards: bytes) -> Header:
+    """Return a header, not to be changed: one file is opened by whoever looks what it is and by whoever reads it."""
+    return parse_header(cards)
 
 
 _TABLE_START = b"XTENSION= 'BINTABLE'"

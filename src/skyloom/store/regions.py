@@ -84,8 +84,12 @@ def healpix_of(ra: ArrayLike, dec: ArrayLike, order: int = POSITION_ORDER) -> In
     known = np.isfinite(longitude) & np.isfinite(latitude)
     cells = np.full(longitude.shape, -1, np.int64)
     if known.any():
+        # Starting threads takes longer than a few positions.
         cells[known] = lonlat_to_healpix(
-            Longitude(longitude[known] % 360.0, u.deg), Latitude(latitude[known], u.deg), order
+            Longitude(longitude[known] % 360.0, u.deg),
+            Latitude(latitude[known], u.deg),
+            order,
+            num_threads=0 if longitude.size > 1000 else 1,
         ).astype(np.int64)
     return cells
 

@@ -40,7 +40,14 @@ class Span(NamedTuple):
 
     def utc(self) -> tuple[float, float]:
         """Return start and end as MJD in UTC."""
-        return _converted(self.start, "tai", "utc"), _converted(self.stop, "tai", "utc")
+        # Half of the cost of a conversion is that of setting it up.
+        known = [mjd for mjd in (self.start, self.stop) if math.isfinite(mjd)]
+        if len(known) < 2:
+            return _converted(self.start, "tai", "utc"), _converted(self.stop, "tai", "utc")
+        from astropy.time import Time
+
+        start, stop = Time(known, format="mjd", scale="tai").utc.mjd
+        return float(start), float(stop)
 
 
 def times_of(meta: Mapping[str, Any], headers: tuple[Header, ...]) -> Span:
