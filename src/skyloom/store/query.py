@@ -1,0 +1,564 @@
+"""`Store`: what a store holds, found by place, time and wavelength, and given back as images, cubes and spectra."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.table import QTable
+from numpy.typing import ArrayLike, NDArray
+
+from skyloom.core.cube import Cube
+from skyloom.core.image import Image
+from skyloom.core.provenance import Step
+from skyloom.core.spectra import Spectra
+from skyloom.errors import FileFormatError, InputError
+from skyloom.store.cutouts import cutout_window, pixel_of
+from skyloom.store.folder import make_folder, read_settings
+from skyloom.store.index import KINDS
+from skyloom.store.manifest import Manifest
+from skyloom.store.master import catalogue_of_part, read_catalogue
+from skyloom.store.part_reader import PartReader
+from skyloom.store.schema import COLUMNS, StoreSettings
+from skyloom.store.stack import stack_images, stack_spectra
+
+if TYPE_CHECKING:
+    from mocpy import MOC
+
+    from skyloom.store.ingest import IngestResult
+
+__all__ = ["Store", "create", "open"]
+
+OPEN_PARTS = 64
+"""Files that are kept open."""
+MOC_ORDER = 12
+"""Of the map of coverage, if not asked otherwise: cells of 52 arcsec."""
+
+
+def create(path: str | Path, settings: StoreSettings | None = None, **options: Any) -> Store:
+    """Make an empty store.
+
+    Parameters
+    ----------
+    path : str or path
+        A folder that does not exist yet, or is empty.
+    settings : StoreSettings, optional
+    **options
+        Fields of `StoreSettings`, instead of ``settings``: ``levels=3``, ``compression="quantised"`` ...
+
+    Raises
+    ------
+    InputError
+        When there is something already, or an option is unknown.
+    """
+    if settings is not None and options:
+        raise InputError(
+            "both settings and single options are given", field="settings", remedy="give one of them"
+        )
+    try:
+        chosen = settings or StoreSettings(**options)
+    except TypeError as error:
+        known = ", ".join(StoreSettings().describe())
+        raise InputError(
+            f"unknown option: {error}", field="settings", remedy=f"use some of {known}"
+        ) from error
+    make_folder(path, chosen)
+    return Store(path)
+
+
+def open(path: str | Path) -> Store:  # noqa: A001  # as in sl.store.open(path)
+    """Open a store, or a packed file of one, for reading.
+
+    Raises
+    ------
+    FileFormatError
+        When there is none, or it is damaged.
+    """
+    return Store(path)
+
+
+class Store:
+    """A store as it was when it was opened (or `refresh` was called last); made by `create` and `open`.
+
+    Attributes
+    ----------
+    path : path
+        Its folder, or the packed file.
+    settings : StoreSettings or None
+        None for a packed file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._readers: OrderedDict[str, PartReader] = OrderedDict()
+        self.is_packed = self.path.is_file()
+        self.settings = None if self.is_packed else read_settings(self.path)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what has been stored since."""
+        self._close_readers()
+        if self.is_packed:
+            reader = PartReader(self.path)
+            self._readers[""] = reader
+            self.manifest = Manifest()
+            self._catalogue = catalogue_of_part(reader)
+        else:
+            self.manifest = Manifest.read(self.path)
+            self._catalogue = read_catalogue(self.path, self.manifest)
+        self._index = self._catalogue.index
+
+    def close(self) -> None:
+        """Close all files."""
+        self._close_readers()
+        self._catalogue.close()
+
+    def _close_readers(self) -> None:
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    def __repr__(self) -> str:
+        kinds = self._kinds()
+        counts = ", ".join(f"{n} {kind if n == 1 else _plural(kind)}" for kind, n in kinds.items() if n)
+        return f"<Store {self.path}: {counts or 'empty'}>"
+
+    # ------------------------------------------------------------------------------------------------ finding
+
+    def search(self, **where: Any) -> NDArray[np.int64]:
+        """Return the rows of the observations that fulfil all conditions; see `skyloom.store.index.SkyIndex.search`."""
+        try:
+            return self._index.search(**where)
+        except TypeError as error:
+            if "unexpected keyword" not in str(error):
+                raise
+            raise InputError(
+                f"unknown condition: {error}",
+                field="where",
+                remedy="use some of cone, box, moc, time, wave, band, resolution, level, kind",
+            ) from error
+
+    def observations(self, **where: Any) -> QTable:
+        """Return the table (all columns of `skyloom.store.schema.COLUMNS`) of what fulfils all conditions.
+
+        Parameters
+        ----------
+        **where
+            ``cone=((ra, dec), radius)``, ``box=(ra_min, ra_max, dec_min, dec_max)``, ``moc=``, ``time=(start, stop)``,
+            ``wave=(shortest, longest)``, ``band=``, ``resolution=``, ``level=``, ``kind=``; see
+            `skyloom.store.index.SkyIndex.search`.
+        """
+        return self.table(self.search(**where))
+
+    def images(self, **where: Any) -> QTable:
+        """Return the table of images; conditions as for `observations`."""
+        return self.observations(**where, kind="image")
+
+    def spectra(self, **where: Any) -> QTable:
+        """Return the table of spectra; conditions as for `observations`."""
+        return self.observations(**where, kind="spectrum")
+
+    def cubes(self, **where: Any) -> QTable:
+        """Return the table of cubes; conditions as for `observations`."""
+        return self.observations(**where, kind="cube")
+
+    def table(self, rows: ArrayLike, names: Iterable[str] | None = None) -> QTable:
+        """Return columns of some rows, with units."""
+        table = QTable()
+        for name in COLUMNS if names is None else names:
+            values = self._catalogue.column(name, rows)
+            unit = COLUMNS[name].unit
+            table[name] = values << _unit(unit) if unit else values
+            table[name].info.description = COLUMNS[name].description
+        return table
+
+    def row(self, obs_id: str) -> int:
+        """Return the row of an observation.
+
+        Raises
+        ------
+        InputError
+            When there is none of this name, with those most like it.
+        """
+        row = int(self._catalogue.rows_named([str(obs_id)])[0])
+        if row >= 0:
+            return row
+        names = [name.decode() for name in self._catalogue.raw("obs_id").tolist()]
+        near = difflib.get_close_matches(str(obs_id), names[: 1 << 16], 3, 0.5)
+        remedy = f"did you mean {', '.join(near)}?" if near else "look for it with 'observations'"
+        raise InputError(
+            f"there is no observation {obs_id!r}", source=self.path, field="obs_id", remedy=remedy
+        )
+
+    def moc(self, order: int = MOC_ORDER, **where: Any) -> MOC:
+        """Return the map of what is covered (by what fulfils the conditions) as a multi-order coverage map.
+
+        Parameters
+        ----------
+        order : int
+            Finest HEALPix order; cells that are touched count.
+        """
+        from astropy import units as u
+        from astropy.coordinates import Latitude, Longitude
+        from mocpy import MOC
+
+        rows = self.search(**where)
+        columns = self._index.columns
+        rows = rows[columns["healpix"][rows] >= 0]
+        sizes = self._index.polygons.sizes_of(rows)
+        round_ones = rows[sizes == 0]
+        covered = MOC.new_empty(order)
+        if round_ones.size:
+            places = (
+                Longitude(columns["s_ra"][round_ones], u.deg),
+                Latitude(columns["s_dec"][round_ones], u.deg),
+            )
+            radii = np.maximum(np.nan_to_num(columns["radius"][round_ones]), 1e-6) * u.deg
+            covered = MOC.from_cones(*places, radius=radii, max_depth=order, union_strategy="large_cones")
+        outlines = self._index.polygons.take(rows[sizes > 0])
+        # Images of several bands and epochs share their outline.
+        seen: set[bytes] = set()
+        pieces = []
+        for first, last in zip(outlines.start[:-1], outlines.start[1:], strict=True):
+            ra, dec = outlines.ra[first:last] % 360.0, outlines.dec[first:last]
+            key = np.round(np.concatenate([ra, dec]), 4).tobytes()
+            if key not in seen:
+                seen.add(key)
+                pieces.append(MOC.from_polygon(Longitude(ra, u.deg), Latitude(dec, u.deg), max_depth=order))
+        return covered.union(*pieces) if pieces else covered
+
+    # ------------------------------------------------------------------------------------------- taking out
+
+    def cutout(
+        self, obs_id: str, center: Any = None, size: Any = None, level: int = 0, *, pixel: Any = None
+    ) -> Image | Cube:
+        """Return an image or a cube at a level, or a window of it.
+
+        Parameters
+        ----------
+        obs_id : str
+        center : SkyCoord or (ra, dec), optional
+            Numbers are deg. None: the middle of the image.
+        size : int, angle, or a pair (y, x) of them, optional
+            Numbers are pixels of the level. None: the whole image.
+        level : int
+            Level z has pixels 2^z times as large.
+        pixel : (x, y), optional
+            The centre as a pixel of the level, counted from 0, instead of ``center``.
+
+        Returns
+        -------
+        Image or Cube
+            With WCS, correlation, PSF, shared errors and history. Pixels beyond the edge are NaN and masked.
+
+        Raises
+        ------
+        InputError
+            When there is no such observation or level, it is a spectrum, or the window cannot be understood.
+        """
+        reader, number = self._reader(self.row(obs_id))
+        whole_shape = reader.shape(number, level)
+        wcs = reader.wcs(number, level) if size is not None or center is not None else None
+        window = cutout_window(wcs, (whole_shape[-2], whole_shape[-1]), center, size, pixel)
+        if len(whole_shape) == 3:
+            return reader.cube(number, level, window)
+        return reader.image(number, level, window)
+
+    def spectrum(self, obs_id: str, level: int = 0, grid: str | None = None) -> Spectra:
+        """Return a spectrum, as `Spectra` of one row.
+
+        Parameters
+        ----------
+        obs_id : str
+        level : int
+        grid : {"native", "common"}, optional
+            None: native at level 0, common above.
+        """
+        reader, number = self._reader(self.row(obs_id))
+        if reader.kind(number) != "spectrum":
+            raise InputError(
+                f"{obs_id} is no spectrum but of the kind {reader.kind(number)}",
+                field="obs_id",
+                remedy="use cutout",
+            )
+        return reader.spectrum(number, level, grid)
+
+    def stack(
+        self,
+        obs: Sequence[str] | QTable | None = None,
+        *,
+        center: Any = None,
+        size: Any = None,
+        level: int = 0,
+        grid: Any = None,
+        weights: str = "observation",
+        **where: Any,
+    ) -> Image | Spectra:
+        """Average images, or spectra, weighted by their inverse variance, with the error of the mean.
+
+        Parameters
+        ----------
+        obs : list of obs_id or table with that column, optional
+            None: what fulfils the conditions ``where``.
+        center, size : optional
+            Of images: cut-outs on the grid of the first image that covers the centre; see `cutout`.
+        level : int
+        grid : (WCS, (ny, nx)), optional
+            Of images: their common grid, instead of that of the first.
+        weights : {"observation", "pixel"}
+            See `skyloom.store.stack`.
+        **where
+            Conditions as for `observations`.
+
+        Raises
+        ------
+        InputError
+            When nothing is found, images come with spectra or cubes, or bands differ.
+        """
+        names = self._named(obs, where)
+        rows = np.array([self.row(name) for name in names], dtype=np.int64)
+        kinds = {str(kind) for kind in self._catalogue.column("dataproduct_type", rows)}
+        if kinds == {"spectrum"}:
+            # Level 0 too: only the common grid is the same for all.
+            return stack_spectra([self.spectrum(name, level, "common") for name in names], weights=weights)
+        if kinds != {"image"}:
+            raise InputError(
+                f"these observations are of the kinds {sorted(kinds)}",
+                field="obs",
+                remedy="average images, or spectra",
+            )
+        bands = sorted({str(band) for band in self._catalogue.column("band", rows)})
+        if len(bands) > 1:
+            raise InputError(f"the images are of the bands {bands}", field="band", remedy="choose one band")
+        return stack_images(self._on_grid(names, center, size, level, grid), grid, weights=weights)
+
+    def _named(self, obs: Sequence[str] | QTable | None, where: dict[str, Any]) -> list[str]:
+        if obs is None:
+            found = self._catalogue.column("obs_id", self.search(**where))
+        elif where:
+            raise InputError(
+                "both observations and conditions are given", field="obs", remedy="give one of them"
+            )
+        else:
+            found = np.atleast_1d(np.asarray(obs["obs_id"] if isinstance(obs, QTable) else obs))
+        names = sorted({str(name) for name in found})
+        if not names:
+            raise InputError("nothing fulfils the conditions", field="obs")
+        return names
+
+    def _on_grid(self, names: Sequence[str], center: Any, size: Any, level: int, grid: Any) -> list[Image]:
+        """Return cut-outs of images with enough around them to be reprojected."""
+        images: list[Image] = []
+        for name in names:
+            if size is None:
+                image = self.cutout(name, level=level)
+            else:
+                # Without a centre: the middle of the first image, as a place on the sky for all.
+                center = _middle(self.cutout(names[0], level=level)) if center is None else center
+                image = self._cutout_with_margin(
+                    name, center, size, level, margin=bool(images) or grid is not None
+                )
+            if isinstance(image, Image) and not image.mask.all():
+                images.append(image)
+        if not images:
+            raise InputError("no image has a usable pixel there", field="center")
+        return images
+
+    def _cutout_with_margin(
+        self, name: str, center: Any, size: Any, level: int, margin: bool
+    ) -> Image | Cube:
+        reader, number = self._reader(self.row(name))
+        shape = reader.shape(number, level)[-2:]
+        window = cutout_window(reader.wcs(number, level), (shape[0], shape[1]), center, size)
+        if margin and window is not None:
+            # A turned grid reaches farther by the root of 2, an interpolation by 3 pixels.
+            pads = [int(np.ceil(0.25 * (part.stop - part.start))) + 4 for part in window]
+            window = (
+                slice(window[0].start - pads[0], window[0].stop + pads[0]),
+                slice(window[1].start - pads[1], window[1].stop + pads[1]),
+            )
+        return reader.image(number, level, window)
+
+    def links(self, obs_id: str) -> QTable:
+        """Return the images and cubes that cover a spectrum.
+
+        Parameters
+        ----------
+        obs_id : str
+            Of a spectrum.
+
+        Returns
+        -------
+        QTable
+            ``obs_id`` and ``band`` of each image, the pixel ``x, y`` (level 0, counted from 0) in which the spectrum
+            lies, the ``time`` of that pixel (MJD, TAI: of its row for drift scans, else the middle of the exposure) and
+            the ``distance`` from the centre of the image.
+        """
+        row = self.row(obs_id)
+        columns = self._index.columns
+        if self._index.kind.values[self._index.kind.codes[row]] != "spectrum":
+            raise InputError(f"{obs_id} is no spectrum", field="obs_id", remedy="name a spectrum")
+        found = self._catalogue.links().of(row)
+        place = float(columns["s_ra"][row]), float(columns["s_dec"][row])
+        table = self.table(found, ("obs_id", "dataproduct_type", "band"))
+        pixels = [self._pixel_and_time(int(image), place) for image in found]
+        x, y, time = np.array(pixels, dtype=np.float64).reshape(-1, 3).T
+        table["x"], table["y"] = x, y
+        table["time"] = time << _unit("d")
+        from skyloom.store.regions import angles, unit_vectors
+
+        centres = unit_vectors(columns["s_ra"][found], columns["s_dec"][found])
+        table["distance"] = np.degrees(angles(centres, unit_vectors(*place))) * 3600.0 << _unit("arcsec")
+        return table
+
+    def _pixel_and_time(self, row: int, place: tuple[float, float]) -> tuple[float, float, float]:
+        reader, number = self._reader(row)
+        x, y = pixel_of(reader.wcs(number, 0), place)
+        columns = self._index.columns
+        time = 0.5 * float(columns["t_start"][row] + columns["t_stop"][row])
+        if reader.kind(number) == "image":
+            near = (
+                slice(int(np.floor(y)), int(np.floor(y)) + 1),
+                slice(int(np.floor(x)), int(np.floor(x)) + 1),
+            )
+            drift = reader.image(number, 0, near).meta.get("row_time")
+            if drift is not None:
+                time = float(drift[0]) + y * float(drift[1])
+        return x, y, time
+
+    def cutouts(
+        self, obs_id: str, size: Any, level: int = 0, *, band: str | None = None
+    ) -> dict[str, Image | Cube]:
+        """Return cut-outs around a spectrum from all images that cover it, by the ``obs_id`` of the image."""
+        row = self.row(obs_id)
+        place = float(self._index.columns["s_ra"][row]), float(self._index.columns["s_dec"][row])
+        rows = self._catalogue.links().of(row)
+        names, bands = (self._catalogue.column(name, rows) for name in ("obs_id", "band"))
+        return {
+            str(name): self.cutout(str(name), place, size, level)
+            for name, own in zip(names, bands, strict=True)
+            if band is None or own == band
+        }
+
+    def header(self, obs_id: str) -> str:
+        """Return the original header of the file of an observation, one card per line."""
+        reader, number = self._reader(self.row(obs_id))
+        return reader.header(number)
+
+    def history(self, obs_id: str) -> tuple[Step, ...]:
+        """Return what was done to an observation before it was stored (level 0), oldest first."""
+        reader, number = self._reader(self.row(obs_id))
+        kind = reader.kind(number)
+        if kind == "spectrum":
+            return reader.spectrum(number).history
+        corner = slice(0, 1), slice(0, 1)
+        return (reader.image if kind == "image" else reader.cube)(number, 0, corner).history
+
+    def _reader(self, row: int) -> tuple[PartReader, int]:
+        """Return the file of an observation, opened, and the number of the observation in it."""
+        name = self._catalogue.names[int(self._catalogue.part[row])]
+        reader = self._readers.get(name)
+        if reader is None:
+            reader = self._readers[name] = PartReader(self.path / name)
+            if len(self._readers) > OPEN_PARTS:
+                self._readers.popitem(last=False)[1].close()
+        else:
+            self._readers.move_to_end(name)
+        number = int(self._catalogue.row[row])
+        expected = self._catalogue.raw("obs_id", [row])[0].decode()
+        if number >= len(reader) or reader.obs_ids[number] != expected:
+            raise FileFormatError(
+                f"the part does not hold {expected} where the index says",
+                source=reader.path,
+                remedy="look at it with 'skyloom store verify'",
+            )
+        return reader, number
+
+    # --------------------------------------------------------------------------------------- about the store
+
+    def failures(self) -> QTable:
+        """Return what could not be stored: ``source``, ``reason``, ``digest`` of the file."""
+        rows = self.manifest.failures
+        columns = zip(*rows, strict=True) if rows else ((), (), ())
+        names = ("source", "reason", "digest")
+        return QTable(
+            {name: np.array(values, dtype=str) for name, values in zip(names, columns, strict=True)}
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Return plain figures: counts, bands, time range, size on disk, settings."""
+        columns = self._index.columns
+        begin, end = columns["t_start"], columns["t_stop"]
+        known = np.isfinite(begin) & np.isfinite(end)
+        size = self.path.stat().st_size if self.is_packed else sum(part.bytes for part in self.manifest.parts)
+        bands, counts = np.unique(self._index.band.codes, return_counts=True)
+        named = {self._index.band.values[code]: int(n) for code, n in zip(bands, counts, strict=True)}
+        return {
+            "path": str(self.path),
+            "observations": len(self),
+            **{_plural(kind): n for kind, n in self._kinds().items()},
+            "bands": {band: n for band, n in sorted(named.items()) if band},
+            "time": [float(begin[known].min()), float(end[known].max())] if known.any() else None,
+            "parts": max(len(self.manifest.parts), int(self.is_packed)),
+            "bytes": size,
+            "failures": len(self.manifest.failures),
+            "settings": None if self.settings is None else self.settings.describe(),
+        }
+
+    def _kinds(self) -> dict[str, int]:
+        return {kind: int(np.count_nonzero(self._index.kind.equals([kind]))) for kind in KINDS}
+
+    def verify(self) -> QTable:
+        """Compare all that is stored with its digests; see `skyloom.store.verify.verify`."""
+        from skyloom.store.verify import verify
+
+        return verify(self.path)
+
+    def pack(self, out: str | Path, **options: Any) -> Path:
+        """Write the store into one file; see `skyloom.store.pack.pack`."""
+        from skyloom.store.pack import pack
+
+        pack(self.path, out, **options)
+        return Path(out)
+
+    def ingest(self, paths: Iterable[str | Path] = (), **options: Any) -> IngestResult:
+        """Store files, and see them; see `skyloom.store.ingest.ingest`."""
+        from skyloom.store.ingest import ingest
+
+        if self.is_packed:
+            raise InputError(
+                "a packed file cannot be added to", source=self.path, remedy="ingest into a store"
+            )
+        try:
+            return ingest(self.path, paths, **options)
+        finally:
+            self.refresh()
+
+
+def _plural(kind: str) -> str:
+    return {"spectrum": "spectra"}.get(kind, f"{kind}s")
+
+
+def _unit(text: str) -> Any:
+    import astropy.units as u
+
+    return u.Unit(text)
+
+
+def _middle(image: Image | Cube) -> tuple[float, float]:
+    from skyloom.store.footprint import footprint_of
+
+    place = footprint_of(image.wcs, image.data.shape[-2:])
+    return place.ra, place.dec
