@@ -190,7 +190,7 @@ class _Run:
                 continue
             reason = ""
             if before is not None or twin is not None:
-                other = before if twin is None else twin.path
+                other = before if twin is None else twin.name
                 reason = f"has the same content as {other}, which is stored"
             elif source.base in bases:
                 reason = f"gives the observation {source.base}, and so does {bases[source.base].path}"
