@@ -10,10 +10,11 @@ from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 from astropy.wcs import WCS, Sip
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from skyloom.core.geometry import celestial, local_matrix
 from skyloom.core.image import Image
-from skyloom.core.psf import PSF, GaussianPSF
+from skyloom.core.psf import FWHM_PER_SIGMA, PSF, GaussianPSF, MoffatPSF
 from skyloom.core.units import sum_unit
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.convolve import match_psf
@@ -29,7 +30,12 @@ OBLONG = 1.02  # A circle on the sky is one on the pixels up to this ratio of th
 PIXELS_IN_APERTURE = (
     1 / 6
 )  # Variance, in pixel areas, that two pixels add: the detector's, and those that are cut.
-SEEING_GUESSES = (0.8, 1.0, 1.25, 1.55, 1.95, 2.4)  # arcsec, near enough for the fit of a point source.
+STEPS = (
+    0.88,
+    1.0,
+    1.14,
+)  # About the width of peaks: a PSF that is a tenth too wide hides what is a point source.
+WINGS = 3.5  # Exponent of a Moffat that is near enough for any seeing.
 ENOUGH_STARS = 3
 SMALLEST_WINDOW = 13  # pixels, for the fit of a star
 
@@ -98,7 +104,7 @@ def fibre_flux(
 
 
 def measure_seeing(
-    image: Image, *, guess: float | None = None, most: int = 30, significance: float = 200.0, **options: Any
+    image: Image, *, guess: float | None = None, most: int = 30, significance: float = 100.0, **options: Any
 ) -> PsfMeasurement:
     """Measure the PSF of an image from the stars that are found in it.
 
@@ -107,8 +113,8 @@ def measure_seeing(
     image : Image
         With a WCS.
     guess : float, optional
-        FWHM in arcsec to look for stars with; by default the image's PSF, or the one of several between 0.8 and 2.4
-        arcsec with which most stars are found.
+        FWHM in arcsec to look for stars with; by default the image's PSF, or else the commonest width of the
+        brightest peaks, of which stars are the most alike.
     most : int
         How many stars are used, the brightest first.
     significance : float
@@ -127,15 +133,13 @@ def measure_seeing(
     InputError
         When fewer than three stars are found.
     """
-    trials: list[PSF]
-    if guess is not None:
-        trials = [GaussianPSF(guess)]
-    elif image.psf is not None:
-        trials = [image.psf]
+    if guess is None and image.psf is not None:
+        trials: list[PSF] = [image.psf]
     else:
-        trials = [GaussianPSF(fwhm) for fwhm in SEEING_GUESSES if fwhm > image.pixel_scale]
+        width = _width_of_peaks(image, significance) if guess is None else guess
+        trials = [MoffatPSF(width * part, beta=WINGS) for part in STEPS]
     found = [find_point_sources(image.evolve_checked(psf=psf), significance=significance) for psf in trials]
-    x, y, flux = max(found, key=lambda stars: stars[0].size, default=(np.zeros(0),) * 3)
+    x, y, flux = max(found, key=lambda stars: stars[0].size)
     half = SMALLEST_WINDOW // 2 + 1
     inside = (np.minimum(x, y) > half) & (x < image.shape[1] - 1 - half) & (y < image.shape[0] - 1 - half)
     order = np.flatnonzero(inside)[np.argsort(-flux[inside])][:most]
@@ -148,6 +152,35 @@ def measure_seeing(
         )
     settings = {"model": "moffat", **options}
     return measure_psf(image, positions=np.stack([x[order], y[order]], axis=1), **settings)
+
+
+def _width_of_peaks(image: Image, significance: float) -> float:
+    """FWHM in arcsec of peaks by the bend of the logarithm at the top; the mode of half samples."""
+    level = float(np.median(image.data[image.valid])) if image.valid.any() else 0.0
+    data = np.where(image.mask, -np.inf, image.data - level)
+    top = (data == ndimage.maximum_filter(data, 5)) & image.valid
+    top[[0, -1]] = top[:, [0, -1]] = False
+    rows, columns = np.nonzero(top)
+    # A point source of that significance stands out by at least a fifth of it in its highest pixel.
+    bright = data[rows, columns] > 0.2 * significance * np.sqrt(image.variance[rows, columns])
+    rows, columns = rows[bright], columns[bright]
+    cross = [data[rows + i, columns + j] for i, j in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))]
+    usable = np.min(cross, axis=0, initial=np.inf) > 0
+    middle, *sides = (np.log(part[usable]) for part in cross)
+    bend = 4.0 * middle - sum(sides)
+    widths = np.sort(FWHM_PER_SIGMA * np.sqrt(2.0 / bend[bend > 0])) * image.pixel_scale
+    if widths.size < ENOUGH_STARS:
+        raise InputError(
+            f"{widths.size} peaks of {significance:g} sigma were found; at least {ENOUGH_STARS} tell the seeing",
+            source=image.meta.get("path"),
+            field="image",
+            remedy="pass guess= near the seeing, a lower significance, or give the image its PSF",
+        )
+    while widths.size > ENOUGH_STARS:
+        half = (widths.size + 1) // 2
+        start = int(np.argmin(np.log(widths[half - 1 :] / widths[: widths.size - half + 1])))
+        widths = widths[start : start + half]
+    return float(np.median(widths))
 
 
 def _places(sky: WCS, position: SkyCoord | ArrayLike) -> tuple[Float, Float, Float, Float]:
