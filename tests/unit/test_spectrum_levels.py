@@ -25,6 +25,7 @@ from tests.oracles_spectral_pyramid import (
     random_bands,
     resampling_operator,
 )
+from tests.spectral_invariants import check_spectral_invariants, make_spectra
 
 UNIT = "1e-17 erg/(s cm2 AA)"
 GRID = CommonGrid(5000.0, 5060.0)
@@ -342,3 +343,21 @@ def test_rows_have_what_belongs_to_each():
     assert next(rows(one)) is one
     with pytest.raises(ShapeError, match="2 spectra"):
         spectrum_levels(both, SETTINGS)
+
+
+@pytest.mark.parametrize("sampling", ["linear", "log"])
+def test_nothing_is_lost_on_the_way_to_the_common_grid(sampling):
+    grid = CommonGrid(6490.0, 6610.0)
+    changes = ("wave", "lsf", "correlation", "mask", "shape")
+    spectrum = make_spectra(n=1, sampling=sampling)
+    check_spectral_invariants(lambda given: on_common_grid(given, grid).subject, spectrum, changes=changes)
+
+
+def test_history_says_how_often_a_spectrum_was_halved():
+    _, levels = spectrum_levels(make(waves("aligned")).evolve(data=np.ones((1, 40), "f4")), SETTINGS)
+    for number, level in enumerate(levels):
+        names = [step.name for step in level.subject.history]
+        assert names.count("on_common_grid") == 1
+        assert names.count("halve_spectrum") == (number > 0)
+        if number:
+            assert level.subject.history[-1].parameters["level"] == number

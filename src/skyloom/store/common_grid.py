@@ -209,7 +209,7 @@ def trimmed(lags: Float) -> Float | None:
     return None if kept == 0 else np.ascontiguousarray(lags[:, radius - kept : radius + kept + 1])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _plan(key: bytes, medium: str, grid: CommonGrid, radius: int) -> _Plan:
     """Return how the grid with these bytes lies on the common one; spectra of one instrument often share it."""
     given = np.frombuffer(key, dtype=np.float64)

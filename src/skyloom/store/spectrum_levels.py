@@ -86,9 +86,12 @@ def _halve(
     )
     n_good = np.empty((1, m), np.uint16)
     beside = _beside(level, mask[0], level_edges(grid, number), n_good[0])
+    # One step says how often it was halved.
+    history = subject.history if number == 1 else subject.history[:-1]
     halved = subject.evolve_checked(
-        record_step("halve_spectrum", level=number), data=data, variance=variance, mask=mask, wave=wave,
-        correlation=trimmed(fewer), modes=tuple(_halved_mode(mode, width, behind) for mode in subject.modes), **beside,
+        record_step("halve_spectrum", level=number), history=history, data=data, variance=variance, mask=mask,
+        wave=wave, correlation=trimmed(fewer), modes=tuple(_halved_mode(mode, width, behind) for mode in subject.modes),
+        **beside,
     )  # fmt: skip
     return Level(halved, n_good), behind, fewer
 
