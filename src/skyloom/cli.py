@@ -178,6 +178,7 @@ def init(
 Examples:
   skyloom inspect image.fits
   skyloom inspect stamps/*_sci.fits | grep -B5 warning
+  skyloom inspect --errors frame-r-002820-3-0122.fits.bz2 --out steps.png
 
 \b
 Exit codes:
@@ -188,12 +189,25 @@ Exit codes:
 )
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="FITS files of any kind.")],
+    errors: Annotated[
+        bool,
+        typer.Option(
+            "--errors", help="Show every step to the errors of an SDSS frame, or a spectrum's errors."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Where the figure of --errors goes, of one file.")
+    ] = None,
 ) -> None:
     """Show what Skyloom sees in files, and what is suspicious.
 
     For each extension: its kind, shape, unit, values, place on the sky and wavelengths; for the file: the reader,
-    the PSF, and whether its errors agree with the scatter of the data.
+    the PSF, and whether its errors agree with the scatter of the data. With --errors: where the errors come from, in
+    numbers and as a figure.
     """
+    if out is not None and (not errors or len(files) > 1):
+        raise InputError("--out names the figure of --errors of one file", field="--out")
+    from skyloom.cli_errors import show_errors
     from skyloom.io.inspect import inspect as inspect_file
     from skyloom.io.inspect import render
 
@@ -202,6 +216,9 @@ def inspect(
         if number:
             typer.echo()
         try:
+            if errors:
+                show_errors(path, out)
+                continue
             lines = render(inspect_file(path)).splitlines()
         except InputError as error:
             failed += 1

@@ -6,6 +6,7 @@ pyplot, so nothing is shared between calls and worker processes need no display.
 
 from __future__ import annotations
 
+from skyloom.report.figures.errors import frame_error_steps, spectrum_error_levels
 from skyloom.report.figures.ifs import bin_maps, bin_spectra, cube_noise, line_maps, velocity_map
 from skyloom.report.figures.line_fits import fit_gallery
 from skyloom.report.figures.line_model import line_model_panels
@@ -28,10 +29,12 @@ __all__ = [
     "ew_class_maps",
     "fit_gallery",
     "fitted_line_maps",
+    "frame_error_steps",
     "growth_curves",
     "line_maps",
     "line_model_panels",
     "quantity_maps",
     "sky_histograms",
+    "spectrum_error_levels",
     "velocity_map",
 ]
