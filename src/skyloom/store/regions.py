@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -69,7 +70,11 @@ def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> Float:
     """Return the (..., 3) unit vectors of positions in deg."""
     alpha, delta = np.radians(ra), np.radians(dec)
     across = np.cos(delta)
-    return np.stack([across * np.cos(alpha), across * np.sin(alpha), np.sin(delta)], axis=-1)
+    vectors = np.empty((*np.shape(alpha), 3))
+    vectors[..., 0] = across * np.cos(alpha)
+    vectors[..., 1] = across * np.sin(alpha)
+    vectors[..., 2] = np.sin(delta)
+    return vectors
 
 
 def healpix_of(ra: ArrayLike, dec: ArrayLike, order: int = POSITION_ORDER) -> Int:
@@ -94,9 +99,25 @@ def healpix_of(ra: ArrayLike, dec: ArrayLike, order: int = POSITION_ORDER) -> In
     return cells
 
 
+def dot(first: Float, second: Float) -> Float:
+    """Return the scalar products of vectors (..., 3); several times as fast as a sum over so short an axis."""
+    return np.asarray(np.einsum("...i,...i->...", first, second))
+
+
+def cross(first: Float, second: Float) -> Float:
+    """Return the vector products of vectors (..., 3), without the preparations of `numpy.cross`."""
+    a, b = np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0)
+    product = np.empty(np.broadcast_shapes(first.shape, second.shape))
+    product[..., 0] = a[1] * b[2] - a[2] * b[1]
+    product[..., 1] = a[2] * b[0] - a[0] * b[2]
+    product[..., 2] = a[0] * b[1] - a[1] * b[0]
+    return product
+
+
 def angles(first: Float, second: Float) -> Float:
     """Return the angles in radians between unit vectors, exact for the smallest ones too."""
-    chord = np.sqrt(np.sum((first - second) ** 2, axis=-1))
+    between = first - second
+    chord = np.sqrt(dot(between, between))
     return np.asarray(2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0)))
 
 
@@ -148,13 +169,15 @@ class Polygons(NamedTuple):
         """Tell for each polygon whether ``found`` is True for any of its edges."""
         return np.bincount(self.owners(), found, len(self.start) - 1) > 0
 
-    def hold(self, points: Float) -> Bool:
+    def hold(self, points: Float, edges: tuple[Float, Float] | None = None) -> Bool:
         """Tell whether each polygon holds its point.
 
         Parameters
         ----------
         points : (3,) or (n, 3) array
             Unit vectors: one for all polygons, or one for each.
+        edges : optional
+            What `edges` returns, where it is known already.
 
         Notes
         -----
@@ -165,11 +188,11 @@ class Polygons(NamedTuple):
         n = len(self.start) - 1
         owners = self.owners()
         point = np.broadcast_to(points, (n, 3))[owners]
-        first, second = self.edges()
-        first_side, second_side = np.sum(point * first, axis=-1), np.sum(point * second, axis=-1)
+        first, second = edges or self.edges()
+        first_side, second_side = dot(point, first), dot(point, second)
         turn = np.arctan2(
-            np.sum(point * np.cross(first, second), axis=-1),
-            np.sum(first * second, axis=-1) - first_side * second_side,
+            dot(point, cross(first, second)),
+            dot(first, second) - first_side * second_side,
         )
         turns = np.bincount(owners, turn, n)
         side = np.bincount(owners, first_side, n)
@@ -220,24 +243,22 @@ def parse_regions(texts: Sequence[str | bytes]) -> Polygons:
 
 def arc_distances(points: Float, first: Float, second: Float) -> Float:
     """Return the angles in radians from points to the shorter great-circle arcs between two vectors (all (..., 3))."""
-    normal = np.cross(first, second)
-    length = np.sqrt(np.sum(normal**2, axis=-1))
-    beside = (np.sum(np.cross(normal, first) * points, axis=-1) >= 0) & (
-        np.sum(np.cross(second, normal) * points, axis=-1) >= 0
-    )
-    across = np.abs(np.sum(normal * points, axis=-1)) / np.where(length > 0, length, 1.0)
+    normal = cross(first, second)
+    length = np.sqrt(dot(normal, normal))
+    beside = (dot(cross(normal, first), points) >= 0) & (dot(cross(second, normal), points) >= 0)
+    across = np.abs(dot(normal, points)) / np.where(length > 0, length, 1.0)
     nearest = np.minimum(angles(points, first), angles(points, second))
     return np.where(beside & (length > 0), np.arcsin(np.minimum(across, 1.0)), nearest)
 
 
 def arcs_cross(first: Float, second: Float, third: Float, fourth: Float) -> Bool:
     """Tell whether the arcs from first to second and from third to fourth cross (all (..., 3))."""
-    normal, other = np.cross(first, second), np.cross(third, fourth)
+    normal, other = cross(first, second), cross(third, fourth)
     sides = [
-        np.sum(other * first, axis=-1),
-        np.sum(other * second, axis=-1),
-        np.sum(normal * third, axis=-1),
-        np.sum(normal * fourth, axis=-1),
+        dot(other, first),
+        dot(other, second),
+        dot(normal, third),
+        dot(normal, fourth),
     ]
     apart = (sides[0] * sides[1] <= 0) & (sides[2] * sides[3] <= 0)
     # Arcs on opposite sides of the sky also have their ends on either side of each other's circles.
@@ -271,26 +292,23 @@ class Cone:
         if reach >= 0.9 * np.pi:
             return np.array([[0, N_CELLS]])
         from astropy import units as u
-        from astropy.coordinates import Latitude, Longitude
         from cdshealpix.nested import cone_search
 
         order = order_of(np.degrees(reach) / 2)
-        cells, orders, _ = cone_search(
-            Longitude(self.ra % 360.0, u.deg), Latitude(self.dec, u.deg), u.Quantity(reach, u.rad), order
-        )
-        return _as_ranges(cells, orders)
+        cells, orders, _ = cone_search(*_angles(self.ra % 360.0, self.dec), u.Quantity(reach, u.rad), order)
+        return _ranges_of(cells, orders)
 
     def touches_circles(self, vectors: Float, radii: ArrayLike) -> Bool:
         """Tell which circles touch, see `Region`."""
         reach = np.minimum(np.radians(self.radius + np.asarray(radii)), np.pi)
-        chord = np.sum((vectors - self.centre) ** 2, axis=-1)
-        return np.asarray(chord <= (2.0 * np.sin(0.5 * reach)) ** 2)
+        between = vectors - self.centre
+        return np.asarray(dot(between, between) <= (2.0 * np.sin(0.5 * reach)) ** 2)
 
     def touches_polygons(self, polygons: Polygons) -> Bool:
         """Tell which polygons touch, see `Region`."""
         first, second = polygons.edges()
         near = arc_distances(self.centre, first, second) <= np.radians(self.radius)
-        return polygons.any_edge(near) | polygons.hold(self.centre)
+        return polygons.any_edge(near) | polygons.hold(self.centre, (first, second))
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +386,7 @@ class Box:
         touched = polygons.any_edge(met)
         for ra in (self.ra_min, self.ra_min + self.width):
             for dec in (self.dec_min, self.dec_max):
-                touched |= polygons.hold(unit_vectors(ra, dec))
+                touched |= polygons.hold(unit_vectors(ra, dec), (first, second))
         return touched
 
     def _crosses_parallel(self, first: Float, second: Float, dec: float) -> Bool:
@@ -376,7 +394,7 @@ class Box:
 
         Along an arc ``z(t) = first_z cos t + ahead_z sin t``, solved for ``sin dec``.
         """
-        ahead = np.cross(np.cross(first, second), first)
+        ahead = cross(cross(first, second), first)
         length = np.sqrt(np.sum(ahead**2, axis=-1, keepdims=True))
         ahead = np.divide(ahead, length, out=np.zeros_like(ahead), where=length > 0)
         whole = angles(first, second)
@@ -525,10 +543,24 @@ def _covering(region: Region, padding: float, finest: int) -> Int:
     return _as_ranges(cells, np.full(cells.size, order))
 
 
+@lru_cache(maxsize=16)
+def _angles(ra: float, dec: float) -> Any:
+    """Return a position as astropy's angles, which cost more to make than a search does."""
+    from astropy import units as u
+    from astropy.coordinates import Latitude, Longitude
+
+    return Longitude(ra, u.deg), Latitude(dec, u.deg)
+
+
 def _as_ranges(cells: ArrayLike, orders: ArrayLike) -> Int:
+    return _merged(_ranges_of(cells, orders))
+
+
+def _ranges_of(cells: ArrayLike, orders: ArrayLike) -> Int:
+    """Return the range of each cell."""
     shift = 2 * (POSITION_ORDER - np.asarray(orders, dtype=np.int64))
     first = np.asarray(cells).astype(np.int64) << shift
-    return _merged(np.stack([first, first + (np.int64(1) << shift)], axis=-1))
+    return np.stack([first, first + (np.int64(1) << shift)], axis=-1)
 
 
 def _sorted(ranges: Int) -> Int:
