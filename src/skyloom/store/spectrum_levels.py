@@ -53,8 +53,8 @@ def spectrum_levels(
     A pixel of level z is the mean flux density over the good pixels of level 0 in it, ``sum(w_i d_i) / sum(w_i)``
     with their widths w; masked only where none is good. Variances and lags are those of that sum, from the lags of
     the level before, exactly. ``n_good`` counts the pixels of level 0. Flags and modes are of the good pixels. The
-    LSF is that of the sampled values: its square is the mean over the pair, plus the square of half a pixel of the level
-    before.
+    LSF is that of the sampled values: its square is the mean over the pair, plus the square of half a pixel of the
+    level before.
     """
     settings = StoreSettings() if settings is None else settings
     single = in_single_precision(spectrum)
