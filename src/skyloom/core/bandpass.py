@@ -7,6 +7,7 @@ over the band weights the flux density with wavelength times throughput.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -280,10 +281,17 @@ class Bandpass:
         if breaks is not None:
             inside = breaks[(breaks > nodes[0]) & (breaks < nodes[-1])]
             nodes = np.union1d(nodes, inside)
-        abscissae, factors = np.polynomial.legendre.leggauss(6)
+        abscissae, factors = _gauss_legendre()
         half = np.diff(nodes)[:, np.newaxis] / 2
         points = nodes[:-1, np.newaxis] + half * (1.0 + abscissae)
         return points.ravel(), (half * factors).ravel()
+
+
+@cache
+def _gauss_legendre() -> tuple[Float, Float]:
+    """Points and weights of order 6; finding them takes longer than to use them."""
+    points, weights = np.polynomial.legendre.leggauss(6)
+    return points, weights
 
 
 @dataclass(frozen=True, slots=True)

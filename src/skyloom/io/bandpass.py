@@ -7,6 +7,7 @@ import importlib.util
 import re
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -190,7 +191,15 @@ def sdss_bandpasses(bands: str = "ugriz", *, atmosphere: bool = True) -> dict[st
             field="bands",
             remedy="expected letters of 'ugriz'",
         )
-    return {band: find_bandpass(f"speclite:{group}-{band}") for band in bands}
+    return {band: _sdss_band(f"{group}-{band}") for band in bands}
+
+
+@cache
+def _sdss_band(name: str) -> Bandpass:
+    """Read a curve once; its arrays are shared by all who ask for it, so they cannot be written to."""
+    band = find_bandpass(f"speclite:{name}")
+    band.wave.flags.writeable = band.throughput.flags.writeable = False
+    return band
 
 
 def _read(
