@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skyloom.cli_store_terminal import EXIT_CODES, SHOWN_ROWS, Directory, console, open_store, plain_rows
+from skyloom.cli_store_terminal import EXIT_CODES, SHOWN_ROWS, Directory, open_store, plain_rows
 from skyloom.errors import InputError
 
 __all__ = ["add_queries"]
@@ -156,25 +156,26 @@ def _table_text(table: Any, form: str) -> str:
 
 
 def _print_table(table: Any, names: tuple[str, ...]) -> None:
-    from rich.table import Table
-
+    """Print the first rows, aligned; lines are as long as they have to be, so that names can be copied."""
     shown = [name for name in names if name in table.colnames]
-    view = Table(box=None, pad_edge=False)
-    for name in shown:
-        unit = getattr(table[name], "unit", None)
-        view.add_column(f"{name} [{unit}]".replace("[", r"\[") if unit else name, overflow="fold")
-    for row in plain_rows(table[shown][:SHOWN_ROWS]):
-        view.add_row(*(_cell(value) for value in row.values()))
-    terminal = console()
-    terminal.print(view)
+    units = [getattr(table[name], "unit", None) for name in shown]
+    lines = [[f"{name} [{unit}]" if unit else name for name, unit in zip(shown, units, strict=True)]]
+    lines += [[_cell(value) for value in row.values()] for row in plain_rows(table[shown][:SHOWN_ROWS])]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
     if len(table) > SHOWN_ROWS:
-        terminal.print(f"and {len(table) - SHOWN_ROWS} more; --csv, --json or --out gives all")
+        typer.echo(f"and {len(table) - SHOWN_ROWS} more; --csv, --json or --out gives all")
 
 
 def _cell(value: Any) -> str:
     if value is None or value == "":
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
+    if isinstance(value, float):
+        # Ten digits: a tenth of a second of an MJD, a milliarcsecond of a position.
+        return f"{value:.10g}"
+    return str(value)
 
 
 @commands.command(
