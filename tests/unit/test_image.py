@@ -99,3 +99,15 @@ def test_pickles_for_workers():
     assert image.unit == make().unit
     error = pickle.loads(pickle.dumps(InputError("bad", source="a.fits", remedy="mend it")))
     assert str(error) == "a.fits: bad; mend it"
+
+
+def test_evolve_checked_trusts_pixels_and_nothing_else():
+    image = Image(np.ones((3, 4)), np.ones((3, 4)), None, "electron", None)
+    planes = {"data": np.zeros((2, 2)), "variance": np.ones((2, 2)), "mask": np.zeros((2, 2), bool)}
+    smaller = image.evolve_checked(step("cut"), **planes)
+    assert smaller.shape == (2, 2)
+    assert smaller.history[-1].name == "cut"
+    with pytest.raises(ShapeError, match="variance has shape"):
+        image.evolve_checked(data=np.zeros((2, 2)))
+    with pytest.raises(InputError, match="in its centre"):
+        image.evolve_checked(correlation=np.zeros((3, 3)))
