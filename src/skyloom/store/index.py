@@ -247,11 +247,14 @@ class SkyIndex:
 
     def _touches(self, rows: Int, place: Region) -> Bool:
         """Tell which rows touch a region: first as circles, then as polygons."""
-        vectors = unit_vectors(self.columns["s_ra"][rows], self.columns["s_dec"][rows])
         placed = self.columns["healpix"][rows] >= 0
-        radii = np.nan_to_num(self.columns["radius"][rows])
-        near = placed.copy()
-        near[placed] = place.touches_circles(vectors[placed], radii[placed])
+        if not placed.all():
+            near = np.zeros(rows.size, bool)
+            near[placed] = self._touches(rows[placed], place)
+            return near
+        vectors = unit_vectors(self.columns["s_ra"][rows], self.columns["s_dec"][rows])
+        radii = self.columns["radius"][rows]
+        near = place.touches_circles(vectors, np.where(radii > 0, radii, 0.0))
         outlined = np.flatnonzero(near & (self.polygons.sizes_of(rows) > 0))
         if outlined.size:
             # A centre in the region decides; only footprints at its border need their outline.
