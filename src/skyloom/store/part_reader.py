@@ -6,6 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +93,8 @@ class PartReader:
         except BaseException:
             self.file.close()
             raise
+        # Several threads may read from one part; what is remembered changes under them.
+        self._lock = Lock()
         self._levels: OrderedDict[tuple[int, int], _OpenLevel] = OrderedDict()
         self._extras: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._columns: dict[str, Array] = {}
@@ -182,16 +185,19 @@ class PartReader:
             raise self._damaged(f"{name} of {self.obs_ids[number]}: {_reason(error)}") from error
 
     def _extra(self, number: int) -> dict[str, Any]:
-        if number not in self._extras:
-            try:
-                extra = from_json(self._text("extra", number).decode())
-                extra["notes"] = dict(zip(extra["names"], split_notes(extra["notes"]), strict=True))
-            except (ValueError, KeyError, TypeError) as error:
-                raise self._damaged(f"notes of {self.obs_ids[number]}: {_reason(error)}") from error
+        found = self._extras.get(number)
+        if found is not None:
+            return found
+        try:
+            extra: dict[str, Any] = from_json(self._text("extra", number).decode())
+            extra["notes"] = dict(zip(extra["names"], split_notes(extra["notes"]), strict=True))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(f"notes of {self.obs_ids[number]}: {_reason(error)}") from error
+        with self._lock:
             self._extras[number] = extra
             if len(self._extras) > 4 * OPEN_LEVELS:
                 self._extras.popitem(last=False)
-        return self._extras[number]
+        return extra
 
     def kind(self, obs: str | int) -> str:
         """Return ``image``, ``cube`` or ``spectrum``."""
@@ -218,10 +224,11 @@ class PartReader:
     def _level(self, obs: str | int, level: int) -> _OpenLevel:
         number = self.number(obs)
         key = (number, level)
-        found = self._levels.get(key)
-        if found is not None:
-            self._levels.move_to_end(key)
-            return found
+        with self._lock:
+            found = self._levels.get(key)
+            if found is not None:
+                self._levels.move_to_end(key)
+                return found
         kind = self.kind(number)
         if kind not in GROUPS:
             raise InputError(
@@ -235,9 +242,10 @@ class PartReader:
         except (OSError, RuntimeError, KeyError) as error:
             raise self._damaged(f"{name}: {_reason(error)}") from error
         found = _OpenLevel(planes, note, planes["flux"].shape)
-        self._levels[key] = found
-        if len(self._levels) > OPEN_LEVELS:
-            self._levels.popitem(last=False)
+        with self._lock:
+            self._levels[key] = found
+            if len(self._levels) > OPEN_LEVELS:
+                self._levels.popitem(last=False)
         return found
 
     def shape(self, obs: str | int, level: int = 0) -> tuple[int, ...]:

@@ -193,33 +193,43 @@ def _single(spectrum: Spectra) -> tuple[Array, Array]:
 
 
 def join_notes(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the notes with what each shares with the first one left out: meta data, and the beginning of history."""
+    """Return the notes with what each shares with the first one left out, and only the end of its history."""
     joined = list(notes[:1])
     for note in notes[1:]:
-        shorter = dict(note)
-        if note["meta"] is notes[0]["meta"] or _is_same(note["meta"], notes[0]["meta"]):
-            del shorter["meta"]
-        first, own = notes[0]["history"], note["history"]
+        first = notes[0]
+        shared = {
+            key for key in first.keys() & note.keys() if key != "history" and _is_same(note[key], first[key])
+        }
+        shorter = {key: value for key, value in note.items() if key not in shared}
+        shorter["without"] = sorted(first.keys() - note.keys())
+        past, own = first["history"], note["history"]
         same = 0
-        while same < min(len(first), len(own)) and first[same] == own[same]:
+        while same < min(len(past), len(own)) and past[same] == own[same]:
             same += 1
         shorter["history"] = {"same": same, "then": own[same:]}
         joined.append(shorter)
     return joined
 
 
-def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    # As text, because == of arrays is no single answer, and does not tell a tuple from a list.
-    return one.keys() == other.keys() and to_json(one, "meta") == to_json(other, "meta")
+def _is_same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, dict) and isinstance(other, dict):
+        # As text, because == of arrays is no single answer, and does not tell a tuple from a list.
+        return one.keys() == other.keys() and to_json(one, "note") == to_json(other, "note")
+    if isinstance(one, list):
+        return type(other) is list and len(one) == len(other) and all(map(_is_same, one, other))
+    return type(one) is type(other) and isinstance(one, (str, int, float)) and one == other
 
 
 def split_notes(joined: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the notes that `join_notes` was given."""
     notes = list(joined[:1])
     for shorter in joined[1:]:
-        note = {"meta": notes[0]["meta"], **shorter}
-        past = shorter["history"]
-        note["history"] = [*notes[0]["history"][: past["same"]], *past["then"]]
+        first, own, past = notes[0], dict(shorter), shorter["history"]
+        missing = {*own.pop("without"), "history"}
+        note = {key: value for key, value in first.items() if key not in missing} | own
+        note["history"] = [*first["history"][: past["same"]], *past["then"]]
         notes.append(note)
     return notes
 
