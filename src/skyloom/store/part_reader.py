@@ -82,7 +82,8 @@ class PartReader:
 
         self.path = Path(path)
         try:
-            self.file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
+            # Parts never change, and HDF5 opens a file twice in one process only with equal settings of its locks.
+            self.file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE, locking=False)
         except OSError as error:
             raise self._damaged(_reason(error)) from error
         try:
