@@ -132,7 +132,7 @@ def test_header_and_table_tell_one_time(tmp_path):
         assert (table["FIELD"][0], table["FILTER"][0]) == (122, "r")
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.9])
+@pytest.mark.parametrize("correlation", [0.0, 0.9, (0.25, 1, 0.25)])
 def test_noise_of_spectra(correlation):
     draws = np.array(
         [
@@ -143,10 +143,10 @@ def test_noise_of_spectra(correlation):
             )
         ]
     )
-    independent = draws.size / (1.0 if correlation == 0 else 2 * np.sqrt(np.pi) * correlation)
+    lags = observe_spectrum(field(), STAR, SDSS, correlation=correlation, seed=1).spectra.correlation
+    independent = draws.size / (1.0 if lags is None else lags.sum())
     assert abs(draws.mean()) < 3 / np.sqrt(independent)
     assert abs(draws.std() - 1) < 3 / np.sqrt(2 * independent)
-    lags = observe_spectrum(field(), STAR, SDSS, correlation=correlation, seed=1).spectra.correlation
     expected = 0.0 if lags is None else lags[lags.size // 2 + 1]
     assert np.mean(draws[:, 1:] * draws[:, :-1]) == pytest.approx(expected, abs=3 / np.sqrt(independent))
 
@@ -182,6 +182,7 @@ def test_a_written_spectrum_is_read_back(spectrograph, tmp_path):
     np.testing.assert_allclose(read.variance[good], made.spectra.variance[good], rtol=1e-6)
     np.testing.assert_allclose(read.wave, made.spectra.wave, rtol=1e-12)
     np.testing.assert_allclose(read.lsf, made.spectra.lsf, rtol=1e-5)
+    np.testing.assert_array_equal(read.correlation, made.spectra.correlation)
     assert read.meta["fibre_diameter"] == spectrograph.diameter
     assert read.meta["redshift"] == pytest.approx(made.source.redshift, rel=1e-6)
     assert (read.meta["ra"], read.meta["dec"]) == pytest.approx((made.ra, made.dec), abs=1e-9)

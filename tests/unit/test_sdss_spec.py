@@ -78,10 +78,27 @@ def test_pixels_without_weight_value_or_trust_are_masked(tmp_path, hdus):
         read_sdss_spectrum(path, bad_bits=("DARKSKY",))
 
 
-def test_a_correlation_of_neighbours_can_be_given(tmp_path, hdus):
+@pytest.mark.parametrize(
+    ("options", "lags", "source"),
+    [
+        ({}, [0.25, 1, 0.25], "typical"),
+        ({"correlation": "independent"}, None, "independent"),
+        ({"correlation": None}, None, "independent"),
+        ({"correlation": (0.1, 1, 0.1)}, [0.1, 1, 0.1], "given"),
+    ],
+)
+def test_neighbours_are_correlated_as_in_real_spectra_if_not_said_otherwise(
+    tmp_path, hdus, options, lags, source
+):
+    spectrum = read_sdss_spectrum(write(tmp_path / "spec.fits", hdus), **options)
+    assert (None if spectrum.correlation is None else spectrum.correlation.tolist()) == lags
+    assert spectrum.meta["correlation_from"] == source
+
+
+def test_an_unknown_correlation_is_refused(tmp_path, hdus):
     path = write(tmp_path / "spec.fits", hdus)
-    assert read_sdss_spectrum(path).correlation is None
-    assert read_sdss_spectrum(path, correlation=(0.25, 1, 0.25)).correlation.tolist() == [0.25, 1, 0.25]
+    with pytest.raises(InputError, match="'typcial' is no correlation"):
+        read_sdss_spectrum(path, correlation="typcial")
 
 
 @pytest.mark.parametrize(

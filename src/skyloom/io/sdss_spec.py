@@ -7,6 +7,9 @@ other exactly. The inverse variance is 0 where nothing is known. The flux is not
 The mask has one word for all exposures (AND) and one for any (OR). What the pipeline distrusted wholly has no inverse
 variance already; here pixels are masked in addition when the AND mask has one of `BAD_BITS`. Bits like BRIGHTSKY are
 warnings: the errors there are larger, and say so.
+
+The coaddition puts exposures onto common pixels, which correlates the noise of neighbours. The files do not tell by how
+much; see `TYPICAL_CORRELATION`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from skyloom.io.headers import parse_bunit
 from skyloom.io.sdss_time import spectrum_times
 from skyloom.kernels.voxels import KINDS, finish_voxels
 
-__all__ = ["BAD_BITS", "MASK_BITS", "read_sdss_spectrum", "sniff"]
+__all__ = ["BAD_BITS", "MASK_BITS", "TYPICAL_CORRELATION", "read_sdss_spectrum", "sniff"]
 
 Float = NDArray[np.float64]
 # SPPIXMASK of the survey's sdssMaskbits.par; up to 12 they concern the whole fibre.
@@ -65,6 +68,14 @@ MASK_BITS = {
 }
 BAD_BITS = ("NOPLUG", "BADTRACE", "BADFLAT", "BADARC", "FULLREJECT", "NOSKY", "NODATA", "BADFLUXFACTOR")
 """Bits of the AND mask that make a pixel unusable."""
+TYPICAL_CORRELATION = (0.25, 1.0, 0.25)
+"""Autocorrelation of the noise of a coadded spectrum, at lags of -1, 0 and 1 pixels.
+
+Measured on 15 spectra of 1999 to 2010 (plates 411, 412, 3126, 4238, 4500): second differences of single spectra have
+neighbours correlated by 0.20 to 0.32, and the differences of spectra of one object taken in several nights, divided by
+their errors, by 0.10 to 0.24, with less than 0.07 two and three pixels apart. Pixels taken as independent make the
+errors of sums over 20 pixels too small by 10 to 25 %; with this correlation they are right within 10 %.
+"""
 _UNIT = "1e-17 erg/(s cm2 AA)"
 # So far may the listed wavelengths lie from the formula, in pixels: they are rounded to 0.002 of one.
 _ROUNDING = 0.02
@@ -102,7 +113,10 @@ def _coadd(file: FitsFile) -> Hdu | None:
 
 
 def read_sdss_spectrum(
-    path: str | Path, *, bad_bits: Sequence[str] = BAD_BITS, correlation: Sequence[float] | None = None
+    path: str | Path,
+    *,
+    bad_bits: Sequence[str] = BAD_BITS,
+    correlation: str | Sequence[float] | None = "typical",
 ) -> Spectra:
     """Read a coadded spectrum of SDSS.
 
@@ -112,11 +126,10 @@ def read_sdss_spectrum(
     bad_bits : sequence of str
         Names (see `MASK_BITS`) of the bits of the AND mask that make a pixel unusable, besides an inverse variance
         of 0.
-    correlation : sequence of float, optional
-        Autocorrelation of the noise over an odd number of lags, e.g. ``(0.25, 1, 0.25)``. The files do not tell it, and
-        without it pixels are taken as independent. The coaddition does correlate neighbours: second differences of
-        single spectra give 0.2 to 0.3 (`skyloom inspect --errors` measures it), by which the error of a broad sum is
-        20 to 25 % larger.
+    correlation : {"typical", "independent"} or sequence of float, optional
+        Autocorrelation of the noise over an odd number of lags. The files do not tell it. "typical":
+        `TYPICAL_CORRELATION`, as measured on spectra of the survey; without it the errors of broad sums would be 10 to
+        25 % too small. "independent" or None: none. ``skyloom inspect --errors`` measures that of a spectrum.
 
     Returns
     -------
@@ -125,8 +138,9 @@ def read_sdss_spectrum(
         The line-spread function is that of ``wdisp``, given in pixels there. ``meta`` has instrument, telescope, plate,
         mjd, fiberid, object, ra, dec (deg), fibre_diameter (arcsec) and fibre_from (how it is known), exposure (s),
         time_start, time_stop and time_from (see `skyloom.io.sdss_time.spectrum_times`), heliocentric,
-        milky_way_corrected; and as far as the file tells redshift, class, survey, spectro_flux, fibre_flux,
-        fibre2_flux and psf_flux (nmgy in ugriz), and_mask and or_mask (pixels per bit).
+        milky_way_corrected, correlation_from ("typical", "given" or "independent"); and as far as the file tells
+        redshift, class, survey, spectro_flux, fibre_flux, fibre2_flux and psf_flux (nmgy in ugriz), and_mask and
+        or_mask (pixels per bit).
 
     Warns
     -----
@@ -139,9 +153,10 @@ def read_sdss_spectrum(
         When the file is truncated, has no table with flux, loglam and ivar, an inverse variance is negative, or the
         wavelengths are not ascending.
     InputError
-        When a bit is unknown, or no pixel is usable.
+        When a bit or the name of a correlation is unknown, or no pixel is usable.
     """
     bits = _bits(bad_bits)
+    lags, lags_from = _correlation(correlation)
     with open_fits(path) as file:
         table = _coadd(file)
         if table is None:
@@ -155,7 +170,7 @@ def read_sdss_spectrum(
         header = file[0].header
         wave = _wavelengths(header, pixels["loglam"], file.path)
         meta = _meta(file, table)
-        meta |= {"path": str(file.path), "sha256": file.sha256}
+        meta |= {"path": str(file.path), "sha256": file.sha256, "correlation_from": lags_from}
         for name in ("and_mask", "or_mask"):
             if name in pixels:
                 meta[name] = _bit_counts(pixels[name])
@@ -179,7 +194,7 @@ def read_sdss_spectrum(
         wave,
         "vacuum",
         lsf=lsf,
-        correlation=None if correlation is None else np.asarray(correlation, dtype=np.float64),
+        correlation=lags,
         meta=meta,
         history=(done,),
     )
@@ -194,6 +209,21 @@ def _bits(names: Sequence[str]) -> int:
             )
         value |= 1 << MASK_BITS[name]
     return value
+
+
+def _correlation(correlation: str | Sequence[float] | None) -> tuple[Float | None, str]:
+    """Return lags and where they come from."""
+    if correlation is None or (isinstance(correlation, str) and correlation == "independent"):
+        return None, "independent"
+    if not isinstance(correlation, str):
+        return np.asarray(correlation, dtype=np.float64), "given"
+    if correlation != "typical":
+        raise InputError(
+            f"{correlation!r} is no correlation",
+            field="correlation",
+            remedy="give 'typical', 'independent', or numbers such as (0.25, 1, 0.25)",
+        )
+    return np.array(TYPICAL_CORRELATION), "typical"
 
 
 def _planes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
+from skyloom.io.sdss_spec import TYPICAL_CORRELATION
 from skyloom.mock.images import sky_wcs
 from skyloom.mock.render import paint_each, sky_to_plane
 from skyloom.mock.scene import Component, Scene
@@ -145,7 +147,7 @@ def observe_spectrum(
     offset: tuple[float, float] = (0.0, 0.0),
     shift: float = 0.0,
     seeing: PSF | None = None,
-    correlation: float = 0.0,
+    correlation: float | Sequence[float] = TYPICAL_CORRELATION,
     noise: float = 1.0,
     n_bad: int = 12,
     seed: int | np.random.Generator,
@@ -165,8 +167,9 @@ def observe_spectrum(
         Pixels by which the wavelengths lie off whole multiples of the step.
     seeing : PSF, optional
         By default a Gaussian of 1.5 arcsec.
-    correlation : float
-        Standard deviation in pixels of the Gaussian that the noise has been filtered with; 0: independent.
+    correlation : float or sequence of float
+        Standard deviation in pixels of the Gaussian that the noise has been filtered with; 0: independent. Several
+        numbers: the autocorrelation itself, over an odd number of lags; by default that of real spectra.
     noise : float
         Factor of the standard deviation.
     n_bad : int
@@ -208,7 +211,7 @@ def observe_spectrum(
         spectrograph.lsf,
         lags,
         meta=meta,
-        history=(step("observe_spectrum", label=label, shift=shift, correlation=correlation),),
+        history=(step("observe_spectrum", label=label, shift=shift, correlation=_plain(correlation)),),
     )
     sky = 6.0 * _sky_lines(wave) ** 2
     return SpectrumObservation(
@@ -233,20 +236,49 @@ def _sky_lines(wave: Float) -> Float:
     return np.asarray(1.0 + profile @ strength)
 
 
+def _plain(correlation: float | Sequence[float]) -> float | list[float]:
+    return (
+        float(correlation) if isinstance(correlation, (int, float)) else [float(lag) for lag in correlation]
+    )
+
+
 def _unit_noise(
-    n_wave: int, correlation: float, generator: np.random.Generator
+    n_wave: int, correlation: float | Sequence[float], generator: np.random.Generator
 ) -> tuple[Float, Float | None]:
     """Return noise of unit variance along wavelength, and its lags (None: independent)."""
-    if correlation == 0:
+    if not isinstance(correlation, (int, float)):
+        lags = np.asarray(correlation, dtype=np.float64)
+        return _noise_with_lags(n_wave, lags, generator), lags
+    width = float(correlation)
+    if width == 0:
         return generator.standard_normal(n_wave), None
-    if not correlation > 0:
-        raise InputError(f"correlation is {correlation} pixels; expected >= 0", field="correlation")
-    reach = int(np.ceil(4.5 * correlation))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / correlation) ** 2)
+    if not width > 0:
+        raise InputError(f"correlation is {width} pixels; expected >= 0", field="correlation")
+    reach = int(np.ceil(4.5 * width))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     taps /= np.sqrt(np.sum(taps**2))
     lags = np.convolve(taps, taps[::-1])
     white = generator.standard_normal(n_wave + 2 * reach)
     return np.asarray(fftconvolve(white, taps, mode="valid")), lags / lags[lags.size // 2]
+
+
+def _noise_with_lags(n_wave: int, lags: Float, generator: np.random.Generator) -> Float:
+    """Return noise of unit variance with exactly these lags: on a circle that is cut open where it overlaps."""
+    reach = lags.size // 2
+    if lags.size % 2 == 0 or not np.array_equal(lags, lags[::-1]) or lags[reach] != 1:
+        raise InputError(
+            f"correlation is {lags.tolist()}; expected an odd number of symmetric lags about 1",
+            field="correlation",
+        )
+    size = n_wave + reach
+    circle = np.zeros(size)
+    circle[: reach + 1] = lags[reach:]
+    circle[size - reach :] = lags[:reach]
+    power = np.fft.rfft(circle).real
+    if power.min() < -1e-9:
+        raise InputError(f"no noise has the correlation {lags.tolist()}", field="correlation")
+    white = np.fft.rfft(generator.standard_normal(size))
+    return np.asarray(np.fft.irfft(white * np.sqrt(np.maximum(power, 0.0)), size)[:n_wave])
 
 
 def fibre_fractions(scene: Scene, centre: tuple[float, float], diameter: float, seeing: PSF) -> Float:
