@@ -11,7 +11,7 @@ from astropy.time import Time
 from skyloom.errors import InputError, ShapeError
 from skyloom.store.index import Coded, SkyIndex, size_classes, sky_order
 from skyloom.store.links import find_links, images_of
-from skyloom.store.regions import Polygons, parse_regions, unit_vectors
+from skyloom.store.regions import Cone, Polygons, parse_regions, unit_vectors
 from tests.store_rows import fibre, frame, make_index, outline
 
 
@@ -212,3 +212,41 @@ def test_links_of_some_rows_are_those_of_all_rows_restricted() -> None:
 
 def test_no_polygon_takes_none() -> None:
     assert Polygons(np.zeros(1, np.int64), np.empty(0), np.empty(0)).take([]).sizes.size == 0
+
+
+def test_one_pass_over_the_rows_finds_what_arrays_of_candidates_do() -> None:
+    """Footprints of any shape and size, with and without outline, about the poles and right ascension 0."""
+    rng = np.random.default_rng(11)
+    rows = []
+    for ra, dec in ((0.0, 90.0), (0.0, 0.0), (200.0, -89.0), (45.0, 41.8)):
+        for size in 10.0 ** rng.uniform(-3, 0.5, 25):
+            a, d = ra + rng.uniform(-2, 2), float(np.clip(dec + rng.uniform(-2, 2), -90, 90))
+            rows.append(frame(a, d, size, size * rng.uniform(0.2, 1), rng.uniform(0, 180)))
+            rows.append({"kind": "cube", "s_ra": a % 360, "s_dec": d, "radius": rng.choice([size, np.nan])})
+        wide = max(float(np.cos(np.radians(dec))), 0.05)
+        corners = [
+            (ra, dec),
+            (ra + 2 / wide, dec),
+            (ra + 1 / wide, dec - 1),
+            (ra + 1 / wide, dec - 2),
+            (ra, dec - 2),
+        ]
+        centre = {"s_ra": ra, "s_dec": dec, "radius": 3.0}
+        rows.append({"kind": "image", "s_region": outline(corners), **centre})
+    index, _ = make_index(rows)
+    everything = np.arange(len(index))
+    found = 0
+    for ra, dec in ((0.0, 90.0), (0.5, 89.5), (0.0, 0.0), (359.5, -0.5), (200.0, -89.9), (45.5, 41.3)):
+        for radius in (0.0, 1e-3, 0.1, 1.0, 30.0, 91.0, 180.0):
+            cone = Cone(ra, dec, radius)
+            rows_found = index.touching(cone)
+            assert rows_found.tolist() == everything[index._touches(everything, cone)].tolist()
+            found += rows_found.size
+    assert index.touching(Cone(0.0, 0.0, 180.0)).size == len(index)
+    assert found > 1000
+
+
+def test_a_cone_without_extent_finds_points_without_extent() -> None:
+    index, _ = make_index([{"kind": "spectrum", "s_ra": 10.0, "s_dec": 5.0}])
+    assert index.search(cone=((10.0, 5.0), 0.0)).tolist() == [0]
+    assert index.search(cone=((10.0, 5.0 + 1e-9), 0.0)).size == 0

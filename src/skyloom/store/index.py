@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.errors import InputError, ShapeError
-from skyloom.store.regions import Box, Coverage, Polygons, Region, as_cone, spans, unit_vectors
+from skyloom.kernels.sky_regions import rows_in_cone
+from skyloom.store.regions import Box, Cone, Coverage, Polygons, Region, as_cone, spans, unit_vectors
 
 __all__ = ["KINDS", "NUMBERS", "Coded", "SkyIndex", "sky_order"]
 
@@ -41,6 +42,8 @@ NUMBERS = (
 """Columns of numbers that the index needs."""
 SMALLEST = 1.0 / 3600.0
 """Radius of the first class of size, in deg."""
+SHARED = 0.8
+"""Regions that reach this far of a larger one use its cells."""
 NOWHERE = 127
 """Class of what has no position."""
 
@@ -140,6 +143,10 @@ class SkyIndex:
         if missing:
             raise InputError(f"the columns {missing} are missing", field="columns")
         arrays = {name: np.asarray(columns[name]) for name in NUMBERS}
+        # As the kernel wants them; nothing is copied where they are so already.
+        for name in ("s_ra", "s_dec", "radius"):
+            arrays[name] = np.ascontiguousarray(arrays[name], dtype=np.float64)
+        arrays["healpix"] = np.ascontiguousarray(arrays["healpix"], dtype=np.int64)
         n = arrays["healpix"].size
         lengths = {name: len(array) for name, array in arrays.items()}
         lengths |= {"kind": len(kind.codes), "band": len(band.codes), "polygons": len(polygons.start) - 1}
@@ -233,17 +240,41 @@ class SkyIndex:
 
     def touching(self, place: Region, kinds: Iterable[str] | None = None) -> Int:
         """Return the rows whose footprint touches a region, ascending; classes of size without ``kinds`` left out."""
+        kinds = None if kinds is None else set(kinds)
+        classes = [own for own in self.classes if kinds is None or not own.kinds.isdisjoint(kinds)]
+        ranges = _ranges_of(place, [own.largest for own in classes])
+        borders = np.repeat(
+            np.array([own[:2] for own in classes], np.int64).reshape(-1, 2),
+            [len(own) for own in ranges],
+            axis=0,
+        )
+        joined = np.concatenate([np.empty((0, 2), np.int64), *ranges])
+        if isinstance(place, Cone):
+            return self._touching_cone(place, borders, joined)
+        candidates = self._in_ranges(borders, joined)
+        return candidates[self._touches(candidates, place)] if candidates.size else candidates
+
+    def _touching_cone(self, cone: Cone, borders: Int, ranges: Int) -> Int:
+        """Return the rows that touch a cone, out of ranges of cells of classes of size."""
+        columns = self.columns
+        rows: Int = rows_in_cone(
+            columns["healpix"],
+            borders,
+            ranges,
+            (columns["s_ra"], columns["s_dec"], columns["radius"]),
+            (self.polygons.start, self.polygons.ra, self.polygons.dec),
+            (cone.ra, cone.dec, cone.radius),
+        )
+        return rows
+
+    def _in_ranges(self, borders: Int, ranges: Int) -> Int:
+        """Return the rows between ``borders`` (k, 2) whose cells are in ``ranges`` (k, 2)."""
         cells = self.columns["healpix"]
-        found = [np.empty(0, np.int64)]
-        for first, last, largest, present in self.classes:
-            if kinds is not None and present.isdisjoint(kinds):
-                continue
-            ranges = place.ranges(largest)
-            edges = first + np.searchsorted(cells[first:last], ranges.ravel(), side="left").reshape(-1, 2)
-            candidates = spans(edges[:, 0], edges[:, 1])
-            if candidates.size:
-                found.append(candidates[self._touches(candidates, place)])
-        return np.concatenate(found)
+        edges = np.empty(ranges.shape, np.int64)
+        for first, last in np.unique(borders, axis=0).tolist():
+            own = (borders[:, 0] == first) & (borders[:, 1] == last)
+            edges[own] = first + np.searchsorted(cells[first:last], ranges[own], side="left")
+        return spans(edges[:, 0], edges[:, 1])
 
     def _touches(self, rows: Int, place: Region) -> Bool:
         """Tell which rows touch a region: first as circles, then as polygons."""
@@ -306,6 +337,19 @@ class SkyIndex:
             raise InputError(f"level is {level}; expected 0 or more", field="level")
         n_levels = self.columns["n_levels"]
         return lambda rows: n_levels[rows] > level
+
+
+def _ranges_of(place: Region, paddings: Sequence[float]) -> list[Int]:
+    """Return ranges of cells for each padding; what is padded nearly as far shares them, as each search costs time."""
+    ranges: list[Int] = []
+    padded = 0.0
+    for padding in reversed(paddings):
+        if not ranges or padding + place.extent < SHARED * (padded + place.extent):
+            ranges.append(place.ranges(padding))
+            padded = padding
+        else:
+            ranges.append(ranges[-1])
+    return ranges[::-1]
 
 
 def _names(wanted: str | Iterable[str]) -> list[str]:

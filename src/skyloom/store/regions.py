@@ -7,6 +7,7 @@ closer to it than a padding; whether something really touches it is then tested 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 class Region(Protocol):
     """What the index asks of a region of the sky."""
+
+    @property
+    def extent(self) -> float:
+        """Size in deg, compared with which a padding may be small."""
+        ...
 
     def ranges(self, padding: float) -> Int:
         """Return (k, 2) half-open ranges of order-29 cells that hold all positions within ``padding`` (deg)."""
@@ -282,6 +288,11 @@ class Cone:
             raise InputError(f"the cone has a radius of {self.radius} deg; expected 0 to 180", field="cone")
 
     @property
+    def extent(self) -> float:
+        """The radius."""
+        return self.radius
+
+    @property
     def centre(self) -> Float:
         """As a unit vector."""
         return unit_vectors(self.ra, self.dec)
@@ -294,7 +305,8 @@ class Cone:
         from astropy import units as u
         from cdshealpix.nested import cone_search
 
-        order = order_of(np.degrees(reach) / 2)
+        # The search itself looks two orders deeper.
+        order = order_of(np.degrees(reach) / 2, finest=POSITION_ORDER - 2)
         cells, orders, _ = cone_search(*_angles(self.ra % 360.0, self.dec), u.Quantity(reach, u.rad), order)
         return _ranges_of(cells, orders)
 
@@ -337,9 +349,10 @@ class Box:
 
     def ranges(self, padding: float) -> Int:
         """Return ranges of cells, see `Region`."""
-        return _covering(self, padding, finest=order_of(0.5 * (padding + self._extent()) + 1e-3))
+        return _covering(self, padding, finest=order_of(0.5 * (padding + self.extent) + 1e-3))
 
-    def _extent(self) -> float:
+    @property
+    def extent(self) -> float:
         """The smaller side in deg, without caring for the meridians that come together."""
         return min(self.width, self.dec_max - self.dec_min)
 
@@ -420,6 +433,11 @@ class Coverage:
     """
 
     moc: MOC
+
+    @property
+    def extent(self) -> float:
+        """Side of the smallest cells."""
+        return CELL_SIDE / float(1 << int(self.moc.max_order))
 
     def ranges(self, padding: float) -> Int:
         """Return ranges of cells, see `Region`."""
@@ -510,7 +528,7 @@ def _positions(vectors: Float) -> tuple[Float, Float]:
 
 def order_of(side: float, finest: int = POSITION_ORDER) -> int:
     """Return the finest order whose cells are not smaller than ``side`` in deg."""
-    return int(np.clip(np.floor(np.log2(CELL_SIDE / side)), 0, finest))
+    return min(max(math.floor(math.log2(CELL_SIDE / side)), 0), finest)
 
 
 def order_around(radius: float) -> int:
