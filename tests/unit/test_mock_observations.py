@@ -10,7 +10,7 @@ from astropy.time import Time
 
 from skyloom.errors import InputError
 from skyloom.mock.observations import mock_observations
-from skyloom.store.regions import healpix_of
+from skyloom.store.cells import healpix_of
 from skyloom.store.schema import COLUMNS
 
 N = 4000

@@ -11,7 +11,9 @@ from astropy.time import Time
 from skyloom.errors import InputError, ShapeError
 from skyloom.store.index import Coded, SkyIndex, size_classes, sky_order
 from skyloom.store.links import find_links, images_of
-from skyloom.store.regions import Cone, Polygons, parse_regions, unit_vectors
+from skyloom.store.polygons import Polygons, parse_regions
+from skyloom.store.regions import Cone
+from skyloom.store.sphere import unit_vectors
 from tests.store_rows import fibre, frame, make_index, outline
 
 

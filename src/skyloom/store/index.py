@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.sky_regions import rows_in_cone
-from skyloom.store.regions import Box, Cone, Coverage, Polygons, Region, as_cone, spans, unit_vectors
+from skyloom.store.polygons import Polygons, spans
+from skyloom.store.regions import Box, Cone, Coverage, Region, as_cone
+from skyloom.store.sphere import unit_vectors
 
 __all__ = ["KINDS", "NUMBERS", "Coded", "SkyIndex", "sky_order"]
 

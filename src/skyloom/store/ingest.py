@@ -224,7 +224,7 @@ class _Run:
 
     def _tasks(self, sources: Sequence[Source]) -> Iterator[_Task]:
         """Sort sources into parts: by their cell, and not more into one than its size allows."""
-        from skyloom.store.regions import healpix_of
+        from skyloom.store.cells import healpix_of
 
         if not sources:
             return

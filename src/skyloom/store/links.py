@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.threads import blocks
+from skyloom.store.cells import order_around
 from skyloom.store.index import KINDS, SkyIndex
-from skyloom.store.regions import Cone, order_around, spans, unit_vectors
+from skyloom.store.polygons import spans
+from skyloom.store.regions import Cone
 from skyloom.store.schema import POSITION_ORDER
+from skyloom.store.sphere import unit_vectors
 
 __all__ = ["Links", "find_links", "images_of", "order_links"]
 

@@ -24,7 +24,7 @@ from skyloom.store.index import NUMBERS, Coded, SkyIndex, sky_order
 from skyloom.store.links import Links, find_links, order_links
 from skyloom.store.manifest import Manifest
 from skyloom.store.parts import OBSERVATIONS
-from skyloom.store.regions import Polygons, parse_regions
+from skyloom.store.polygons import Polygons, parse_regions
 from skyloom.store.schema import COLUMNS, SCHEMA_VERSION, level_group
 
 __all__ = ["MASTER_NAME", "Catalogue", "catalogue_of_part", "read_catalogue", "write_master"]

@@ -18,7 +18,7 @@ from skyloom.store.links import find_links
 from skyloom.store.manifest import Manifest
 from skyloom.store.part_reader import PartReader
 from skyloom.store.parts import PartSummary, PartWriter
-from skyloom.store.regions import parse_regions
+from skyloom.store.polygons import parse_regions
 
 __all__ = ["LINKS", "pack"]
 
