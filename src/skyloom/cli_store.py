@@ -33,6 +33,7 @@ Examples:
   skyloom store cutout sky sdss-002820-3-0122-r --center 38.3018 -0.1339 --size 64 --out cut.fits
   skyloom store spectrum sky sdss-3126-54804-0211 --level 2 --out spectrum.fits
   skyloom store links sky sdss-3126-54804-0211
+  skyloom store photometry sky sdss-3126-54804-0211 --fibre --seeing 2.0
 
 {EXIT_CODES}""",
 )

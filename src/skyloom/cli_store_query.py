@@ -47,6 +47,10 @@ Wave = Annotated[
 Bands = Annotated[list[str] | None, typer.Option("--band", metavar="BAND", help="Band; repeatable.")]
 Kind = Annotated[str | None, typer.Option(metavar="image|cube|spectrum", help="Kind of observation.")]
 Resolution = Annotated[float | None, typer.Option(metavar="ARCSEC", help="FWHM of the PSF at most this.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per row.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+AsEcsv = Annotated[bool, typer.Option("--ecsv", help="Print ECSV, with units.")]
+TableOut = Annotated[Path | None, typer.Option(metavar="FILE", help="Write .ecsv, .csv or .json.")]
 MapOf = Annotated[Path | None, typer.Option("--moc", metavar="FILE", help="Coverage map (MOC, FITS).")]
 
 
@@ -83,24 +87,29 @@ def query(
     bands: Bands = None,
     kind: Kind = None,
     resolution: Resolution = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object per observation.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_ecsv: Annotated[bool, typer.Option("--ecsv", help="Print ECSV, with units.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write .ecsv, .csv or .json.")] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    as_ecsv: AsEcsv = False,
+    out: TableOut = None,
 ) -> None:
     """List observations by place, time, wavelength, band and resolution."""
     where = _where(cone, box, moc, times, wave, bands, kind, resolution)
     table = open_store(store).observations(**where)
-    if out is not None:
-        _write_text(out, _table_text(table, out.suffix.lstrip(".")))
-        typer.echo(f"{len(table)} observations in {out}")
-        return
     form = "json" if as_json else "csv" if as_csv else "ecsv" if as_ecsv else ""
-    if form:
-        sys.stdout.write(_table_text(table, form))
+    if _told(table, form, out, "observations"):
         return
     _print_table(table, SHOWN_COLUMNS)
     typer.echo(f"{len(table)} observation{'' if len(table) == 1 else 's'}")
+
+
+def _told(table: Any, form: str, out: Path | None, what: str) -> bool:
+    """Write a table into a file, or print it for programs, if that is asked for."""
+    if out is not None:
+        _write_text(out, _table_text(table, out.suffix.lstrip(".")))
+        typer.echo(f"{len(table)} {what} in {out}")
+    elif form:
+        sys.stdout.write(_table_text(table, form))
+    return out is not None or bool(form)
 
 
 def _where(
@@ -155,12 +164,13 @@ def _table_text(table: Any, form: str) -> str:
     return buffer.getvalue()
 
 
-def _print_table(table: Any, names: tuple[str, ...]) -> None:
+def _print_table(table: Any, names: tuple[str, ...], digits: int = 10) -> None:
     """Print the first rows, aligned; lines are as long as they have to be, so that names can be copied."""
     shown = [name for name in names if name in table.colnames]
     units = [getattr(table[name], "unit", None) for name in shown]
     lines = [[f"{name} [{unit}]" if unit else name for name, unit in zip(shown, units, strict=True)]]
-    lines += [[_cell(value) for value in row.values()] for row in plain_rows(table[shown][:SHOWN_ROWS])]
+    rows = plain_rows(table[shown][:SHOWN_ROWS])
+    lines += [[_cell(value, digits if name != "time" else 10) for name, value in row.items()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -169,12 +179,12 @@ def _print_table(table: Any, names: tuple[str, ...]) -> None:
         typer.echo(f"and {len(table) - SHOWN_ROWS} more; --csv, --json or --out gives all")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int) -> str:
     if value is None or value == "":
         return "-"
     if isinstance(value, float):
         # Ten digits: a tenth of a second of an MJD, a milliarcsecond of a position.
-        return f"{value:.10g}"
+        return f"{value:.{digits}g}"
     return str(value)
 
 
@@ -198,6 +208,72 @@ def links(
         return
     _print_table(table, tuple(table.colnames))
     typer.echo(f"{len(table)} image{'' if len(table) == 1 else 's'}")
+
+
+@commands.command(
+    epilog=f"""\b
+Examples:
+  skyloom store photometry sky sdss-3126-54804-0211
+  skyloom store photometry sky --cone 38.30 -0.13 0.2 --bands gri --csv
+  skyloom store photometry sky sdss-4238-55455-0037 --fibre --seeing 2.0
+  skyloom store photometry sky sdss-4238-55455-0037 --fibre --seeing common --out fibre.ecsv
+
+Fluxes are in nanomaggies. --fibre sets the light of each linked image in the true circle of the fibre beside the
+spectrum through its filter. Spectra of SDSS are calibrated to the whole light of stars: they lie above the light in the
+fibre by about one over star_share, which --seeing tells.
+
+{EXIT_CODES}"""
+)
+def photometry(
+    store: Directory,
+    obs_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="OBS_ID", help="Spectra; or conditions as for query.")
+    ] = None,
+    cone: Cone = None,
+    box: Box = None,
+    times: Times = None,
+    bands: Annotated[str, typer.Option(help="Bands of SDSS, one letter each.")] = "ugriz",
+    system: Annotated[str, typer.Option(metavar="AB|SDSS", help="Zero points of the magnitudes.")] = "AB",
+    fibre: Annotated[
+        bool, typer.Option("--fibre", help="Compare one spectrum with the images that cover it.")
+    ] = False,
+    seeing: Annotated[
+        str | None,
+        typer.Option(metavar="ARCSEC|common", help="Of --fibre: smooth the images to this FWHM first."),
+    ] = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    as_ecsv: AsEcsv = False,
+    out: TableOut = None,
+) -> None:
+    """Measure spectra through filters, or beside the light of the images in their fibre."""
+    where = _where(cone, box, None, times, None, None, None, None)
+    if bool(obs_ids) == bool(where):
+        raise InputError(
+            "spectra are named, or found by conditions", field="OBS_ID", remedy="give one of the two"
+        )
+    opened = open_store(store)
+    if fibre:
+        if not obs_ids or len(obs_ids) != 1:
+            raise InputError("--fibre compares one spectrum", field="OBS_ID", remedy="name one")
+        table = opened.fibre_photometry(obs_ids[0], seeing=_seeing(seeing), band=list(bands))
+    elif seeing is not None:
+        raise InputError("--seeing belongs to --fibre", field="--seeing")
+    else:
+        table = opened.photometry(obs_ids or None, bands, system, **where)
+    form = "json" if as_json else "csv" if as_csv else "ecsv" if as_ecsv else ""
+    if not _told(table, form, out, "rows"):
+        names = tuple(table.colnames)
+        _print_table(table, tuple(n for n in names if n != "problem" or any(table["problem"])), digits=5)
+
+
+def _seeing(text: str | None) -> float | str | None:
+    try:
+        return text if text in (None, "common") else float(text)
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is no seeing", field="--seeing", remedy="give arcsec, or common"
+        ) from error
 
 
 # --- taking out -----------------------------------------------------------------------------------------------------
@@ -246,6 +322,7 @@ def _size(size: float | None, unit: str) -> Any:
 Examples:
   skyloom store spectrum sky sdss-3126-54804-0211 --out spectrum.fits
   skyloom store spectrum sky sdss-3126-54804-0211 --level 2 --out coarse.fits
+  skyloom store spectrum sky sdss-3126-54804-0211 --transmission --out filtered.fits
 
 Level 0 is the spectrum on its own wavelengths unless --grid common is given; coarser ones are on the common grid.
 
@@ -256,11 +333,17 @@ def spectrum(
     obs_id: ObsId,
     level: Level = 0,
     grid: Annotated[str | None, typer.Option(metavar="native|common")] = None,
+    transmission: Annotated[
+        bool,
+        typer.Option(
+            "--transmission", help="Times the transmission of ugriz, of the most transparent filter."
+        ),
+    ] = False,
     out: Out = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Take a spectrum out, at any resolution, with variance, mask and the covariance of its pixels."""
-    found = open_store(store).spectrum(obs_id, level=level, grid=grid)
+    found = open_store(store).spectrum(obs_id, level=level, grid=grid, transmission=transmission)
     _write(found, out, Path(f"{obs_id}_level{level}.fits"), overwrite)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.provenance import Step
+from skyloom.core.psf import PSF
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError
 from skyloom.store.cutouts import cutout_window, pixel_of
@@ -27,13 +28,16 @@ from skyloom.store.schema import COLUMNS, StoreSettings
 from skyloom.store.stack import stack_images, stack_spectra
 
 if TYPE_CHECKING:
+    from astropy.units import Quantity
     from mocpy import MOC
 
+    from skyloom.core.bandpass import Bandpass
+    from skyloom.spectral.photometry import PhotometricSystem
     from skyloom.store.ingest import IngestResult
 
 __all__ = ["Store", "create", "open"]
 
-OPEN_PARTS = 64
+OPEN_PARTS = 16
 """Files that are kept open."""
 MOC_ORDER = 12
 """Of the map of coverage, if not asked otherwise: cells of 52 arcsec."""
@@ -95,6 +99,7 @@ class Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._readers: OrderedDict[str, PartReader] = OrderedDict()
+        self._psfs: dict[str, PSF] = {}
         self.is_packed = self.path.is_file()
         self.settings = None if self.is_packed else read_settings(self.path)
         self.refresh()
@@ -102,6 +107,7 @@ class Store:
     def refresh(self) -> None:
         """See what has been stored since."""
         self._close_readers()
+        self._psfs.clear()
         if self.is_packed:
             reader = PartReader(self.path)
             self._readers[""] = reader
@@ -276,7 +282,14 @@ class Store:
             return reader.cube(number, level, window)
         return reader.image(number, level, window)
 
-    def spectrum(self, obs_id: str, level: int = 0, grid: str | None = None) -> Spectra:
+    def spectrum(
+        self,
+        obs_id: str,
+        level: int = 0,
+        grid: str | None = None,
+        *,
+        transmission: bool | str | Mapping[str, Bandpass] = False,
+    ) -> Spectra:
         """Return a spectrum, as `Spectra` of one row.
 
         Parameters
@@ -285,6 +298,10 @@ class Store:
         level : int
         grid : {"native", "common"}, optional
             None: native at level 0, common above.
+        transmission : bool, str or mapping of name to Bandpass
+            Multiply with the transmission of filters, at each wavelength that of the most transparent one: of the
+            bands of SDSS named by their letters (True: "ugriz"), or of those given; see
+            `skyloom.spectral.transmission_weighted`.
         """
         reader, number = self._reader(self.row(obs_id))
         if reader.kind(number) != "spectrum":
@@ -293,7 +310,64 @@ class Store:
                 field="obs_id",
                 remedy="use cutout",
             )
-        return reader.spectrum(number, level, grid)
+        found = reader.spectrum(number, level, grid)
+        if transmission is False:
+            return found
+        from skyloom.store.photometry import weighted
+
+        return weighted(found, transmission)
+
+    def photometry(
+        self,
+        obs: str | Sequence[str] | QTable | None = None,
+        bands: str | Mapping[str, Bandpass] = "ugriz",
+        system: PhotometricSystem = "AB",
+        **where: Any,
+    ) -> QTable:
+        """Measure spectra through filters: fluxes, AB and asinh magnitudes; see `skyloom.store.photometry`.
+
+        Parameters
+        ----------
+        obs : obs_id, list of them or table with that column, optional
+            None: the spectra that fulfil the conditions ``where``, as for `observations`.
+        bands : str or mapping of name to Bandpass
+            Letters of bands of SDSS, or curves.
+        system : {"AB", "SDSS"}
+            Zero points.
+        """
+        from skyloom.store.photometry import spectra_table
+
+        names = self._named(obs, where if obs is not None else {**where, "kind": "spectrum"})
+        return spectra_table(((name, self.spectrum(name)) for name in names), bands, system)
+
+    def fibre_photometry(
+        self,
+        obs_id: str,
+        *,
+        seeing: float | Quantity | str | None = None,
+        diameter: float | Quantity | None = None,
+        band: str | Sequence[str] | None = None,
+        bandpasses: Mapping[str, Bandpass] | None = None,
+    ) -> QTable:
+        """Measure what the linked images see in the fibre of a spectrum, beside the spectrum through their filters.
+
+        See `skyloom.store.photometry.fibre_photometry` for the parameters and the table.
+        """
+        from skyloom.store.photometry import fibre_photometry
+
+        return fibre_photometry(
+            self, obs_id, seeing=seeing, diameter=diameter, band=band, bandpasses=bandpasses
+        )
+
+    def psf(self, obs_id: str) -> PSF:
+        """Return the PSF of an image; measured from its stars at level 0, once, if it was stored without one."""
+        if obs_id not in self._psfs:
+            from skyloom.imaging.fibre import measure_seeing
+
+            reader, number = self._reader(self.row(obs_id))
+            image = reader.image(number, 0)
+            self._psfs[obs_id] = measure_seeing(image).psf if image.psf is None else image.psf
+        return self._psfs[obs_id]
 
     def stack(
         self,
@@ -367,9 +441,15 @@ class Store:
             else:
                 # Without a centre: the middle of the first image, as a place on the sky for all.
                 center = _middle(self.cutout(names[0], level=level)) if center is None else center
-                image = self._cutout_with_margin(
-                    name, center, size, level, margin=bool(images) or grid is not None
-                )
+                try:
+                    image = self._cutout_with_margin(
+                        name, center, size, level, margin=bool(images) or grid is not None
+                    )
+                except InputError as error:
+                    if error.field != "center":
+                        raise
+                    # So far from the place that its projection does not reach there.
+                    continue
             if isinstance(image, Image) and not image.mask.all():
                 images.append(image)
         if not images:
@@ -417,7 +497,7 @@ class Store:
         x, y, time = np.array(pixels, dtype=np.float64).reshape(-1, 3).T
         table["x"], table["y"] = x, y
         table["time"] = time << _unit("d")
-        from skyloom.store.regions import angles, unit_vectors
+        from skyloom.store.sphere import angles, unit_vectors
 
         centres = unit_vectors(columns["s_ra"][found], columns["s_dec"][found])
         table["distance"] = np.degrees(angles(centres, unit_vectors(*place))) * 3600.0 << _unit("arcsec")
@@ -435,7 +515,7 @@ class Store:
             )
             drift = reader.image(number, 0, near).meta.get("row_time")
             if drift is not None:
-                time = float(drift[0]) + y * float(drift[1])
+                time = float(drift[0]) + (y - np.floor(y)) * float(drift[1])
         return x, y, time
 
     def cutouts(
