@@ -247,7 +247,7 @@ def test_a_finished_part_that_was_damaged_is_made_again(files, reference, tmp_pa
 
 PRELOADED = (
     "io.fits",
-    "store.master",
+    "store.master_writer",
     "store.parts",
     "store.prepare",
     "store.pyramid",

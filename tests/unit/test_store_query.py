@@ -13,7 +13,8 @@ from skyloom.store import query
 from skyloom.store.index import sky_order
 from skyloom.store.links import find_links
 from skyloom.store.manifest import Manifest, append_drop
-from skyloom.store.master import MASTER_NAME, write_master
+from skyloom.store.master import MASTER_NAME
+from skyloom.store.master_writer import write_master
 from tests.store_inputs import make_store, small_image, small_spectrum, write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::skyloom.errors.AssumptionWarning")
@@ -212,6 +213,35 @@ def test_a_part_alone_opens_like_a_store(folder) -> None:
         assert single.is_packed
         with pytest.raises(InputError, match="packed"):
             single.ingest([])
+
+
+@pytest.mark.parametrize("compression", ["lz4", "gzip"])
+def test_a_packed_store_answers_as_the_store_does_and_brings_its_index(
+    store, tmp_path, monkeypatch, compression
+) -> None:
+    store.pack(tmp_path / "sky.h5", compression=compression)
+
+    def refused(*_):
+        raise AssertionError("the index of a packed file must not be made of its table")
+
+    monkeypatch.setattr("skyloom.store.master.assembled", refused)
+    with query.open(tmp_path / "sky.h5") as packed:
+        assert listing(packed) == listing(store)
+        assert linked(packed) == linked(store)
+        assert any(linked(packed).values())
+        cone = (10.0, -5.0), 0.001
+        found = packed.images(cone=cone)
+        assert sorted(found["obs_id"]) == sorted(store.images(cone=cone)["obs_id"])
+        name = str(found["obs_id"][0])
+        for level in (0, 1):
+            mine, other = (one.cutout(name, (10.0, -5.0), 8, level) for one in (packed, store))
+            np.testing.assert_array_equal(mine.data, other.data)
+            np.testing.assert_array_equal(mine.variance, other.variance)
+        assert packed.header("fibre0") == store.header("fibre0")
+        np.testing.assert_array_equal(packed.spectrum("fibre1").data, store.spectrum("fibre1").data)
+        assert packed.moc() == store.moc()
+        with pytest.raises(InputError, match=r"no observation 'fibre9'.*did you mean fibre"):
+            packed.row("fibre9")
 
 
 def test_stores_are_made_with_options(tmp_path) -> None:

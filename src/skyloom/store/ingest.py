@@ -126,7 +126,7 @@ def ingest(
             run.store(sources, workers, scheduler)
         finally:
             # After an interruption, too: without it a reader is slower, not wrong.
-            from skyloom.store.master import write_master
+            from skyloom.store.master_writer import write_master
 
             write_master(folder)
     return run.result()

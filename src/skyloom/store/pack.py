@@ -13,16 +13,16 @@ from skyloom.errors import FileFormatError, InputError
 from skyloom.io.atomic import atomic_path
 from skyloom.store.filters import value_filters, write_array, write_attributes
 from skyloom.store.folder import read_settings
-from skyloom.store.index import Coded, SkyIndex, sky_order
+from skyloom.store.index import NUMBERS, Coded, SkyIndex, sky_order
 from skyloom.store.links import find_links
 from skyloom.store.manifest import Manifest
+from skyloom.store.master import INDEX, LINKS, write_index
 from skyloom.store.part_reader import PartReader
 from skyloom.store.parts import PartSummary, PartWriter
 from skyloom.store.polygons import parse_regions
 
-__all__ = ["LINKS", "pack"]
+__all__ = ["pack"]
 
-LINKS = "links"
 OPEN_PARTS = 16
 """Files kept open while their observations are copied."""
 
@@ -38,7 +38,8 @@ def pack(
     """Write everything that is visible in a store into one file.
 
     The file has the groups of a part, with all observations, in the order in which an index keeps them, and in addition
-    ``links/spectrum`` and ``links/image``: pairs of rows of ``observations``, a spectrum and an image that covers it.
+    ``links/spectrum`` and ``links/image``: pairs of rows of ``observations``, a spectrum and an image that covers it;
+    and ``index``, with which it is opened fast.
     Every digest is compared on the way: what is damaged is not packed.
 
     Parameters
@@ -80,7 +81,7 @@ def pack(
                     )
                 if progress is not None:
                     progress(done, len(order))
-            _write_links(writer, parts, order)
+            _write_index(writer, parts, order)
             digest = writer.finish()
         size = temporary.stat().st_size
     return PartSummary(writer.n, digest, size)
@@ -125,14 +126,15 @@ class _Parts:
             yield self.reader(part), row
 
 
-def _write_links(writer: PartWriter, parts: _Parts, order: NDArray[np.int64]) -> None:
-    from skyloom.store.index import NUMBERS
-
+def _write_index(writer: PartWriter, parts: _Parts, order: NDArray[np.int64]) -> None:
+    """Write the index, without which opening the file would mean to read every text of the table, and the links."""
     columns = {name: parts.column(name)[order] for name in NUMBERS}
     kind, band, outline = (
         parts.column(name)[order].tolist() for name in ("dataproduct_type", "band", "s_region")
     )
     index = SkyIndex.build(columns, Coded.of(kind), Coded.of(band), parse_regions(outline))
+    names = np.array([name.encode() for name in parts.column("obs_id")[order].tolist()])
+    write_index(writer.file.create_group(INDEX), index, names, writer.filters)
     links = find_links(index)
     group = writer.file.create_group(LINKS)
     write_attributes(group, {"NX_class": "NXcollection", "description": "images that cover spectra, as rows"})
