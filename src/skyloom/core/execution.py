@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from skyloom.errors import InputError, SkyloomError, SkyloomWarning
 
-__all__ = ["Outcome", "collected_notes", "run_items"]
+__all__ = ["Outcome", "attempt", "collected_notes", "reason_of", "run_items"]
 
 LOG_ERRORS = 40  # The level of errors; this layer knows no logging.
 Result = TypeVar("Result")
@@ -94,18 +94,26 @@ def attempt(function: Callable[[Any, str], Result], context: Any, item: str) -> 
     with collected_notes() as notes:
         try:
             result, failure = function(context, item), ""
-        except SkyloomError as error:
-            result, failure = None, str(error)
         except Exception as error:  # noqa: BLE001  one item must not take the others down; the place is reported
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            result, failure = None, f"internal error: {type(error).__name__}: {error} ({where})"
+            result, failure = None, reason_of(error)
     return Outcome(item, result, failure, tuple(notes))
+
+
+def reason_of(error: Exception) -> str:
+    """Return why an item failed, for the list of failures: the message, or the place of an error of the program."""
+    if isinstance(error, SkyloomError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"internal error: {type(error).__name__}: {error} ({where})"
 
 
 @contextmanager
 def collected_notes() -> Iterator[list[str]]:
-    """Collect Skyloom's warnings as text, each once, for the report; other warnings pass."""
+    """Collect Skyloom's warnings as text, each once, for the report; other warnings pass.
+
+    In one thread at a time: what it changes is shared by all threads, and they would put it back in the wrong order.
+    """
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SkyloomWarning)

@@ -113,7 +113,7 @@ def visible_columns(directory: Path, names: Sequence[str] = _COLUMNS) -> dict[st
     """Return columns of all visible observations, as arrays."""
     manifest = Manifest.read(directory)
     found: dict[str, list[Any]] = {name: [] for name in names}
-    for part in manifest.parts:
+    for part in manifest.visible_parts:
         hidden = manifest.dropped.get(part.name, frozenset())
         kept = [row for row in range(part.n) if row not in hidden]
         with PartReader(directory / part.name) as reader:

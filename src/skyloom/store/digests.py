@@ -35,7 +35,8 @@ def column_value(name: str, value: Any) -> Any:
         return _MISSING[kind[0]]
     try:
         if kind == "str":
-            return str(value)
+            # HDF5 fills texts up with zero bytes; names of files may be no UTF-8.
+            return str(value).replace("\0", " ").encode("utf-8", "backslashreplace").decode().rstrip()
         return np.dtype(kind).type(value).item()
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{value!r} is no value of kind {kind}", field=name) from error

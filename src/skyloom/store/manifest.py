@@ -112,6 +112,11 @@ class Manifest:
         )
 
     @property
+    def visible_parts(self) -> tuple[PartEntry, ...]:
+        """Those of which any row is visible."""
+        return tuple(part for part in self.parts if len(self.dropped.get(part.name, ())) < part.n)
+
+    @property
     def n_visible(self) -> int:
         """How many observations are visible."""
         known = {part.name for part in self.parts}

@@ -37,9 +37,9 @@ __all__ = ["PartReader", "Window"]
 Array = NDArray[Any]
 Window = tuple[slice, slice]
 """(slice of y, slice of x) in pixels of a level; negative numbers are pixels before the first, not from the end."""
-CHUNK_CACHE = 1 << 21
+CHUNK_CACHE = 1 << 19
 """Bytes of decompressed chunks kept per open plane."""
-OPEN_LEVELS = 128
+OPEN_LEVELS = 64
 """Levels whose planes are kept open."""
 FILLS = {"flux": np.nan, "variance": np.nan, "mask": True, "lsf": np.nan}
 
@@ -324,11 +324,16 @@ class PartReader:
         opened = self._level(obs, level)
         if len(opened.shape) != 2:
             raise InputError(f"{obs} is a cube", field="obs_id", remedy="ask for a cube")
-        return image_from(
+        image = image_from(
             self.planes(obs, level, window, _without_counts(opened)),
             opened.note,
             self.wcs(obs, level, window),
         )
+        first_row = _ranges(opened.shape, window, None)[0][0]
+        if first_row and "row_time" in image.meta:
+            begin, step = image.meta["row_time"]
+            image.meta["row_time"] = [begin + first_row * step, step]
+        return image
 
     def cube(
         self,

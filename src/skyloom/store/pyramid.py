@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from skyloom.core.image import Image
@@ -75,6 +77,7 @@ def image_levels(image: Image, n_levels: int) -> tuple[Level[Image], ...]:
 def _image(base: Image, planes: Planes, level: int) -> Image:
     return base.evolve_checked(
         step("coarsen", level=level, source_shape=list(base.shape)),
+        meta=_coarse_meta(base.meta, level),
         data=planes.data[0],
         variance=planes.variance[0],
         mask=planes.mask[0],
@@ -87,3 +90,12 @@ def _image(base: Image, planes: Planes, level: int) -> Image:
             for mode in planes.modes
         ),
     )
+
+
+def _coarse_meta(meta: dict[str, Any], level: int) -> dict[str, Any]:
+    """Return what is told of an image, the times of its rows as those of rows of ``2^level`` pixels."""
+    if "row_time" not in meta:
+        return meta
+    first, step_of_row = meta["row_time"]
+    side = 2**level
+    return meta | {"row_time": [first + 0.5 * (side - 1) * step_of_row, side * step_of_row]}

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from skyloom.errors import SkyloomError
+from skyloom.errors import FileFormatError, SkyloomError
 from skyloom.io.atomic import remove_leftovers
 from skyloom.store.folder import PARTITIONS
-from skyloom.store.manifest import Manifest, PartEntry, append_part, cut_torn_line
+from skyloom.store.manifest import Manifest, PartEntry, append_drop, append_part, cut_torn_line
 from skyloom.store.part_reader import PartReader
 
 __all__ = ["Content", "Row", "recover"]
@@ -66,7 +66,7 @@ class Content:
         self.sources = {row.source_digest: row.source for row in self.rows.values()}
 
 
-def recover(store: Path) -> tuple[Manifest, Content]:
+def recover(store: Path, *, give_up: bool = False) -> tuple[Manifest, Content]:
     """Clear a store of what a killed ingest has left unfinished, and take in what it had finished.
 
     A file that was completed but not entered into the journal is entered now, unless something in it is stored
@@ -74,27 +74,41 @@ def recover(store: Path) -> tuple[Manifest, Content]:
 
     The caller holds the lock.
 
+    Parameters
+    ----------
+    store : path
+    give_up : bool
+        Whether a visible part that is missing or damaged is dropped, with all that was in it.
+
     Raises
     ------
     FileFormatError
-        When a visible part is missing or damaged, or the journal is.
+        When a visible part is missing or damaged and not given up, or the journal is damaged.
     """
     cut_torn_line(store)
     manifest = Manifest.read(store)
     content = Content()
-    for part in manifest.parts:
-        content.add(part.name, _names(store / part.name)[1], manifest.dropped.get(part.name, frozenset()))
+    for part in manifest.visible_parts:
+        try:
+            names = _names(store / part.name)[1]
+        except FileFormatError as error:
+            if not give_up:
+                remedy = "restore it from a copy, or ingest with replace: that gives up what was in it"
+                raise FileFormatError(error.message, source=error.source, remedy=remedy) from error
+            append_drop(store, part.name, range(part.n))
+            continue
+        content.add(part.name, names, manifest.dropped.get(part.name, frozenset()))
     known = {part.name for part in manifest.parts}
     for folder in sorted(path for path in (store / PARTITIONS).iterdir() if path.is_dir()):
         remove_leftovers(folder)
         for path in sorted(folder.glob("[!.]*.h5")):
             name = path.relative_to(store).as_posix()
             if name not in known:
-                _adopt(store, name, content)
+                _adopt(store, name, manifest, content)
     return Manifest.read(store), content
 
 
-def _adopt(store: Path, name: str, content: Content) -> None:
+def _adopt(store: Path, name: str, manifest: Manifest, content: Content) -> None:
     path = store / name
     try:
         digest, names = _names(path)
@@ -105,7 +119,14 @@ def _adopt(store: Path, name: str, content: Content) -> None:
     if any(obs_id in content.rows or source in content.sources for obs_id, _, source in names):
         path.unlink()
         return
-    append_part(store, PartEntry(name, len(names), digest, path.stat().st_size))
+    stored = {(source, source_digest) for _, source, source_digest in names}
+    # A worker that was lost after it had written the part left them as failed.
+    cleared = [
+        failure.source
+        for failure in manifest.failures
+        if (Path(failure.source).name, failure.digest) in stored
+    ]
+    append_part(store, PartEntry(name, len(names), digest, path.stat().st_size), cleared=cleared)
     content.add(name, names)
 
 

@@ -302,6 +302,7 @@ def _meta(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     shared = {
         key: value
         for key, value in first.items()
-        if all(key in meta and repr(meta[key]) == repr(value) for meta in metas[1:])
+        # Rows of a mean have no time of their own.
+        if key != "row_time" and all(key in meta and repr(meta[key]) == repr(value) for meta in metas[1:])
     }
     return {**shared, "n_stacked": len(metas)}

@@ -56,7 +56,7 @@ def verify(path: str | Path, *, progress: Callable[[str], None] | None = None) -
             progress(path.name)
         problems += check_part(path, path.name)
     elif path.is_dir():
-        for entry in Manifest.read(path).parts:
+        for entry in Manifest.read(path).visible_parts:
             if progress is not None:
                 progress(entry.name)
             problems += check_part(path / entry.name, entry.name, entry)
