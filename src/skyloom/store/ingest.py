@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from skyloom.core.execution import Outcome, attempt, run_items
+from skyloom.core.execution import Outcome, attempt, reason_of, run_items
 from skyloom.errors import InputError, SkyloomError
+from skyloom.io.atomic import flush
 from skyloom.store.folder import PARTITIONS, read_settings, write_lock
 from skyloom.store.locate import Source, locate
 from skyloom.store.manifest import FailureEntry, Manifest, PartEntry, append_failures, append_part
@@ -90,7 +91,7 @@ def ingest(
         Address of a Dask scheduler whose workers are used instead; they must see the files and the store.
     replace : bool
         Store a file whose observations have names that are taken, instead of what is there. Without it, such a file
-        is a failure.
+        is a failure. Parts that are missing or damaged are given up then, so that their sources are stored again.
     options : mapping, optional
         For the readers, e.g. ``{"unit": "electron/s"}``.
     progress : callable, optional
@@ -119,7 +120,7 @@ def ingest(
     if not files and not failures:
         raise InputError("no files are given", field="paths", remedy="name files, folders or a list")
     with write_lock(folder):
-        manifest, content = recover(folder)
+        manifest, content = recover(folder, give_up=replace)
         run = _Run(folder, settings, manifest, content, replace, dict(options or {}), progress, len(files))
         try:
             sources = run.choose(_located(tuple(files), workers, failures), failures)
@@ -135,17 +136,22 @@ def ingest(
 def _located(files: Sequence[Path], workers: int, failures: list[FailureEntry]) -> Iterator[Source]:
     """Yield where files belong, in the order of their names, so that it matters not how they were given."""
     ordered = sorted(files, key=lambda path: (path.name, str(path)))
-    # Hashing and decompression let other threads work.
-    with ThreadPoolExecutor(workers) as pool:
-        for outcome in pool.map(partial(attempt, _locate, None), map(str, ordered)):
-            if outcome.result is None:
-                failures.append(FailureEntry(outcome.item, outcome.failure, ""))
+    # Hashing and decompression let other threads work. Parsing a WCS changes the filters of warnings for a moment; all
+    # threads share them and put them back in any order, so that this has to be done once more at the end.
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        for found in pool.map(_locate, map(str, ordered)):
+            if isinstance(found, FailureEntry):
+                failures.append(found)
             else:
-                yield outcome.result
+                yield found
 
 
-def _locate(_: None, path: str) -> Source:
-    return locate(path)
+def _locate(path: str) -> Source | FailureEntry:
+    """Locate a file, or tell why not; warnings are left alone, for those are no matter of single threads."""
+    try:
+        return locate(path)
+    except Exception as error:  # noqa: BLE001  one file must not take the others down
+        return FailureEntry(path, reason_of(error), "")
 
 
 # --- what is to be done ---------------------------------------------------------------------------------------------
@@ -382,7 +388,10 @@ def _write_stream(work: _Work, name: str, stream: _Stream) -> PartEntry | None:
         return None
     path = Path(work.store) / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The name of the folder must be on the disk before the journal speaks of a file in it.
+            flush(path.parent.parent)
         summary = write_part(path, _joined(head, observations), work.settings)
     except OSError as error:
         stream.current = None

@@ -129,6 +129,7 @@ def _observation(
 
         native, levels = spectrum_levels(subject, settings)
         columns["n_levels"] = max(1, len(levels))
+        columns["o_unit"] = native.subject.unit.to_string()
         return Observation(name, kind, columns, header, levels, native)
     made: Any
     if isinstance(subject, Cube):
@@ -140,6 +141,8 @@ def _observation(
 
         made = image_levels(subject, settings.levels)
     columns["n_levels"] = len(made)
+    # Single precision may have moved a power of ten into it.
+    columns["o_unit"] = made[0].subject.unit.to_string()
     return Observation(name, kind, columns, header, made)
 
 
@@ -165,7 +168,6 @@ def _columns(
         band=str(meta.get("band") or "") if kind == "image" else "",
         n_good=int(np.count_nonzero(~subject.mask)),
         o_ucd=_UCD[kind],
-        o_unit=subject.unit.to_string(),
         access_estsize=-(-place.size // 1024),
         healpix=int(healpix_of(footprint.ra, footprint.dec)[0]),
         redshift=_number(meta.get("redshift", meta.get("z"))),
@@ -217,6 +219,10 @@ def _where(subject: Image | Cube | Spectra) -> Footprint:
         return footprint_of(subject.wcs, subject.shape[-2:])
     meta = subject.meta
     ra, dec = _number(meta.get("ra")), _number(meta.get("dec"))
+    if abs(dec) > 90:
+        raise InputError(
+            f"the declination is {dec} deg; expected -90 to 90", field="dec", remedy="correct the header"
+        )
     diameter = _number(meta.get("fibre_diameter"))
     return circle_of(ra, dec, diameter / 7200.0 if diameter > 0 else 0.0)
 
