@@ -242,19 +242,24 @@ class SkyIndex:
 
     def touching(self, place: Region, kinds: Iterable[str] | None = None) -> Int:
         """Return the rows whose footprint touches a region, ascending; classes of size without ``kinds`` left out."""
-        kinds = None if kinds is None else set(kinds)
-        classes = [own for own in self.classes if kinds is None or not own.kinds.isdisjoint(kinds)]
-        ranges = _ranges_of(place, [own.largest for own in classes])
-        borders = np.repeat(
-            np.array([own[:2] for own in classes], np.int64).reshape(-1, 2),
-            [len(own) for own in ranges],
-            axis=0,
-        )
-        joined = np.concatenate([np.empty((0, 2), np.int64), *ranges])
+        borders, ranges = self._near(place, kinds)
         if isinstance(place, Cone):
-            return self._touching_cone(place, borders, joined)
-        candidates = self._in_ranges(borders, joined)
+            return self._touching_cone(place, borders, ranges)
+        candidates = self._in_ranges(borders, ranges)
         return candidates[self._touches(candidates, place)] if candidates.size else candidates
+
+    def candidates(self, place: Region, kinds: Iterable[str] | None = None) -> Int:
+        """Return the rows that `touching` compares with a region: those whose centres lie in the cells about it."""
+        return self._in_ranges(*self._near(place, kinds))
+
+    def _near(self, place: Region, kinds: Iterable[str] | None) -> tuple[Int, Int]:
+        """Return ranges of cells (k, 2), and the rows (k, 2) between which each is to be looked for."""
+        wanted = None if kinds is None else set(kinds)
+        classes = [own for own in self.classes if wanted is None or not own.kinds.isdisjoint(wanted)]
+        ranges = _ranges_of(place, [own.largest for own in classes])
+        rows = np.array([own[:2] for own in classes], np.int64).reshape(-1, 2)
+        borders = np.repeat(rows, [len(own) for own in ranges], axis=0)
+        return borders, np.concatenate([np.empty((0, 2), np.int64), *ranges])
 
     def _touching_cone(self, cone: Cone, borders: Int, ranges: Int) -> Int:
         """Return the rows that touch a cone, out of ranges of cells of classes of size."""
