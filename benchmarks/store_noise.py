@@ -1,0 +1,166 @@
+"""Errors of what is stored: pulls at every resolution, flux, and places on the sky, against known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from store_table import show
+
+SHAPE = (172, 237)
+N_LEVELS = 5
+N_DRAWS = 36
+TOLERANCE = 0.03
+FLUX, OFFSET = 1e-6, 1e-3  # arcsec
+WIDTHS = (1, 5, 50)
+# How many pixels of a level count as one in the scatter of their squares: the sum of the squared correlation.
+SHARED = {0.0: (1.0,) * N_LEVELS, 0.8: (4.1, 1.8, 1.3, 1.2, 1.1)}
+SEED = 6
+
+
+def show_noise(folder: Path, quick: bool) -> None:
+    """Print the rows about errors."""
+    n_draws = N_DRAWS // 4 if quick else N_DRAWS
+    show_images(n_draws)
+    show_stored(folder)
+    show_spectra(n_draws * 24)
+
+
+def show_images(n_draws: int) -> None:
+    """Print pulls of the difference of two nights."""
+    from skyloom.mock.sdss import EPOCHS, observe_frame
+    from skyloom.mock.sdss_field import sdss_field
+    from skyloom.store.pyramid import image_levels
+
+    field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)
+    truth = [observe_frame(field, epoch, "r", SHAPE, seed=0).truth for epoch in EPOCHS]
+    for correlation, name in ((0.0, "white noise"), (0.8, "correlated noise (0.8 px)")):
+        pulls: list[list[np.ndarray]] = [[] for _ in range(N_LEVELS)]
+        for draw in range(n_draws):
+            both = []
+            for epoch, light in zip(EPOCHS, truth, strict=True):
+                seed = np.random.default_rng([draw, epoch.run])
+                image = observe_frame(
+                    field, epoch, "r", SHAPE, truth=light, correlation=correlation, n_dead=300, seed=seed
+                ).image
+                noise_free = image.evolve(data=np.where(image.mask, np.nan, light).astype(np.float32))
+                both.append([image_levels(item, N_LEVELS) for item in (image, noise_free)])
+            for z in range(N_LEVELS):
+                (one, true_one), (two, true_two) = ((item[z].subject for item in pair) for pair in both)
+                noise = (one.data - true_one.data) - (two.data - true_two.data)
+                good = ~(one.mask | two.mask)
+                pulls[z].append((noise / np.sqrt(one.variance + two.variance))[good])
+        levels = [np.concatenate(level).astype(float) for level in pulls]
+        scatter = np.array([level.std() for level in levels])
+        chance = [
+            1 / np.sqrt(2 * level.size / share)
+            for level, share in zip(levels, SHARED[correlation], strict=True)
+        ]
+        show(
+            f"two nights, {name}: levels 0-4",
+            " ".join(f"{value:.3f}" for value in scatter) + f" (+- {max(chance):.3f} at 4)",
+            f"1.00 +- {TOLERANCE}",
+            bool(np.all(np.abs(scatter - 1) < np.maximum(TOLERANCE, 3 * np.array(chance)))),
+        )
+
+
+def show_stored(folder: Path) -> None:
+    """Print what becomes of flux and places of a frame that goes from a file into a store and out again."""
+    from skyloom.mock.sdss import EPOCHS, observe_frame
+    from skyloom.mock.sdss_field import sdss_field
+    from skyloom.mock.sdss_files import write_frame
+    from skyloom.mock.sdss_records import frame_name
+    from skyloom.store.part_reader import PartReader
+    from skyloom.store.query import create
+
+    field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)
+    generator = np.random.default_rng(SEED)
+    lost, offsets = 0.0, {False: 0.0, True: 0.0}
+    for sip in (False, True):
+        frame = observe_frame(field, EPOCHS[1], "r", SHAPE, sip=sip, n_dead=0 if sip else 500, seed=1)
+        path = write_frame(folder / f"files{int(sip)}" / frame_name(EPOCHS[1], "r"), frame)
+        store = create(folder / f"store{int(sip)}", levels=N_LEVELS)
+        result = store.ingest([path])
+        (name,) = result.stored
+        total = float(np.sum(store.cutout(name).data, where=~store.cutout(name).mask, dtype=float))
+        with PartReader(store.path / result.parts[0].name) as reader:
+            for z in range(N_LEVELS):
+                image = store.cutout(name, level=z)
+                counts = reader.planes(name, z, None, ("n_good",))["n_good"]
+                light = np.sum(image.data.astype(float) * counts / 4.0**z, where=~image.mask)
+                lost = max(lost, abs(float(light) / total - 1))
+                places = generator.uniform(0, min(image.shape) - 1, (200, 2))
+                fine = (places + 0.5) * 2**z - 0.5
+                sky, expected = image.wcs.all_pix2world(places, 0), frame.image.wcs.all_pix2world(fine, 0)
+                offsets[sip] = max(offsets[sip], float(np.abs(sky - expected).max()) * 3600)
+    show("    flux of all levels over that of level 0, less 1", f"{lost:.1e}", f"<= {FLUX:g}", lost <= FLUX)
+    worst = max(offsets.values())
+    show(
+        "    places at every level, without / with SIP",
+        f"{offsets[False]:.1e} / {offsets[True]:.1e} arcsec",
+        f'< {OFFSET:g}"',
+        worst < OFFSET,
+    )
+
+
+def show_spectra(n_draws: int) -> None:
+    """Print pulls of sums of pixels of spectra that were rebinned and halved."""
+    from skyloom.core.spectra import Spectra
+    from skyloom.core.spectral_noise import lag_bands
+    from skyloom.store.common_grid import rows
+    from skyloom.store.schema import CommonGrid, StoreSettings
+    from skyloom.store.spectrum_levels import spectrum_levels
+
+    settings = StoreSettings(common_grid=CommonGrid(5000.0, 5800.0), levels=N_LEVELS)
+    wave = 10 ** (1e-4 * (36985.37 + np.arange(655)))
+    variance = np.linspace(1.0, 3.0, wave.size)
+    variance *= 1 + 30 * np.exp(-0.5 * ((wave - wave[wave.size // 3]) / 1.5) ** 2)
+    for kernel, name in (([1.0], "white"), ([1.0, 2.0, 1.0], "correlated")):
+        weights = np.asarray(kernel) / np.linalg.norm(kernel)
+        generator = np.random.default_rng(SEED)
+        white = generator.normal(0, 1, (n_draws, wave.size + weights.size - 1))
+        unit = sum(weight * white[:, at : at + wave.size] for at, weight in enumerate(weights))
+        lags = None if weights.size == 1 else np.convolve(weights, weights[::-1])
+        drawn = Spectra(
+            unit * np.sqrt(variance), np.broadcast_to(variance, unit.shape).copy(), None,
+            "1e-17 erg/(s cm2 AA)", wave, "vacuum", lsf=1.2, correlation=lags,
+        )  # fmt: skip
+        levels = zip(*(spectrum_levels(row, settings)[1] for row in rows(drawn)), strict=True)
+        scatter: dict[int, list[float]] = {width: [] for width in WIDTHS}
+        for level in levels:
+            first = level[0].subject
+            used = np.flatnonzero(~first.mask[0])
+            sigma = np.sqrt(first.variance[0][used])
+            covariance = _dense(lag_bands(first.correlation, first.mask.shape[1]), used) * np.outer(
+                sigma, sigma
+            )
+            values = np.vstack([item.subject.data[0][used] for item in level]).astype(float)
+            for width in WIDTHS:
+                n_sums = max(1, used.size // width)
+                chosen = np.zeros((n_sums, used.size))
+                for index in range(n_sums):
+                    chosen[index, index * width : (index + 1) * width] = 1.0
+                expected = np.sqrt(np.einsum("ij,jk,ik->i", chosen, covariance, chosen, optimize=True))
+                scatter[width].append(float(((values @ chosen.T) / expected).std(axis=0).mean()))
+        for width, found in scatter.items():
+            # Few sums of 50 px are left at the last levels: their scatter is known to that.
+            chances = [
+                1 / np.sqrt(2 * n_draws * max(1, (used.size << (4 - z)) // width)) for z in range(N_LEVELS)
+            ]
+            show(
+                f"spectra, {name}: sums of {width} px, levels 0-4",
+                " ".join(f"{value:.3f}" for value in found) + f" (+- {chances[-1]:.3f} at 4)",
+                f"1.00 +- {TOLERANCE}",
+                bool(np.all(np.abs(np.array(found) - 1) < np.maximum(TOLERANCE, 3 * np.array(chances)))),
+            )
+
+
+def _dense(bands: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return the correlation of the channels in use as a matrix."""
+    n_wave, width = bands.shape
+    matrix = np.zeros((n_wave, n_wave))
+    for lag in range(-(width // 2), width // 2 + 1):
+        channel = np.arange(max(0, -lag), min(n_wave, n_wave - lag))
+        matrix[channel, channel + lag] = bands[channel, width // 2 + lag]
+    return matrix[np.ix_(used, used)]
