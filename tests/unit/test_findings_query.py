@@ -103,8 +103,8 @@ def test_the_images_of_one_spectrum_need_no_look_at_the_others(large) -> None:
     about = np.pi * RADIUS**2 * WHOLE_SKY / 2 / 41253.0
     for index in (survey(WHOLE_SKY // 100), survey(WHOLE_SKY // 10), large):
         compared = [index.candidates(place_of(index, row), KINDS[:2]).size for row in spectra_of(index)]
-        assert about < np.mean(compared) < 12 * about
-        assert max(compared) < 40 * about
+        assert about < np.mean(compared) < 5 * about
+        assert max(compared) < 15 * about
 
 
 def test_twice_as_many_images_of_one_place_are_twice_as_many_to_compare() -> None:
