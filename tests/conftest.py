@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from skyloom.store import Store
 
 pytest.register_assert_rewrite("tests.invariants", "tests.spectral_invariants")
 
@@ -23,6 +28,25 @@ def data_dir() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sdss_store(data_dir, tmp_path_factory) -> Iterator[Store]:
+    """A store with the five frames and all spectra of SDSS, made by the commands; for all tests that read it."""
+    from typer.testing import CliRunner
+
+    from skyloom import store
+    from skyloom.cli import app
+
+    path = tmp_path_factory.mktemp("sdss") / "sky"
+    for arguments in (
+        ("create", path),
+        ("ingest", path, data_dir / "sdss_frames", data_dir / "sdss_spectra"),
+    ):
+        result = CliRunner().invoke(app, ["store", *map(str, arguments)])
+        assert result.exit_code == 0, (result.output, result.exception)
+    with store.open(path) as opened:
+        yield opened
 
 
 @pytest.fixture

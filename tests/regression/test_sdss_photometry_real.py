@@ -1,4 +1,4 @@
-"""Magnitudes of real SDSS spectra against the survey's own, and against apertures on the frames they lie in.
+"""Magnitudes of real SDSS spectra against the survey's own, and against apertures on the stored frames they lie in.
 
 A spectrum's flux is calibrated with standard stars to their whole light: what a star loses beside the fibre is put
 back. A galaxy gets the same factor, so its spectrum tells the light in the fibre over a star's share in the fibre.
@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from skyloom.imaging import fibre_flux, measure_seeing
+from skyloom.imaging import fibre_flux
 from skyloom.io import sdss_bandpasses
-from skyloom.io.sdss_frame import read_frame
-from skyloom.io.sdss_spec import read_sdss_spectrum
 from skyloom.spectral import synthetic_magnitudes
 from skyloom.spectral.photometry import pogson_magnitude
 
@@ -25,25 +23,27 @@ pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def frames(data_dir):
-    found = {}
-    for band in BANDS:
-        image = read_frame(data_dir / "sdss_frames" / f"frame-{band}-002820-3-0122.fits.bz2")
-        found[band] = image.evolve(psf=measure_seeing(image).psf)
+def frames(sdss_store):
+    names = {band: f"sdss-002820-3-0122-{band}" for band in BANDS}
+    return {
+        band: sdss_store.cutout(name).evolve_checked(psf=sdss_store.psf(name)) for band, name in names.items()
+    }
+
+
+@pytest.fixture
+def spectrum(sdss_store, data_dir):
+    def found(name):
+        """Return the stored spectrum, and what its file says about the object's fluxes."""
+        with fits.open(data_dir / "sdss_spectra" / f"spec-{name}.fits") as hdus:
+            row = hdus[2].data[0]
+            catalogue = {
+                key: dict(zip("ugriz", row[key].tolist(), strict=True))
+                for key in ("SPECTROFLUX", "SPECTROSYNFLUX", "FIBER2FLUX", "FIBER2FLUX_IVAR", "CALIBFLUX")
+                if key in hdus[2].columns.names
+            }
+        return sdss_store.spectrum(f"sdss-{name}"), catalogue
+
     return found
-
-
-def spectrum(data_dir, name):
-    path = data_dir / "sdss_spectra" / f"spec-{name}.fits"
-    found = read_sdss_spectrum(path)
-    with fits.open(path) as hdus:
-        row = hdus[2].data[0]
-        catalogue = {
-            key: dict(zip("ugriz", row[key].tolist(), strict=True))
-            for key in ("SPECTROFLUX", "SPECTROSYNFLUX", "FIBER2FLUX", "FIBER2FLUX_IVAR", "CALIBFLUX")
-            if key in hdus[2].columns.names
-        }
-    return found, catalogue
 
 
 def synthetic(spectra, **options):
@@ -57,18 +57,18 @@ def light(image, spectra, diameter, seeing=None):
 
 
 @pytest.mark.parametrize("name", ["3126-54804-0211", "4238-55455-0037"])
-def test_fluxes_are_those_of_the_surveys_own_synthesis(data_dir, name):
+def test_fluxes_are_those_of_the_surveys_own_synthesis(spectrum, name):
     """SPECTROSYNFLUX is the survey's own sum over the same spectrum."""
-    spectra, catalogue = spectrum(data_dir, name)
+    spectra, catalogue = spectrum(name)
     found = synthetic(spectra)
     tolerance = {"3126-54804-0211": 0.003, "4238-55455-0037": 0.08}[name]  # the faint one has other masks
     for band in BANDS:
         assert found[band]["flux"].value == pytest.approx(catalogue["SPECTROSYNFLUX"][band], rel=tolerance)
 
 
-def test_the_survey_counts_the_atmosphere_into_the_shape_of_its_bands(data_dir):
+def test_the_survey_counts_the_atmosphere_into_the_shape_of_its_bands(spectrum):
     """With the atmosphere g is that of the survey to 0.1 %, without it is off by 1 %."""
-    spectra, catalogue = spectrum(data_dir, "3126-54804-0211")
+    spectra, catalogue = spectrum("3126-54804-0211")
     bare = synthetic_magnitudes(spectra, sdss_bandpasses("g", atmosphere=False))["flux"][0].value
     ours = synthetic(spectra)["g"]["flux"].value
     survey = catalogue["SPECTROSYNFLUX"]["g"]
@@ -76,8 +76,8 @@ def test_the_survey_counts_the_atmosphere_into_the_shape_of_its_bands(data_dir):
     assert abs(bare / survey - 1) > 0.008
 
 
-def test_a_star_is_as_bright_in_its_spectrum_as_on_the_frames(data_dir, frames):
-    spectra, catalogue = spectrum(data_dir, "3126-54804-0211")
+def test_a_star_is_as_bright_in_its_spectrum_as_on_the_frames(spectrum, frames):
+    spectra, catalogue = spectrum("3126-54804-0211")
     found = synthetic(spectra)
     print("\nband seeing  spectrum  3 arcsec  7.4 arcsec  survey's total  share of 3 arcsec")  # noqa: T201  figures
     for band, image in frames.items():
@@ -97,10 +97,10 @@ def test_a_star_is_as_bright_in_its_spectrum_as_on_the_frames(data_dir, frames):
         assert 0.05 < magnitudes[0] - magnitudes[2] < 0.25
 
 
-def test_a_galaxy_of_boss_is_brighter_in_its_spectrum_by_what_a_star_loses_beside_the_fibre(data_dir, frames):
+def test_a_galaxy_of_boss_is_brighter_in_its_spectrum_by_what_a_star_loses_beside_the_fibre(spectrum, frames):
     """At the seeing of 2 arcsec, a fibre of 2 arcsec holds 0.43 of a star: its spectrum stands 2.3 times higher."""
-    spectra, catalogue = spectrum(data_dir, "4238-55455-0037")
-    star, _ = spectrum(data_dir, "3126-54804-0211")
+    spectra, catalogue = spectrum("4238-55455-0037")
+    star, _ = spectrum("3126-54804-0211")
     found = synthetic(spectra)
     diameter = spectra.meta["fibre_diameter"]
     assert diameter == 2.0

@@ -93,3 +93,13 @@ def test_what_cannot_be_shown_is_refused(tmp_path, monkeypatch, arguments, words
     assert result.exit_code == 2
     assert words in result.output
     assert (tmp_path / "frame.fits").read_bytes() == before
+
+
+@pytest.mark.parametrize(("hdus", "source"), [(frame_hdus, "the calibration"), (spectrum_hdus, "ivar")])
+def test_plain_inspect_says_where_the_errors_come_from_and_how_to_see_them(tmp_path, hdus, source):
+    path = write(tmp_path / "one.fits", hdus())
+    result = CliRunner().invoke(app, ["inspect", str(path)])
+    assert result.exit_code == 0, result.output
+    assert f"skyloom inspect --errors {path}" in result.output
+    assert source in result.output
+    assert "no plane of errors" not in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ __all__ = ["HduSummary", "Inspection", "WcsSummary", "inspect", "render"]
 _SPECTRAL_TYPES = ("WAVE", "AWAV", "LAMBDA", "FREQ", "VELO", "VRAD", "VOPT", "ENER")
 _MEDIA = {"AWAV": "air", "WAVE": "vacuum"}
 _SHOWN_COLUMNS = 6
+_DERIVED = {
+    "sdss-frame": "derived from the sky, the calibration and the detector",
+    "sdss-spec": "the column ivar",
+}
+"""By the name of a reader: where it has the errors from, if that is no plane of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,8 @@ def inspect(path: str | Path) -> Inspection:
     if reader is not None and kind == "cube":
         cube, found = summarise_cube(Path(path), reader)
         problems += found
+    if error is None and reader in _DERIVED:
+        problems = [problem for problem in problems if problem.where != "errors"]
     return Inspection(
         Path(path),
         Path(path).stat().st_size,
@@ -385,6 +393,9 @@ def render(inspection: Inspection) -> str:
         lines.append(f"  PSF: {inspection.psf}")
     if inspection.error is not None:
         lines.append(f"  errors: {inspection.error.describe()}")
+    elif inspection.reader in _DERIVED:
+        command = f"skyloom inspect --errors {shlex.quote(str(inspection.path))}"
+        lines.append(f"  errors: {_DERIVED[inspection.reader]}; every step: {command}")
     if inspection.cube is not None:
         lines += [f"  {line}" for line in cube_lines(inspection.cube)]
     for hdu in inspection.hdus:
