@@ -13,9 +13,11 @@ import hashlib
 import io
 import math
 import mmap
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,10 +32,11 @@ from skyloom.io.blocks import BLOCK
 from skyloom.io.cards import Header, Value, header_number, parse_header
 from skyloom.io.table_columns import read_columns
 
-__all__ = ["FitsFile", "Hdu", "Header", "Value", "header_number", "open_fits", "parse_header"]
+__all__ = ["FitsFile", "Hdu", "Header", "Value", "header_number", "kept_open", "open_fits", "parse_header"]
 
 _PIXEL_TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _UNSIGNED = {16: (2.0**15, np.uint16), 32: (2.0**31, np.uint32), 64: (2.0**63, np.uint64)}
+_PACKED_AT_FIRST = 1 << 20  # Bytes; a block of bz2 is smaller.
 _DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, zlib.error, fits.VerifyError)
 
 
@@ -360,7 +363,8 @@ class FitsFile:
             name = str(structure.get("EXTNAME") or "").strip().upper()
             hdu = Hdu(self, name, cards, structure, start, end)
             found.append(hdu)
-            start = end + hdu.size + (-hdu.size % BLOCK)
+            size = hdu.size
+            start = end + size + (-size % BLOCK)
         return tuple(found)
 
     def _header_end(self, start: int) -> int | None:
@@ -433,7 +437,7 @@ def _table_structure(cards: bytes) -> Header | None:
 
 
 @contextmanager
-def open_fits(path: str | Path, *, whole: bool = True) -> Iterator[FitsFile]:
+def open_fits(path: str | Path, *, whole: bool = True, at_first: int | None = None) -> Iterator[FitsFile]:
     """Open a FITS file (also .gz and .bz2) for reading.
 
     Parameters
@@ -441,31 +445,79 @@ def open_fits(path: str | Path, *, whole: bool = True) -> Iterator[FitsFile]:
     path : str or path
     whole : bool
         Whether a truncated file is an error at once; otherwise it is one when a missing array is asked for.
+    at_first : int, optional
+        How much of a compressed file is decompressed, if the first header ends there; all by default.
 
     Raises
     ------
     FileFormatError
         When there is no such file, or it is not FITS, or truncated.
     """
+    kept = _KEPT.get()
+    if kept is not None and str(kept.path) == str(path):
+        if whole and kept.missing_bytes:
+            raise kept.truncation()
+        yield kept
+        return
     place = Path(path)
+    # What is no plain file is not opened: a named pipe would wait for somebody to write to it.
     if not place.is_file():
         raise FileFormatError("there is no such file", source=path)
-    if place.stat().st_size == 0:
-        raise FileFormatError("the file is empty", source=path)
-    with open(place, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-        file = FitsFile(place, raw, _decompressed(raw, place))
-        if bytes(file.content[:9]) != b"SIMPLE  =" or not file.hdus:
-            raise FileFormatError("this is not a FITS file, or its first header is cut off", source=path)
-        if whole and file.missing_bytes:
-            raise file.truncation()
-        yield file
+    with open(place, "rb") as stream:
+        if os.fstat(stream.fileno()).st_size == 0:
+            raise FileFormatError("the file is empty", source=path)
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+            file = FitsFile(place, raw, _decompressed(raw, place, at_first))
+            if at_first is not None and not file.hdus:
+                file = FitsFile(place, raw, _decompressed(raw, place))
+            if bytes(file.content[:9]) != b"SIMPLE  =" or not file.hdus:
+                raise FileFormatError("this is not a FITS file, or its first header is cut off", source=path)
+            if whole and file.missing_bytes:
+                raise file.truncation()
+            yield file
 
 
-def _decompressed(raw: mmap.mmap, path: Path) -> Any:
+_KEPT: ContextVar[FitsFile | None] = ContextVar("kept open", default=None)
+
+
+@contextmanager
+def kept_open(path: str | Path, *, sha256: str | None = None) -> Iterator[FitsFile]:
+    """Open a file once for all who look into it: `open_fits` of the same path gives this one meanwhile.
+
+    Finding the reader of a small file, reading it, and keeping its header would otherwise open, decompress and hash it
+    again and again.
+
+    Parameters
+    ----------
+    path : str or path
+    sha256 : str, optional
+        Of the file, where it is known.
+
+    Raises
+    ------
+    FileFormatError
+        As `open_fits`.
+    """
+    with open_fits(path) as file:
+        if sha256 is not None:
+            file.sha256 = sha256
+        token = _KEPT.set(file)
+        try:
+            yield file
+        finally:
+            _KEPT.reset(token)
+
+
+def _decompressed(raw: mmap.mmap, path: Path, at_first: int | None = None) -> Any:
+    """Return the content of a file, of a compressed one perhaps only its first bytes."""
     try:
         if raw[:2] == b"\x1f\x8b":
+            if at_first is not None:
+                return zlib.decompressobj(wbits=31).decompress(raw[:_PACKED_AT_FIRST], at_first)
             return gzip.decompress(raw)
         if raw[:3] == b"BZh":
+            if at_first is not None:
+                return bz2.BZ2Decompressor().decompress(raw[:_PACKED_AT_FIRST], at_first)
             return bz2.decompress(raw)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise FileFormatError(

@@ -14,6 +14,7 @@ from skyloom.errors import InputError
 __all__ = ["from_json", "to_json"]
 
 TAG = "__skyloom__"
+_AS_IT_IS = frozenset({type(None), str, bool, int})
 
 
 def to_json(value: object, where: str) -> str:
@@ -39,7 +40,7 @@ def _pack(value: object, where: str) -> Any:
         # JSON has no NaN and no infinities.
         return float(value) if math.isfinite(value) else {TAG: "float", "value": repr(float(value))}
     if isinstance(value, list):
-        return [_pack(item, where) for item in value]
+        return [item if type(item) in _AS_IT_IS else _pack(item, where) for item in value]
     if isinstance(value, dict):
         return _pack_mapping(value, where)
     if isinstance(value, tuple):
@@ -53,7 +54,10 @@ def _pack(value: object, where: str) -> Any:
 
 def _pack_mapping(value: dict[Any, Any], where: str) -> dict[str, Any]:
     if all(isinstance(key, str) and key != TAG for key in value):
-        return {key: _pack(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {
+            key: item if type(item) in _AS_IT_IS else _pack(item, f"{where}[{key!r}]")
+            for key, item in value.items()
+        }
     # JSON has text as keys only, and one of them is taken.
     pairs = [[_pack(key, where), _pack(item, f"{where}[{key!r}]")] for key, item in value.items()]
     return {TAG: "dict", "value": pairs}

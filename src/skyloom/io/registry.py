@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,7 +132,7 @@ def check_options(
     InputError
         When an option is unknown; the message lists the known ones.
     """
-    accepted = list(inspect.signature(function).parameters)[1:]
+    accepted = _accepted(function)
     for key in options:
         if key not in accepted:
             raise InputError(
@@ -140,6 +141,11 @@ def check_options(
                 field=key,
                 remedy=f"known: {', '.join(accepted) or 'no options'}",
             )
+
+
+@lru_cache(maxsize=64)
+def _accepted(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)[1:]
 
 
 def sniff_instrument(path: str | Path) -> str:
@@ -190,13 +196,18 @@ def layout_function(name: str, path: str | Path) -> Callable[..., Any] | None:
 def _reader(name: str, path: str | Path) -> _Reader:
     if name in _REGISTERED:
         return _REGISTERED[name]
-    if name not in _BUILT_IN:
-        raise InputError(
-            f"{name!r} is no known instrument",
-            source=path,
-            field="instrument",
-            remedy=f"known: {', '.join(known_instruments())}",
-        )
+    if name in _BUILT_IN:
+        return _built_in(name)
+    raise InputError(
+        f"{name!r} is no known instrument",
+        source=path,
+        field="instrument",
+        remedy=f"known: {', '.join(known_instruments())}",
+    )
+
+
+@lru_cache(maxsize=64)
+def _built_in(name: str) -> _Reader:
     module_name, sniff, function = _BUILT_IN[name]
     module = import_module(module_name)
     return _Reader(getattr(module, sniff), getattr(module, function))

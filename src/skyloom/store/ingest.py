@@ -230,12 +230,14 @@ class _Run:
 
     def _tasks(self, sources: Sequence[Source]) -> Iterator[_Task]:
         """Sort sources into parts: by their cell, and not more into one than its size allows."""
-        from skyloom.store.cells import healpix_of
+        from skyloom.store.cells import POSITION_ORDER, healpix_of
 
         if not sources:
             return
         order = self.settings.partition_order
-        cells = healpix_of([source.ra for source in sources], [source.dec for source in sources], order)
+        finest = healpix_of([source.ra for source in sources], [source.dec for source in sources])
+        sources = [source._replace(cell=int(own)) for source, own in zip(sources, finest, strict=True)]
+        cells = np.where(finest < 0, -1, finest >> 2 * (POSITION_ORDER - order))
         for cell in np.unique(cells):
             group: list[Source] = []
             size = 0

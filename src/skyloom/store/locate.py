@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
-import hashlib
 import math
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from skyloom.core.geometry import celestial
-from skyloom.errors import FileFormatError, SkyloomError
+from skyloom.errors import SkyloomError
 from skyloom.io.cards import Header, header_number
 from skyloom.io.files import FitsFile, Hdu, open_fits
 from skyloom.io.headers import wcs_from_header
+from skyloom.io.plain_json import from_json
 
-__all__ = ["Source", "base_name", "header_text", "headers_of", "locate"]
+__all__ = ["Source", "base_name", "header_text", "locate"]
 
 HEADER_BYTES = 64 * 2880  # Decompressed at first; headers of images fit.
 _POSITIONS = (("PLUG_RA", "PLUG_DEC"), ("RA_TARG", "DEC_TARG"), ("RA", "DEC"), ("OBJRA", "OBJDEC"))
-_READ_AT_ONCE = 1 << 20
 # The sky drifts over the filters one after the other, two frames apart; FRAME counts them, fields count those of r.
 _FRAMES_LATE = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
 
@@ -46,6 +43,10 @@ class Source(NamedTuple):
     dec: float
     n_pixels: int
     """Numbers in its arrays and tables, about."""
+    modified: int
+    """When it was written last, ns."""
+    cell: int = -1
+    """HEALPix cell of that position, as in the column ``healpix``; -1 where it is not known."""
 
 
 def locate(path: str | Path) -> Source:
@@ -57,48 +58,39 @@ def locate(path: str | Path) -> Source:
         When there is no such file, or it is no FITS file.
     """
     place = Path(path)
-    with headers_of(place) as file:
+    with _headers_of(place) as file:
         base = base_name(place.name, file[0].header)
         n_pixels = sum(hdu.size for hdu in file) // 4
         ra, dec = _position(file)
-    return Source(str(path), place.name, _sha256(place), place.stat().st_size, base, ra, dec, n_pixels)
+        state = place.stat()
+        return Source(
+            str(path),
+            _readable(place.name),
+            file.sha256,
+            state.st_size,
+            base,
+            ra,
+            dec,
+            n_pixels,
+            state.st_mtime_ns,
+        )
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise FileFormatError(f"cannot be read: {error.strerror}", source=path) from error
+def _readable(name: str) -> str:
+    """Return the name of a file as text: names on a disk may hold bytes that are none."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @contextmanager
-def headers_of(path: Path) -> Iterator[FitsFile]:
+def _headers_of(path: Path) -> Iterator[FitsFile]:
     """Open a file for its headers; of a compressed one, as much is decompressed as the first header needs."""
-    start = _first_bytes(path)
-    if start is not None:
-        file = FitsFile(path, start, start)
-        if start[:9] == b"SIMPLE  =" and file.hdus and file[0].shape:
+    with open_fits(path, whole=False, at_first=HEADER_BYTES) as file:
+        if file.content is file.raw or file[0].shape:
             yield file
             return
     # Where the first header holds no image, positions stand further behind.
     with open_fits(path, whole=False) as file:
         yield file
-
-
-def _first_bytes(path: Path) -> bytes | None:
-    """Return the first bytes of a compressed file, None of another one or one that cannot be decompressed."""
-    try:
-        with path.open("rb") as stream:
-            packed = stream.read(_READ_AT_ONCE)
-        if packed[:3] == b"BZh":
-            return bz2.BZ2Decompressor().decompress(packed, HEADER_BYTES)
-        if packed[:2] == b"\x1f\x8b":
-            return zlib.decompressobj(wbits=31).decompress(packed, HEADER_BYTES)
-    except (OSError, EOFError, ValueError, zlib.error):
-        # The reader that decompresses the whole file says what is wrong with it.
-        return None
-    return None
 
 
 def _position(file: FitsFile) -> tuple[float, float]:
@@ -115,7 +107,7 @@ def _position(file: FitsFile) -> tuple[float, float]:
                 continue
             if found is not None:
                 return found
-    return _told_position(primary)
+    return _own_position(file) if "SKYTYPE" in primary else _told_position(primary)
 
 
 def _centre(hdu: Hdu) -> tuple[float, float] | None:
@@ -128,6 +120,19 @@ def _centre(hdu: Hdu) -> tuple[float, float] | None:
     ra, dec = float(ra[0]), float(dec[0])
     is_equatorial = str(sky.wcs.lngtyp).strip() == "RA"
     return (ra % 360.0, dec) if is_equatorial and math.isfinite(ra + dec) and abs(dec) <= 90 else None
+
+
+def _own_position(file: FitsFile) -> tuple[float, float]:
+    """Return where spectra lie that Skyloom has written, the first of several."""
+    try:
+        table = file["META"].columns("FIELD", "VALUE")
+        texts = dict(zip(table["FIELD"].tolist(), table["VALUE"].tolist(), strict=True))
+        meta = from_json(texts[b"meta"].decode("ascii"))
+        ra, dec = (float(np.ravel(meta[key])[0]) for key in ("ra", "dec"))
+    except (SkyloomError, KeyError, ValueError, TypeError, IndexError):
+        # Not told, or told by the reader what is wrong.
+        return np.nan, np.nan
+    return (ra % 360.0, dec) if math.isfinite(ra) and abs(dec) <= 90 else (np.nan, np.nan)
 
 
 def _told_position(header: Header) -> tuple[float, float]:
