@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -84,25 +86,31 @@ def show_kills(folder: Path, number: int) -> None:
     reference = new_store(folder / "reference")
     duration = killed(reference, files, None)
     whole, parts = digests(reference), parts_of(reference)
-    generator = np.random.default_rng(SEED)
+    stores = [new_store(folder / f"store{index}") for index in range(number)]
+    delays = duration * np.random.default_rng(SEED).uniform(0.0, 0.95, number)
     good = at_work = 0
     finished_at_kill = []
-    for index in range(number):
-        store = new_store(folder / f"store{index}")
-        at_work += killed(store, files, duration * generator.uniform(0.0, 0.9)) > 0
-        seen, finished = digests(store), parts_of(store)
-        finished_at_kill.append(len(finished))
-        result = ingest(store, [files])
-        good += (
-            seen.items() <= whole.items()
-            and finished <= parts
-            and not result.failures
-            and not finished & {part.name for part in result.parts}
-            and digests(store) == whole
-            and not len(verify(store))
-            and parts_of(store) == parts
-        )
-        shutil.rmtree(store)
+    # While one store is looked at, the next is being written to.
+    with ThreadPoolExecutor(1) as pool:
+        for store, worked in zip(
+            stores, pool.map(killed, stores, repeat(files), delays.tolist()), strict=True
+        ):
+            at_work += worked > 0
+            # The store opens, and shows nothing but what is whole.
+            seen, finished = digests(store), parts_of(store)
+            finished_at_kill.append(len(finished))
+            result = ingest(store, [files])
+            good += (
+                seen.items() <= whole.items()
+                and finished <= parts
+                and not result.failures
+                # What was finished is not made again.
+                and not finished & {part.name for part in result.parts}
+                and digests(store) == whole
+                and not len(verify(store))
+                and parts_of(store) == parts
+            )
+            shutil.rmtree(store)
     spread = f"{min(finished_at_kill)} to {max(finished_at_kill)} of {len(parts)} parts finished"
     show(
         "kill -9 at random moments: opens, whole, same",

@@ -9,8 +9,8 @@ from astropy.wcs import WCS
 
 from skyloom.core.geometry import celestial, pixel_scale
 from skyloom.errors import InputError
-from skyloom.store.part_reader import Window
 from skyloom.store.regions import position
+from skyloom.store.windows import Window
 
 __all__ = ["cutout_window", "pixel_of"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,52 +14,37 @@ from numpy.typing import NDArray
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
-from skyloom.errors import FileFormatError, InputError
-from skyloom.io.plain_json import from_json
+from skyloom.errors import InputError
 from skyloom.store.observation import Level, Observation
-from skyloom.store.parts import GROUPS, NATIVE, OBSERVATIONS
-from skyloom.store.schema import SCHEMA_VERSION, level_group
+from skyloom.store.part_table import PartTable, reason_of
+from skyloom.store.parts import GROUPS, NATIVE
+from skyloom.store.schema import level_group
 from skyloom.store.stored_form import (
-    WHOLE,
     StoredLevel,
     cube_from,
     image_from,
     moved_wcs,
     spectra_from,
-    split_notes,
     wcs_from_cards,
 )
+from skyloom.store.windows import Plane, Window, open_plane, read_rows, read_window, window_ranges
 
-__all__ = ["PartReader", "Window"]
+__all__ = ["PartReader"]
 
 Array = NDArray[Any]
-Window = tuple[slice, slice]
-"""(slice of y, slice of x) in pixels of a level; negative numbers are pixels before the first, not from the end."""
-CHUNK_CACHE = 1 << 19
-"""Bytes of decompressed chunks kept per open plane."""
 OPEN_LEVELS = 64
 """Levels whose planes are kept open."""
-FILLS = {"flux": np.nan, "variance": np.nan, "mask": True, "lsf": np.nan}
-
-
-class _Plane(NamedTuple):
-    """An open dataset, by what low-level reading needs."""
-
-    identity: Any
-    space: Any
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
 
 
 class _OpenLevel(NamedTuple):
     """A level of an image or a cube with its planes open."""
 
-    planes: dict[str, _Plane]
+    planes: dict[str, Plane]
     note: dict[str, Any]
     shape: tuple[int, ...]
 
 
-class PartReader:
+class PartReader(PartTable):
     """An open file of a store, of one partition or packed.
 
     Observations are named by their ``obs_id``, or by their number in the table of observations.
@@ -77,150 +60,16 @@ class PartReader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import h5py
-        import hdf5plugin  # noqa: F401  registers the filters
-
-        self.path = Path(path)
-        try:
-            # Parts never change, and HDF5 opens a file twice in one process only with equal settings of its locks.
-            self.file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE, locking=False)
-        except OSError as error:
-            raise self._damaged(_reason(error)) from error
-        try:
-            self._open()
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
-            self.file.close()
-            raise self._damaged(_reason(error)) from error
-        except BaseException:
-            self.file.close()
-            raise
-        # Several threads may read from one part; what is remembered changes under them.
-        self._lock = Lock()
+        super().__init__(path)
         self._levels: OrderedDict[tuple[int, int], _OpenLevel] = OrderedDict()
-        self._extras: OrderedDict[int, dict[str, Any]] = OrderedDict()
-        self._columns: dict[str, Array] = {}
-        self._rows: dict[tuple[str, str], _Plane] = {}
+        self._rows: dict[tuple[str, str], Plane] = {}
         self._shared: dict[tuple[str, str], Array] = {}
-
-    def _open(self) -> None:
-        attributes = self.file.attrs
-        if not attributes.get("complete", False):
-            raise self._damaged("it was never finished")
-        if attributes["schema"] != SCHEMA_VERSION:
-            raise FileFormatError(
-                f"the file has schema {attributes['schema']}; this version of Skyloom reads {SCHEMA_VERSION}",
-                source=self.path,
-                remedy="install the version of Skyloom that wrote it",
-            )
-        self.settings: dict[str, Any] = json.loads(attributes["settings"])
-        self.digest = str(attributes["digest"])
-        self.table = self.file[OBSERVATIONS]
-        self.obs_ids: list[str] = [value.decode() for value in self.table["obs_id"][:].tolist()]
-        self.numbers = {name: number for number, name in enumerate(self.obs_ids)}
-
-    def _damaged(self, reason: str) -> FileFormatError:
-        return FileFormatError(
-            f"the part cannot be read: {reason}",
-            source=self.path,
-            remedy="restore the file from a copy, or ingest its sources again",
-        )
 
     def close(self) -> None:
         """Close the file."""
         self._levels.clear()
         self._rows.clear()
-        self.file.close()
-
-    def __enter__(self) -> PartReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return len(self.obs_ids)
-
-    # -------------------------------------------------------------------------------------------- the table
-
-    def number(self, obs: str | int) -> int:
-        """Return the number of an observation in the table.
-
-        Raises
-        ------
-        InputError
-            When there is none of this name or number.
-        """
-        if isinstance(obs, str):
-            number = self.numbers.get(obs, -1)
-        else:
-            number = int(obs)
-        if not 0 <= number < len(self.obs_ids):
-            raise InputError(f"there is no observation {obs!r}", source=self.path, field="obs_id")
-        return number
-
-    def column(self, name: str) -> Array:
-        """Return one column of the table, text as numpy text."""
-        if name not in self._columns:
-            try:
-                values = self.table[name][:]
-            except (OSError, RuntimeError, KeyError) as error:
-                raise self._damaged(f"column {name}: {_reason(error)}") from error
-            self._columns[name] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
-        return self._columns[name]
-
-    def columns(self, names: Iterable[str] | None = None) -> dict[str, Array]:
-        """Return columns of the table; all of them unless ``names`` are given."""
-        from skyloom.store.schema import COLUMNS
-
-        return {name: self.column(name) for name in (names if names is not None else (*COLUMNS, "row"))}
-
-    def header(self, obs: str | int) -> str:
-        """Return the original header of an observation."""
-        return self._text("header", self.number(obs)).decode()
-
-    def _text(self, name: str, number: int) -> bytes:
-        try:
-            start, stop = self.table[f"{name}_start"][number : number + 2]
-            return bytes(self.table[name][start:stop].tobytes())
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise self._damaged(f"{name} of {self.obs_ids[number]}: {_reason(error)}") from error
-
-    def _extra(self, number: int) -> dict[str, Any]:
-        found = self._extras.get(number)
-        if found is not None:
-            return found
-        try:
-            extra: dict[str, Any] = from_json(self._text("extra", number).decode())
-            extra["notes"] = dict(zip(extra["names"], split_notes(extra["notes"]), strict=True))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(f"notes of {self.obs_ids[number]}: {_reason(error)}") from error
-        with self._lock:
-            self._extras[number] = extra
-            if len(self._extras) > 4 * OPEN_LEVELS:
-                self._extras.popitem(last=False)
-        return extra
-
-    def kind(self, obs: str | int) -> str:
-        """Return ``image``, ``cube`` or ``spectrum``."""
-        return str(self._extra(self.number(obs))["kind"])
-
-    def level_names(self, obs: str | int) -> list[str]:
-        """Return the levels of an observation: ``"0"``, ``"1"`` ..., of a spectrum also ``"native"``."""
-        return list(self._extra(self.number(obs))["names"])
-
-    def _note(self, number: int, name: str) -> dict[str, Any]:
-        notes = self._extra(number)["notes"]
-        if name not in notes:
-            raise InputError(
-                f"{self.obs_ids[number]} has no level {name}",
-                source=self.path,
-                field="level",
-                remedy=f"use one of {', '.join(notes)}",
-            )
-        note: dict[str, Any] = notes[name]
-        return note
-
-    # --------------------------------------------------------------------------------------- images and cubes
+        super().close()
 
     def _level(self, obs: str | int, level: int) -> _OpenLevel:
         number = self.number(obs)
@@ -239,9 +88,9 @@ class PartReader:
         name = f"{level_group(level, GROUPS[kind])}/{self.obs_ids[number]}"
         try:
             group = self.file[name]
-            planes = {plane: _plane(group[plane]) for plane in note["planes"]}
+            planes = {plane: open_plane(group[plane]) for plane in note["planes"]}
         except (OSError, RuntimeError, KeyError) as error:
-            raise self._damaged(f"{name}: {_reason(error)}") from error
+            raise self._damaged(f"{name}: {reason_of(error)}") from error
         found = _OpenLevel(planes, note, planes["flux"].shape)
         with self._lock:
             self._levels[key] = found
@@ -281,14 +130,14 @@ class PartReader:
             Name -> array; the mask is bool. Planes that have no pixels (``psf``, ``correlation``, ``wave``) are whole.
         """
         opened = self._level(obs, level)
-        ranges = _ranges(opened.shape, window, channels)
+        ranges = window_ranges(opened.shape, window, channels)
         try:
             return {
-                name: _read(opened.planes[name], name, ranges, opened.shape)
+                name: read_window(opened.planes[name], name, ranges, opened.shape)
                 for name in (opened.planes if names is None else names)
             }
         except (OSError, RuntimeError) as error:
-            raise self._damaged(f"{obs}, level {level}: {_reason(error)}") from error
+            raise self._damaged(f"{obs}, level {level}: {reason_of(error)}") from error
         except KeyError as error:
             raise InputError(
                 f"{obs} has no plane {error}", field="names", remedy=f"use {', '.join(opened.planes)}"
@@ -300,7 +149,7 @@ class PartReader:
         """Return the WCS of a level, or of a window of it."""
         opened = self._level(obs, level)
         whole = wcs_from_cards(opened.note["wcs"], opened.shape)
-        ranges = _ranges(opened.shape, window, channels)
+        ranges = window_ranges(opened.shape, window, channels)
         origin = [start for start, _ in ranges][::-1]
         return moved_wcs(
             whole, origin[0], origin[1], tuple(stop - start for start, stop in ranges), *origin[2:]
@@ -329,7 +178,7 @@ class PartReader:
             opened.note,
             self.wcs(obs, level, window),
         )
-        first_row = _ranges(opened.shape, window, None)[0][0]
+        first_row = window_ranges(opened.shape, window, None)[0][0]
         if first_row and "row_time" in image.meta:
             begin, step = image.meta["row_time"]
             image.meta["row_time"] = [begin + first_row * step, step]
@@ -347,7 +196,7 @@ class PartReader:
         if len(opened.shape) != 3:
             raise InputError(f"{obs} is an image", field="obs_id", remedy="ask for an image")
         planes = self.planes(obs, level, window, _without_counts(opened), channels)
-        start, stop = _ranges(opened.shape, window, channels)[0]
+        start, stop = window_ranges(opened.shape, window, channels)[0]
         planes["wave"] = planes["wave"][start:stop]
         if "lsf" in planes and planes["lsf"].shape == opened.shape[:1]:
             planes["lsf"] = planes["lsf"][start:stop]
@@ -355,8 +204,6 @@ class PartReader:
         if spectral is not None and spectral.ndim == 2:
             planes["correlation_spectral"] = _cut_lags(spectral, start, stop)
         return cube_from(planes, opened.note, self.wcs(obs, level, window, channels))
-
-    # ----------------------------------------------------------------------------------------------- spectra
 
     def spectrum(self, obs: str | int, level: int = 0, grid: str | None = None) -> Spectra:
         """Return a spectrum (as `Spectra` of one row) with everything that was known of it.
@@ -398,7 +245,7 @@ class PartReader:
             else:
                 start, stop = row, row + 1
             planes = {
-                plane: _read_rows(self._row_plane(name, plane), start, stop)
+                plane: read_rows(self._row_plane(name, plane), start, stop)
                 for plane in note["planes"]
                 if name == NATIVE or plane != "wave"
             }
@@ -406,17 +253,17 @@ class PartReader:
                 planes = {plane: values[0] for plane, values in planes.items()}
                 planes["wave"] = self._row_array(name, "wave").copy()
         except (OSError, RuntimeError, KeyError, IndexError, ValueError) as error:
-            raise self._damaged(f"{self.obs_ids[number]}, level {name}: {_reason(error)}") from error
+            raise self._damaged(f"{self.obs_ids[number]}, level {name}: {reason_of(error)}") from error
         if "lags" in planes:
             upper = note["lags"].size // 2 if isinstance(note["lags"], np.ndarray) else note["lags"]
             planes["lags"] = np.ascontiguousarray(planes["lags"][:, :upper])
         return StoredLevel(planes, note)
 
-    def _row_plane(self, name: str, plane: str) -> _Plane:
+    def _row_plane(self, name: str, plane: str) -> Plane:
         """Return an open dataset of rows; opened once."""
         key = (name, plane)
         if key not in self._rows:
-            self._rows[key] = _plane(self.file[f"{_rows_group(name)}/{plane}"])
+            self._rows[key] = open_plane(self.file[f"{_rows_group(name)}/{plane}"])
         return self._rows[key]
 
     def _row_array(self, name: str, plane: str) -> Array:
@@ -425,8 +272,6 @@ class PartReader:
         if key not in self._shared:
             self._shared[key] = self.file[f"{_rows_group(name)}/{plane}"][:]
         return self._shared[key]
-
-    # ------------------------------------------------------------------------------------ whole observations
 
     def stored_levels(self, obs: str | int) -> Iterator[tuple[str, StoredLevel]]:
         """Yield each level as it lies in the file, by name, one at a time."""
@@ -466,84 +311,12 @@ class PartReader:
         )
 
 
-def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _without_counts(opened: _OpenLevel) -> list[str]:
     return [name for name in opened.planes if name != "n_good"]
 
 
-def _plane(dataset: Any) -> _Plane:
-    return _Plane(dataset.id, dataset.id.get_space(), dataset.shape, dataset.dtype)
-
-
-def _ranges(
-    shape: tuple[int, ...], window: Window | None, channels: slice | None
-) -> tuple[tuple[int, int], ...]:
-    """Return (start, stop) along each axis; those of the window may lie outside."""
-    slices: tuple[slice, ...] = window if window is not None else (slice(None), slice(None))
-    sky = tuple(
-        _edges(part, size, axis) for part, size, axis in zip(slices, shape[-2:], ("y", "x"), strict=True)
-    )
-    if len(shape) == 2:
-        return sky
-    start, stop, step = (channels or slice(None)).indices(shape[0])
-    if step != 1 or start >= stop:
-        raise InputError(f"channels are {channels}; expected some of {shape[0]}, in order", field="channels")
-    return ((start, stop), *sky)
-
-
-def _edges(part: slice, size: int, axis: str) -> tuple[int, int]:
-    start = 0 if part.start is None else int(part.start)
-    stop = size if part.stop is None else int(part.stop)
-    if part.step not in (None, 1) or stop <= start:
-        raise InputError(f"the window is {part} along {axis}; expected start < stop, step 1", field="window")
-    return start, stop
-
-
-def _read(plane: _Plane, name: str, ranges: tuple[tuple[int, int], ...], pixels: tuple[int, ...]) -> Array:
-    """Read a window of a plane without going through h5py's selections, which cost more than the pixels."""
-    import h5py
-
-    if name in WHOLE or plane.shape != pixels:
-        values = np.empty(plane.shape, plane.dtype)
-        plane.identity.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
-        return values
-    size = tuple(stop - start for start, stop in ranges)
-    inside = [
-        (max(start, 0), min(stop, length)) for (start, stop), length in zip(ranges, plane.shape, strict=True)
-    ]
-    complete = all(edge == wanted for edge, wanted in zip(inside, ranges, strict=True))
-    values = np.empty(size, plane.dtype) if complete else np.full(size, FILLS.get(name, 0), plane.dtype)
-    if all(start < stop for start, stop in inside):
-        count = tuple(stop - start for start, stop in inside)
-        offset = tuple(start - edge[0] for (start, _), edge in zip(inside, ranges, strict=True))
-        memory = h5py.h5s.create_simple(size)
-        memory.select_hyperslab(offset, count)
-        # A space of its own: readers in several threads share the plane.
-        space = plane.space.copy()
-        space.select_hyperslab(tuple(start for start, _ in inside), count)
-        plane.identity.read(memory, space, values)
-    return values != 0 if name == "mask" else values
-
-
 def _rows_group(name: str) -> str:
     return level_group(0, "spectra/native") if name == NATIVE else level_group(int(name), "spectra")
-
-
-def _read_rows(plane: _Plane, start: int, stop: int) -> Array:
-    """Read entries along the first axis."""
-    import h5py
-
-    if not 0 <= start <= stop <= plane.shape[0]:
-        raise IndexError(f"rows {start} to {stop} of {plane.shape[0]}")
-    values = np.empty((stop - start, *plane.shape[1:]), plane.dtype)
-    if values.size:
-        space = plane.space.copy()
-        space.select_hyperslab((start, *(0,) * (values.ndim - 1)), values.shape)
-        plane.identity.read(h5py.h5s.create_simple(values.shape), space, values)
-    return values
 
 
 def _cut_lags(lags: Array, start: int, stop: int) -> Array:
