@@ -121,14 +121,14 @@ def warm_up(folder: Path, path: Path) -> None:
 def frames_in(folder: str, warm: str, *paths: str) -> dict[str, Any]:
     """Store frames: each step by itself, then all in one ingest, without loss and rounded."""
     from skyloom.io.registry import read
-    from skyloom.store.digests import column_value, observation_digest
-    from skyloom.store.locate import locate
-    from skyloom.store.parts import write_part
-    from skyloom.store.prepare import prepare
-    from skyloom.store.pyramid import image_levels
+    from skyloom.store.files.digests import column_value, observation_digest
+    from skyloom.store.files.parts import write_part
+    from skyloom.store.files.stored_form import apart
+    from skyloom.store.ingest.locate import locate
+    from skyloom.store.ingest.prepare import prepare
+    from skyloom.store.levels.images import image_levels
     from skyloom.store.query import create
     from skyloom.store.schema import COLUMNS, StoreSettings
-    from skyloom.store.stored_form import apart
 
     place = Path(folder)
     warm_up(place / "warm", Path(warm))
@@ -168,14 +168,14 @@ def frames_in(folder: str, warm: str, *paths: str) -> dict[str, Any]:
 def spectra_in(folder: str, frames: str, spectra: str, limit: str) -> dict[str, Any]:
     """Store spectra beside frames: each step by itself, then all in one ingest."""
     from skyloom.io.registry import read
-    from skyloom.store.links import find_links
-    from skyloom.store.locate import locate
-    from skyloom.store.master import read_catalogue
-    from skyloom.store.parts import write_part
-    from skyloom.store.prepare import prepare
+    from skyloom.store.files.master import read_catalogue
+    from skyloom.store.files.parts import write_part
+    from skyloom.store.ingest.locate import locate
+    from skyloom.store.ingest.prepare import prepare
+    from skyloom.store.levels.spectra import spectrum_levels
     from skyloom.store.query import create
     from skyloom.store.schema import StoreSettings
-    from skyloom.store.spectrum_levels import spectrum_levels
+    from skyloom.store.search.links import find_links
 
     place = Path(folder)
     paths = sorted(str(path) for path in Path(spectra).glob("spec-*.fits"))[: int(limit)]
@@ -218,7 +218,7 @@ def spectra_in(folder: str, frames: str, spectra: str, limit: str) -> dict[str, 
 
 def windows_out(folder: str, number: str) -> dict[str, Any]:
     """Take windows out of a store of frames, all of which have been read before."""
-    from skyloom.store.part_reader import PartReader
+    from skyloom.store.files.part_reader import PartReader
     from skyloom.store.query import open as open_store
 
     store = open_store(folder)

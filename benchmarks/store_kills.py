@@ -76,8 +76,8 @@ def killed(store: Path, files: Path, delay: float | None) -> float:
 def show_kills(folder: Path, number: int) -> None:
     """Print the row about kills: each is followed by a run that nobody disturbs."""
     from skyloom.mock.sdss_files import write_quick_frames
-    from skyloom.store.ingest import ingest
-    from skyloom.store.verify import verify
+    from skyloom.store.files.verify import verify
+    from skyloom.store.ingest.run import ingest
 
     files = folder / "frames"
     write_quick_frames(files, N_FRAMES, shape=SHAPE, seed=SEED)

@@ -31,7 +31,7 @@ def show_images(n_draws: int) -> None:
     """Print pulls of the difference of two nights."""
     from skyloom.mock.sdss import EPOCHS, observe_frame
     from skyloom.mock.sdss_field import sdss_field
-    from skyloom.store.pyramid import image_levels
+    from skyloom.store.levels.images import image_levels
 
     field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)
     truth = [observe_frame(field, epoch, "r", SHAPE, seed=0).truth for epoch in EPOCHS]
@@ -71,7 +71,7 @@ def show_stored(folder: Path) -> None:
     from skyloom.mock.sdss_field import sdss_field
     from skyloom.mock.sdss_files import write_frame
     from skyloom.mock.sdss_records import frame_name
-    from skyloom.store.part_reader import PartReader
+    from skyloom.store.files.part_reader import PartReader
     from skyloom.store.query import create
 
     field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)
@@ -108,9 +108,9 @@ def show_spectra(n_draws: int) -> None:
     """Print pulls of sums of pixels of spectra that were rebinned and halved."""
     from skyloom.core.spectra import Spectra
     from skyloom.core.spectral_noise import lag_bands
-    from skyloom.store.common_grid import rows
+    from skyloom.store.levels.common_grid import rows
+    from skyloom.store.levels.spectra import spectrum_levels
     from skyloom.store.schema import CommonGrid, StoreSettings
-    from skyloom.store.spectrum_levels import spectrum_levels
 
     settings = StoreSettings(common_grid=CommonGrid(5000.0, 5800.0), levels=N_LEVELS)
     wave = 10 ** (1e-4 * (36985.37 + np.arange(655)))

@@ -22,7 +22,7 @@ def write_part_of(path: Path, columns: dict[str, np.ndarray]) -> None:
     """Write the table of a part whose observations have no pixels."""
     import h5py
 
-    from skyloom.store.parts import OBSERVATIONS
+    from skyloom.store.files.parts import OBSERVATIONS
     from skyloom.store.schema import SCHEMA_VERSION, StoreSettings
 
     path.parent.mkdir(parents=True)
@@ -36,9 +36,9 @@ def write_part_of(path: Path, columns: dict[str, np.ndarray]) -> None:
 def make_store(folder: Path, number: int) -> float:
     """Write a store of mock observations, and its index; return the CPU of the latter."""
     from skyloom.mock.observations import mock_observations
-    from skyloom.store.folder import make_folder
-    from skyloom.store.manifest import PartEntry, append_part
-    from skyloom.store.master_writer import write_master
+    from skyloom.store.files.folder import make_folder
+    from skyloom.store.files.manifest import PartEntry, append_part
+    from skyloom.store.files.master_writer import write_master
 
     make_folder(folder)
     name = "partitions/0-0/mock.h5"

@@ -10,10 +10,10 @@ from astropy.wcs import WCS
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
 from skyloom.io.fits import write
-from skyloom.store.folder import make_folder
-from skyloom.store.ingest import ingest
-from skyloom.store.manifest import Manifest
-from skyloom.store.part_reader import PartReader
+from skyloom.store.files.folder import make_folder
+from skyloom.store.files.manifest import Manifest
+from skyloom.store.files.part_reader import PartReader
+from skyloom.store.ingest.run import ingest
 from skyloom.store.schema import StoreSettings
 
 SHAPE = (24, 20)

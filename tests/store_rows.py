@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skyloom.store.cells import healpix_of
-from skyloom.store.index import NUMBERS, Coded, SkyIndex, sky_order
-from skyloom.store.polygons import parse_regions
+from skyloom.store.search.cells import healpix_of
+from skyloom.store.search.index import NUMBERS, Coded, SkyIndex, sky_order
+from skyloom.store.search.polygons import parse_regions
 
 
 def rectangle(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from skyloom.cli import app
 from skyloom.io.registry import read
 from skyloom.recipes.registry import RECIPES
-from skyloom.store.folder import read_settings
+from skyloom.store.files.folder import read_settings
 
 
 @pytest.fixture(scope="module")

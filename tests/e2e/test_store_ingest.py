@@ -24,11 +24,11 @@ from typer.testing import CliRunner
 from skyloom.cli import app
 from skyloom.errors import InputError
 from skyloom.io.fits import write
-from skyloom.store.folder import PARTITIONS, write_lock
-from skyloom.store.ingest import ingest
-from skyloom.store.manifest import MANIFEST_NAME, Manifest
-from skyloom.store.part_reader import PartReader
-from skyloom.store.sources import FileList
+from skyloom.store.files.folder import PARTITIONS, write_lock
+from skyloom.store.files.manifest import MANIFEST_NAME, Manifest
+from skyloom.store.files.part_reader import PartReader
+from skyloom.store.ingest.run import ingest
+from skyloom.store.ingest.sources import FileList
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.image import Image
 from skyloom.core.noise import autocorrelate, region_variances
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF
-from skyloom.store.cube_pyramid import cube_levels
-from skyloom.store.pyramid import image_levels
-from skyloom.store.pyramid_psf import coarse_psf
+from skyloom.store.levels.cubes import cube_levels
+from skyloom.store.levels.image_psf import coarse_psf
+from skyloom.store.levels.images import image_levels
 
 DRAWS = 60
 SIGMA = 0.8

@@ -12,7 +12,7 @@ from skyloom.mock.sdss import EPOCHS, observe_frame
 from skyloom.mock.sdss_field import sdss_field
 from skyloom.mock.sdss_files import write_frame
 from skyloom.mock.sdss_records import frame_name
-from skyloom.store.pyramid import image_levels
+from skyloom.store.levels.images import image_levels
 
 SHAPE = (172, 237)
 N_LEVELS = 5

@@ -10,9 +10,9 @@ import pytest
 from skyloom.core.linelist import vacuum_to_air
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
-from skyloom.store.common_grid import rows
+from skyloom.store.levels.common_grid import rows
+from skyloom.store.levels.spectra import spectrum_levels
 from skyloom.store.schema import CommonGrid, StoreSettings
-from skyloom.store.spectrum_levels import spectrum_levels
 
 N_DRAWS = 1000
 GRID = CommonGrid(5000.0, 5800.0)
@@ -142,7 +142,7 @@ def test_flux_of_a_line_is_the_same_at_every_level():
     data = 1 + 20 * np.exp(-0.5 * ((wave - wave[300]) / 2.0) ** 2)
     spectrum = Spectra(data[None], np.ones((1, wave.size)), None, UNIT, wave, "air")
     _, levels = spectrum_levels(spectrum, SETTINGS)
-    from skyloom.store.common_grid import level_edges
+    from skyloom.store.levels.common_grid import level_edges
 
     widths = np.where(levels[0].subject.mask[0], 0.0, np.diff(level_edges(GRID)))
     total = np.sum(np.nan_to_num(levels[0].subject.data[0]) * widths)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests import oracles_index as oracle
 from tests.store_rows import fibre, frame, make_index
 
-from skyloom.store.cells import CELL_REACH, CELL_SIDE, order_around
-from skyloom.store.links import find_links, images_of
-from skyloom.store.sphere import unit_vectors
+from skyloom.store.search.cells import CELL_REACH, CELL_SIDE, order_around
+from skyloom.store.search.links import find_links, images_of
+from skyloom.store.search.sphere import unit_vectors
 
 FEW = settings(max_examples=15, deadline=None)
 places = st.tuples(
@@ -174,7 +174,7 @@ def test_cells_are_as_wide_as_the_coverings_assume(order) -> None:
 def test_neighbours_hold_all_within_the_radius_they_are_chosen_for(place, seed, log_radius) -> None:
     from cdshealpix.nested import neighbours
 
-    from skyloom.store.cells import healpix_of
+    from skyloom.store.search.cells import healpix_of
 
     radius = 10**log_radius
     order = order_around(radius)

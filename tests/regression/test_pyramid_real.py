@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from skyloom.io.registry import read
-from skyloom.store.filters import write_array
-from skyloom.store.pyramid import image_levels
-from skyloom.store.quantise import quantise_levels
+from skyloom.store.files.filters import write_array
+from skyloom.store.levels.images import image_levels
+from skyloom.store.levels.quantise import quantise_levels
 
 pytestmark = pytest.mark.data
 

@@ -12,8 +12,8 @@ from skyloom.core.image import Mode
 from skyloom.core.noise import gaussian_correlation
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError
-from skyloom.store.cube_pyramid import cube_levels, paired_wave
-from skyloom.store.pyramid_noise import coarse_lags
+from skyloom.store.levels.cubes import cube_levels, paired_wave
+from skyloom.store.levels.image_noise import coarse_lags
 from tests import oracles_pyramid as oracles
 from tests.grids import tangent_wcs
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from skyloom.errors import FileFormatError, InputError
+from skyloom.store.files.part_reader import PartReader
+from skyloom.store.files.parts import PartWriter, write_part
+from skyloom.store.levels.quantise import quantise_observation
 from skyloom.store.observation import Level
-from skyloom.store.part_reader import PartReader
-from skyloom.store.parts import PartWriter, write_part
-from skyloom.store.quantise import quantise_observation
 from skyloom.store.schema import StoreSettings
 from tests.part_observations import columns, image_observation, plain_spectrum
 

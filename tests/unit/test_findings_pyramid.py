@@ -8,9 +8,9 @@ from scipy.ndimage import zoom
 
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF
-from skyloom.store.cube_pyramid import cube_levels
-from skyloom.store.pyramid import image_levels
-from skyloom.store.pyramid_wcs import coarse_wcs
+from skyloom.store.levels.cubes import cube_levels
+from skyloom.store.levels.image_wcs import coarse_wcs
+from skyloom.store.levels.images import image_levels
 from tests.grids import tangent_wcs
 from tests.unit.test_cube_pyramid import patchy_cube
 

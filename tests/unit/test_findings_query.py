@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyloom.store.cells import healpix_of
-from skyloom.store.index import KINDS, NUMBERS, Coded, SkyIndex, sky_order
-from skyloom.store.links import find_links, images_of
-from skyloom.store.polygons import Polygons
-from skyloom.store.regions import Cone
-from skyloom.store.sphere import positions, unit_vectors
+from skyloom.store.search.cells import healpix_of
+from skyloom.store.search.index import KINDS, NUMBERS, Coded, SkyIndex, sky_order
+from skyloom.store.search.links import find_links, images_of
+from skyloom.store.search.polygons import Polygons
+from skyloom.store.search.regions import Cone
+from skyloom.store.search.sphere import positions, unit_vectors
 from tests import oracles_index as oracle
 
 HEIGHT, WIDTH = 0.149, 0.225

@@ -7,9 +7,9 @@ import pytest
 
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import weighted_sum_variance
-from skyloom.store.common_grid import rows
+from skyloom.store.levels.common_grid import rows
+from skyloom.store.levels.spectra import spectrum_levels
 from skyloom.store.schema import CommonGrid, StoreSettings
-from skyloom.store.spectrum_levels import spectrum_levels
 
 UNIT = "1e-17 erg/(s cm2 AA)"
 N_DRAWS = 600

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import skyloom as sl
-from skyloom.store.manifest import MANIFEST_NAME
-from skyloom.store.verify import verify
+from skyloom.store.files.manifest import MANIFEST_NAME
+from skyloom.store.files.verify import verify
 from tests.store_files import good_frame, good_spectrum
 from tests.store_inputs import digests, make_store, small_image, write_files
 
@@ -99,8 +99,8 @@ def test_errors_of_every_observation_are_its_own(tmp_path: Path) -> None:
 def test_a_folder_of_files_with_one_of_another_process_is_not_mixed_up(tmp_path: Path) -> None:
     """Files that are exchanged while they are stored: never the new pixels under the digest of the old file."""
     from skyloom.errors import SkyloomError
-    from skyloom.store.locate import locate
-    from skyloom.store.prepare import prepare
+    from skyloom.store.ingest.locate import locate
+    from skyloom.store.ingest.prepare import prepare
 
     first, second = write_files(tmp_path / "in", 2)
     source = locate(first)

@@ -10,8 +10,8 @@ from astropy.time import Time
 
 from skyloom.errors import InputError
 from skyloom.mock.observations import mock_observations
-from skyloom.store.cells import healpix_of
 from skyloom.store.schema import COLUMNS
+from skyloom.store.search.cells import healpix_of
 
 N = 4000
 

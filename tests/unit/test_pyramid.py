@@ -11,8 +11,8 @@ import pytest
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.noise import gaussian_correlation
 from skyloom.errors import InputError
-from skyloom.store.pyramid import image_levels
-from skyloom.store.pyramid_noise import coarse_correlation, neighbour_lags
+from skyloom.store.levels.image_noise import coarse_correlation, neighbour_lags
+from skyloom.store.levels.images import image_levels
 from tests import oracles_pyramid as oracles
 from tests.grids import tangent_wcs
 

@@ -7,7 +7,7 @@ import pytest
 from astropy.wcs import WCS, DistortionLookupTable, Sip
 
 from skyloom.errors import InputError
-from skyloom.store.pyramid_wcs import coarse_wcs
+from skyloom.store.levels.image_wcs import coarse_wcs
 from tests.grids import tangent_wcs
 
 SHAPE = (256, 320)

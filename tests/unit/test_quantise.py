@@ -10,15 +10,15 @@ import pytest
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
-from skyloom.store.observation import Level, Observation
-from skyloom.store.pyramid import image_levels
-from skyloom.store.quantise import (
+from skyloom.store.levels.images import image_levels
+from skyloom.store.levels.quantise import (
     quantise,
     quantise_levels,
     quantise_observation,
     round_values,
     round_variance,
 )
+from skyloom.store.observation import Level, Observation
 from tests.grids import tangent_wcs
 
 

@@ -13,9 +13,9 @@ from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import ShapeError
 from skyloom.spectral.grids import pixel_edges
 from skyloom.spectral.resample import resample
-from skyloom.store.common_grid import common_wave, level_edges, on_common_grid, rows
+from skyloom.store.levels.common_grid import common_wave, level_edges, on_common_grid, rows
+from skyloom.store.levels.spectra import spectrum_levels
 from skyloom.store.schema import CommonGrid, StoreSettings
-from skyloom.store.spectrum_levels import spectrum_levels
 from tests.oracles_spectral_pyramid import (
     coarser,
     correlation_of,

@@ -14,10 +14,10 @@ import skyloom as sl
 from skyloom.core.image import Image
 from skyloom.errors import FileFormatError, InputError
 from skyloom.io import atomic
-from skyloom.store import manifest as journal
-from skyloom.store.ingest import _located, ingest
-from skyloom.store.manifest import FailureEntry, Manifest, append_failures
-from skyloom.store.verify import verify
+from skyloom.store.files import manifest as journal
+from skyloom.store.files.manifest import FailureEntry, Manifest, append_failures
+from skyloom.store.files.verify import verify
+from skyloom.store.ingest.run import _located, ingest
 from tests.store_files import good_frame
 from tests.store_inputs import digests, make_store, small_image, small_spectrum, small_wcs, write_files
 
@@ -181,8 +181,8 @@ def test_a_new_folder_is_on_the_disk_before_the_journal_names_it(tmp_path: Path,
         append(folder, lines)
 
     monkeypatch.setattr("skyloom.io.atomic.flush", spy)
-    monkeypatch.setattr("skyloom.store.ingest.flush", spy)
-    monkeypatch.setattr("skyloom.store.manifest._append", append_and_note)
+    monkeypatch.setattr("skyloom.store.ingest.run.flush", spy)
+    monkeypatch.setattr("skyloom.store.files.manifest._append", append_and_note)
     ingest(store, write_files(tmp_path / "in", 1))
     cell = next((store / "partitions").iterdir()).name
     order = [flushed.index(name) for name in ("partitions", cell, "journal")]

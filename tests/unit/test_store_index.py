@@ -9,11 +9,11 @@ from astropy.coordinates import SkyCoord
 from astropy.time import Time
 
 from skyloom.errors import InputError, ShapeError
-from skyloom.store.index import Coded, SkyIndex, size_classes, sky_order
-from skyloom.store.links import find_links, images_of
-from skyloom.store.polygons import Polygons, parse_regions
-from skyloom.store.regions import Cone
-from skyloom.store.sphere import unit_vectors
+from skyloom.store.search.index import Coded, SkyIndex, size_classes, sky_order
+from skyloom.store.search.links import find_links, images_of
+from skyloom.store.search.polygons import Polygons, parse_regions
+from skyloom.store.search.regions import Cone
+from skyloom.store.search.sphere import unit_vectors
 from tests.store_rows import fibre, frame, make_index, outline
 
 

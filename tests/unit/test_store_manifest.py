@@ -7,7 +7,7 @@ import json
 import pytest
 
 from skyloom.errors import FileFormatError
-from skyloom.store.manifest import (
+from skyloom.store.files.manifest import (
     MANIFEST_NAME,
     FailureEntry,
     Manifest,

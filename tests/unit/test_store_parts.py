@@ -8,9 +8,9 @@ import pytest
 
 import skyloom as sl
 from skyloom.errors import FileFormatError, InputError
+from skyloom.store.files.part_reader import PartReader
+from skyloom.store.files.parts import write_part
 from skyloom.store.observation import Level, Observation
-from skyloom.store.part_reader import PartReader
-from skyloom.store.parts import write_part
 from skyloom.store.schema import COLUMNS, StoreSettings
 from tests.io_objects import assert_same, assert_same_wcs, make_image
 from tests.part_observations import (

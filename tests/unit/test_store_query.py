@@ -10,11 +10,11 @@ import skyloom as sl
 from skyloom.errors import FileFormatError, InputError
 from skyloom.io.fits import write
 from skyloom.store import query
-from skyloom.store.index import sky_order
-from skyloom.store.links import find_links
-from skyloom.store.manifest import Manifest, append_drop
-from skyloom.store.master import MASTER_NAME
-from skyloom.store.master_writer import write_master
+from skyloom.store.files.manifest import Manifest, append_drop
+from skyloom.store.files.master import MASTER_NAME
+from skyloom.store.files.master_writer import write_master
+from skyloom.store.search.index import sky_order
+from skyloom.store.search.links import find_links
 from tests.store_inputs import make_store, small_image, small_spectrum, write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::skyloom.errors.AssumptionWarning")
@@ -224,7 +224,7 @@ def test_a_packed_store_answers_as_the_store_does_and_brings_its_index(
     def refused(*_):
         raise AssertionError("the index of a packed file must not be made of its table")
 
-    monkeypatch.setattr("skyloom.store.master.assembled", refused)
+    monkeypatch.setattr("skyloom.store.files.master.assembled", refused)
     with query.open(tmp_path / "sky.h5") as packed:
         assert listing(packed) == listing(store)
         assert linked(packed) == linked(store)

@@ -8,10 +8,10 @@ from astropy.time import Time
 from astropy.wcs import WCS
 
 from skyloom.errors import FileFormatError, InputError
-from skyloom.store.footprint import circle_of, footprint_of
-from skyloom.store.locate import base_name
-from skyloom.store.sources import find_files, weight_of
-from skyloom.store.times import times_of
+from skyloom.store.ingest.footprint import circle_of, footprint_of
+from skyloom.store.ingest.locate import base_name
+from skyloom.store.ingest.sources import find_files, weight_of
+from skyloom.store.ingest.times import times_of
 from tests.store_inputs import small_wcs
 
 

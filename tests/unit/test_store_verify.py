@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from skyloom.errors import FileFormatError, InputError
-from skyloom.store.cells import healpix_of
-from skyloom.store.folder import make_folder
-from skyloom.store.manifest import PartEntry, append_drop, append_part
-from skyloom.store.pack import pack
-from skyloom.store.part_reader import PartReader
-from skyloom.store.parts import write_part
-from skyloom.store.quantise import quantise_observation
+from skyloom.store.files.folder import make_folder
+from skyloom.store.files.manifest import PartEntry, append_drop, append_part
+from skyloom.store.files.pack import pack
+from skyloom.store.files.part_reader import PartReader
+from skyloom.store.files.parts import write_part
+from skyloom.store.files.verify import verify
+from skyloom.store.levels.quantise import quantise_observation
 from skyloom.store.schema import COLUMNS, StoreSettings
-from skyloom.store.verify import verify
+from skyloom.store.search.cells import healpix_of
 from tests.io_objects import assert_same
 from tests.part_observations import cube_observation, image_observation, plain_spectrum, spectrum_observation
 

@@ -17,10 +17,10 @@ from skyloom.recipes.result import ItemFailure, Progress, RunResult
 from skyloom.recipes.store_config import StoreConfig
 from skyloom.report.html import write_report
 from skyloom.report.model import DataTable, Product, ReportFigure, RunReport, Section
-from skyloom.store.folder import is_store, make_folder, read_settings
-from skyloom.store.ingest import IngestResult, ingest
-from skyloom.store.manifest import MANIFEST_NAME, Manifest
-from skyloom.store.part_reader import PartReader
+from skyloom.store.files.folder import is_store, make_folder, read_settings
+from skyloom.store.files.manifest import MANIFEST_NAME, Manifest
+from skyloom.store.files.part_reader import PartReader
+from skyloom.store.ingest.run import IngestResult, ingest
 from skyloom.store.schema import StoreSettings
 
 __all__ = ["store", "visible_columns"]

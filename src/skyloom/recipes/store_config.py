@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from skyloom.recipes.config import FilePath, Settings
 from skyloom.recipes.patterns import Positive
+from skyloom.store.ingest.sources import FileList
 from skyloom.store.schema import CommonGrid, StoreSettings
-from skyloom.store.sources import FileList
 
 __all__ = ["StoreConfig"]
 

@@ -1,9 +1,8 @@
 """The cube database: images, spectra and cubes at every resolution, with their errors, in HDF5 by place on the sky.
 
-One observation flows like this: `sources` finds files and places them on the sky, `prepare` reads one and makes an
-`Observation` of it (columns, original header, levels from `pyramid` and `spectrum_levels`), `parts` writes the
-observations of one HEALPix partition into one file, `manifest` makes it visible, `index` finds it, `query` gives it
-back as core types.
+One observation flows like this: `ingest` finds a file, places it on the sky, reads it and makes an `Observation` of it
+(columns, original header, `levels`); `files` writes the observations of one HEALPix partition into one file and makes
+it visible; `search` finds them; `query` gives them back as core types.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ from skyloom.core.psf import PSF
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError
 from skyloom.store.cutouts import cutout_window
-from skyloom.store.folder import read_settings
-from skyloom.store.index import KINDS
-from skyloom.store.manifest import Manifest
-from skyloom.store.master import catalogue_of_part, read_catalogue
-from skyloom.store.part_reader import PartReader
+from skyloom.store.files.folder import read_settings
+from skyloom.store.files.manifest import Manifest
+from skyloom.store.files.master import catalogue_of_part, read_catalogue
+from skyloom.store.files.part_reader import PartReader
 from skyloom.store.schema import COLUMNS
+from skyloom.store.search.index import KINDS
 
 if TYPE_CHECKING:
     from skyloom.core.bandpass import Bandpass
@@ -93,7 +93,10 @@ class Contents:
         return {kind: int(np.count_nonzero(self._index.kind.equals([kind]))) for kind in KINDS}
 
     def search(self, **where: Any) -> NDArray[np.int64]:
-        """Return the rows of the observations that fulfil all conditions; see `skyloom.store.index.SkyIndex.search`."""
+        """Return the rows of the observations that fulfil all conditions.
+
+        See `skyloom.store.search.index.SkyIndex.search`.
+        """
         try:
             return self._index.search(**where)
         except TypeError as error:
@@ -113,7 +116,7 @@ class Contents:
         **where
             ``cone=((ra, dec), radius)``, ``box=(ra_min, ra_max, dec_min, dec_max)``, ``moc=``, ``time=(start, stop)``,
             ``wave=(shortest, longest)``, ``band=``, ``resolution=``, ``level=``, ``kind=``; see
-            `skyloom.store.index.SkyIndex.search`.
+            `skyloom.store.search.index.SkyIndex.search`.
         """
         return self.table(self.search(**where))
 

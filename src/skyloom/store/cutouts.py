@@ -9,8 +9,8 @@ from astropy.wcs import WCS
 
 from skyloom.core.geometry import celestial, pixel_scale
 from skyloom.errors import InputError
-from skyloom.store.regions import position
-from skyloom.store.windows import Window
+from skyloom.store.files.windows import Window
+from skyloom.store.search.regions import position
 
 __all__ = ["cutout_window", "pixel_of"]
 

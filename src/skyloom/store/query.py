@@ -15,7 +15,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
 from skyloom.store.contents import Contents, plural, unit_of
 from skyloom.store.cutouts import cutout_window, pixel_of
-from skyloom.store.folder import make_folder
+from skyloom.store.files.folder import make_folder
 from skyloom.store.schema import StoreSettings
 from skyloom.store.stack import stack_images, stack_spectra
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from skyloom.core.bandpass import Bandpass
     from skyloom.spectral.photometry import PhotometricSystem
-    from skyloom.store.ingest import IngestResult
+    from skyloom.store.ingest.run import IngestResult
 
 __all__ = ["Store", "create", "open"]
 
@@ -293,7 +293,7 @@ class Store(Contents):
         x, y, time = np.array(pixels, dtype=np.float64).reshape(-1, 3).T
         table["x"], table["y"] = x, y
         table["time"] = time << unit_of("d")
-        from skyloom.store.sphere import angles, unit_vectors
+        from skyloom.store.search.sphere import angles, unit_vectors
 
         centres = unit_vectors(columns["s_ra"][found], columns["s_dec"][found])
         table["distance"] = np.degrees(angles(centres, unit_vectors(*place))) * 3600.0 << unit_of("arcsec")
@@ -358,21 +358,21 @@ class Store(Contents):
         }
 
     def verify(self) -> QTable:
-        """Compare all that is stored with its digests; see `skyloom.store.verify.verify`."""
-        from skyloom.store.verify import verify
+        """Compare all that is stored with its digests; see `skyloom.store.files.verify.verify`."""
+        from skyloom.store.files.verify import verify
 
         return verify(self.path)
 
     def pack(self, out: str | Path, **options: Any) -> Path:
-        """Write the store into one file; see `skyloom.store.pack.pack`."""
-        from skyloom.store.pack import pack
+        """Write the store into one file; see `skyloom.store.files.pack.pack`."""
+        from skyloom.store.files.pack import pack
 
         pack(self.path, out, **options)
         return Path(out)
 
     def ingest(self, paths: Iterable[str | Path] = (), **options: Any) -> IngestResult:
-        """Store files, and see them; see `skyloom.store.ingest.ingest`."""
-        from skyloom.store.ingest import ingest
+        """Store files, and see them; see `skyloom.store.ingest.run.ingest`."""
+        from skyloom.store.ingest.run import ingest
 
         if self.is_packed:
             raise InputError(
@@ -385,7 +385,7 @@ class Store(Contents):
 
 
 def _middle(image: Image | Cube) -> tuple[float, float]:
-    from skyloom.store.footprint import footprint_of
+    from skyloom.store.ingest.footprint import footprint_of
 
     place = footprint_of(image.wcs, image.data.shape[-2:])
     return place.ra, place.dec

@@ -1,0 +1,5 @@
+"""``python -m skyloom.cli`` is ``skyloom``."""
+
+from skyloom.cli.commands import main
+
+main()

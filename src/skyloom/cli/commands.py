@@ -1,0 +1,384 @@
+"""The command line: read the arguments, call a recipe, end with an exit code that says how it went.
+
+Nothing heavy is imported before a command runs, so that ``skyloom --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from skyloom._version import __version__
+from skyloom.cli.qa import add_qa
+from skyloom.cli.store import add_store
+from skyloom.cli.templates import templates
+from skyloom.errors import InputError
+from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
+from skyloom.recipes.result import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skyloom.recipes.result import Progress, RunResult, StageProgress
+
+
+def _complain(error: InputError) -> None:
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+    typer.echo(str(error), err=True)
+
+
+class _Commands(TyperGroup):
+    """Bad input ends with one message and exit code 2; anything else that escapes is a bug and shows itself."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; turn `InputError` into a message unless ``--debug`` was given."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            if ctx.params.get("debug"):
+                raise
+            _complain(error)
+            ctx.exit(int(ExitCode.BAD_INPUT))
+
+
+SEVERITY_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  internal error
+  2  bad input: one message says what and where
+  3  finished, but a science check failed
+  4  finished, but some items failed; each is listed with its reason
+"""
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=f"""\b
+Examples:
+  skyloom demo                                  see it work on a mock galaxy
+  skyloom inspect image.fits                    what Skyloom sees in a file
+  skyloom init homogenize > homogenize.yaml     a commented configuration
+  skyloom run homogenize.yaml --workers 2
+
+{EXIT_CODES}""",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"skyloom {__version__}")
+        raise typer.Exit
+
+
+app.add_typer(templates, name="templates")
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of bad input, too.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Weave images and spectra of galaxies into maps with errors you can trust."""
+
+
+@app.command(
+    epilog=f"""\b
+Examples:
+  skyloom run homogenize.yaml
+  skyloom run homogenize.yaml --set sky.method=mesh --set 'objects=[37, 912]'
+  skyloom run homogenize.yaml --out results --workers 2
+  skyloom run ifs.yaml --set snr.line=SII6716 --set binning.target=5
+  skyloom run halpha.yaml --set anchor.method=ratio --set cosmic_rays=none
+  skyloom run store.yaml --out sky --workers 2
+
+A run that was interrupted goes on where it stopped: what is finished is kept unless --overwrite is given. A
+recipe of stages (ifs, halpha) does again what a change of the configuration concerns, and nothing else.
+
+{EXIT_CODES}"""
+)
+def run(
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG.yaml", help="A YAML file; 'skyloom init' writes one to start from."),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value, such as target.psf=f160w. Repeatable."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine; threads for a single cube.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A running Dask scheduler to work on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the products.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished items again.")] = False,
+) -> None:
+    """Run the recipe that a configuration describes."""
+    recipe = recipe_of(config)
+    overrides = list(settings or ())
+    if workers is not None:
+        overrides.append(f"workers={workers}")
+    if out is not None:
+        overrides.append(f"output.directory={json.dumps(str(out.resolve()))}")
+    loaded = recipe.load_config(config, overrides)
+    function = recipe.load_function()
+    with _progress_bar() as progress:
+        result = function(loaded, scheduler=scheduler, overwrite=overwrite, progress=progress)
+    _finish(result)
+
+
+@app.command(
+    epilog=f"""\b
+Examples:
+  skyloom init homogenize > homogenize.yaml
+  skyloom init ifs --out ifs.yaml
+  skyloom init halpha --out halpha.yaml
+  skyloom init store --out store.yaml
+
+\b
+Recipes:
+{chr(10).join(f"  {recipe.name:12}{recipe.summary}" for recipe in RECIPES.values())}
+"""
+)
+def init(
+    recipe: Annotated[str, typer.Argument(metavar="|".join(RECIPES), help="Name of the recipe.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented configuration."""
+    text = recipe_named(recipe).template()
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists() and not overwrite:
+        raise InputError("exists already", source=out, remedy="give --overwrite to replace it")
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {out}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  skyloom inspect image.fits
+  skyloom inspect stamps/*_sci.fits | grep -B5 warning
+  skyloom inspect --errors frame-r-002820-3-0122.fits.bz2 --out steps.png
+
+\b
+Exit codes:
+  0  done
+  2  nothing could be inspected
+  4  some files could not be inspected; each is listed with its reason
+"""
+)
+def inspect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="FITS files of any kind.")],
+    errors: Annotated[
+        bool,
+        typer.Option(
+            "--errors", help="Show every step to the errors of an SDSS frame, or a spectrum's errors."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Where the figure of --errors goes, of one file.")
+    ] = None,
+) -> None:
+    """Show what Skyloom sees in files, and what is suspicious.
+
+    For each extension: its kind, shape, unit, values, place on the sky and wavelengths; for the file: the reader,
+    the PSF, and whether its errors agree with the scatter of the data. With --errors: where the errors come from, in
+    numbers and as a figure.
+    """
+    if out is not None and (not errors or len(files) > 1):
+        raise InputError("--out names the figure of --errors of one file", field="--out")
+    from skyloom.cli.errors import show_errors
+    from skyloom.io.inspect import inspect as inspect_file
+    from skyloom.io.inspect import render
+
+    failed = 0
+    for number, path in enumerate(files):
+        if number:
+            typer.echo()
+        try:
+            if errors:
+                show_errors(path, out)
+                continue
+            lines = render(inspect_file(path)).splitlines()
+        except InputError as error:
+            failed += 1
+            _complain(error)
+            continue
+        for line in lines:
+            severity = line.strip().partition(":")[0]
+            typer.secho(line, fg=SEVERITY_COLOURS.get(severity), bold=line == lines[0])
+    if failed:
+        raise typer.Exit(int(ExitCode.BAD_INPUT if failed == len(files) else ExitCode.ITEMS_FAILED))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  skyloom mock small --out mock
+  skyloom mock udf-like --out mock --seed 7 && skyloom run mock/homogenize.yaml
+  skyloom mock muse-like --out cubes && skyloom run cubes/ifs.yaml
+  skyloom mock halpha-like --out halpha && skyloom run halpha/halpha.yaml
+  skyloom mock sdss-like --out sdss && skyloom run sdss/store.yaml
+
+\b
+Scenes:
+  udf-like     three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field
+  spiral       one large spiral galaxy in nine bands
+  small        one galaxy in three bands on small stamps
+  muse-like    a rotating disc with HII regions in a small MUSE cube, 4750 to 7000 A
+  manga-like   a rotating disc with HII regions in a MaNGA cube, logarithmic in wavelength
+  pmas-like    a rotating disc with HII regions in a PMAS/CALIFA cube
+  halpha-like  a spiral in Halpha and two broad bands like Hubble's, 320 pixels wide, and in a small MUSE cube
+  halpha-field the same 1600 pixels wide with a thousand nebulae, MUSE as images and maps
+  sdss-like    a field of SDSS in five bands and two nights, and spectra of six sources in it
+"""
+)
+def mock(
+    scene: Annotated[str, typer.Argument(metavar="SCENE", help="Name of a scene; they are listed below.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
+) -> None:
+    """Write mock observations with known truth.
+
+    A configuration that runs on them is written beside them.
+    """
+    from skyloom.mock.files import write_scene
+
+    field = write_scene(scene, out, seed)
+    typer.echo(f"mock observations in {out}; their truth in {field.table}")
+    typer.echo(f"skyloom run {field.config}")
+
+
+@app.command(
+    epilog=f"""\b
+Examples:
+  skyloom demo
+  skyloom demo --out /tmp/demo --workers 2
+
+{EXIT_CODES}"""
+)
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")] = Path("skyloom-demo"),
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+) -> None:
+    """Observe a mock galaxy field, homogenize it, and write a report."""
+    from skyloom.recipes.demo import compare_with_truth
+    from skyloom.recipes.demo import demo as run_demo
+
+    with _progress_bar() as progress:
+        result = run_demo(out, workers=workers, progress=progress)
+    if not result.failures:
+        ratio = compare_with_truth(out)["ratio"]
+        typer.echo(f"flux inside the masks over the true flux: {ratio.min():.3f} to {ratio.max():.3f}")
+    _finish(result)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as progress
+    """Bars on a terminal, one line per item and stage elsewhere (both on stderr)."""
+
+    def __enter__(self) -> Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        # Not console.is_terminal: notebooks and CI make rich believe in terminals that cannot redraw a line.
+        live = sys.stderr.isatty()
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=_console(stderr=True),
+            transient=True,
+            disable=not live,
+        )
+        self.bar.start()
+        task = self.bar.add_task("starting", total=None)
+        inner = self.bar.add_task("", total=None, visible=False)
+        last = ""
+
+        def say(text: str) -> None:
+            """Write a line, once: a stage is announced before it starts, and may count its parts from 0."""
+            nonlocal last
+            if text != last:
+                typer.echo(text, err=True)
+            last = text
+
+        def progress(item: str, done: int, total: int, *, stage: StageProgress | None = None) -> None:
+            if live:
+                self.bar.update(task, description=item, completed=done, total=total)
+                self.bar.update(inner, visible=stage is not None)
+                if stage is not None:
+                    self.bar.update(
+                        inner, description=f"  {stage.name}", completed=stage.done, total=stage.total
+                    )
+            elif stage is None:
+                say(f"{done}/{total} {item}")
+            elif stage.done == 0:
+                say(f"{done}/{total} {item}: {stage.name}")
+
+        return progress
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _finish(result: RunResult) -> None:
+    """Tell what came of a run, and end with its exit code."""
+    from rich.markup import escape
+
+    console = _console()
+    done = f" ({_count(result.resumed, 'item')} from an earlier run)" if result.resumed else ""
+    console.print(
+        f"[bold]{result.recipe}[/]: {_count(len(result.products), 'file')}{done} in {escape(str(result.directory))}"
+    )
+    if result.report is not None:
+        console.print(f"report: {escape(str(result.report))}")
+    failed = [check for check in result.checks if not check.passed]
+    if result.checks:
+        console.print(f"science checks: {len(result.checks) - len(failed)} passed, {len(failed)} failed")
+    for check in failed:
+        verdict = f"{check.item}: {check.name} is {check.value:.4g}, not {check.bounds}"
+        console.print(f"  [yellow]check failed[/] {escape(verdict)}")
+    for failure in result.failures:
+        console.print(f"  [red]failed[/] {escape(failure.item)}: {escape(failure.reason)}")
+    if result.exit_code:
+        raise typer.Exit(int(result.exit_code))
+
+
+add_qa(app, _finish, EXIT_CODES)
+add_store(app, _progress_bar)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="skyloom")

@@ -1,0 +1,1 @@
+"""Observations found by place, time and wavelength; which images cover a spectrum."""
