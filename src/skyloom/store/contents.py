@@ -6,6 +6,7 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -27,7 +28,10 @@ from skyloom.store.schema import COLUMNS
 from skyloom.store.search.index import KINDS
 
 if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
     from skyloom.core.bandpass import Bandpass
+    from skyloom.store.search.regions import Region
 
 __all__ = ["Contents", "plural", "unit_of"]
 
@@ -47,6 +51,7 @@ class Contents:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._readers: OrderedDict[str, PartReader] = OrderedDict()
+        self._lock = Lock()
         self._psfs: dict[str, PSF] = {}
         self.is_packed = self.path.is_file()
         self.settings = None if self.is_packed else read_settings(self.path)
@@ -142,6 +147,14 @@ class Contents:
             table[name].info.description = COLUMNS[name].description
         return table
 
+    def column(self, name: str, rows: ArrayLike | None = None) -> NDArray[Any]:
+        """Return a column, or some rows of it, as a plain array; texts as bytes."""
+        return self._catalogue.raw(name, rows)
+
+    def touching(self, region: Region) -> NDArray[np.int64]:
+        """Return the rows whose footprint touches a region; see `skyloom.store.search.regions`."""
+        return self._index.touching(region)
+
     def row(self, obs_id: str) -> int:
         """Return the row of an observation.
 
@@ -160,8 +173,28 @@ class Contents:
             f"there is no observation {obs_id!r}", source=self.path, field="obs_id", remedy=remedy
         )
 
+    def geometry(self, obs_id: str, level: int = 0) -> tuple[WCS | None, tuple[int, ...]]:
+        """Return the WCS and the shape of an image or a cube at a level."""
+        reader, number = self._reader(self.row(obs_id))
+        return reader.wcs(number, level), reader.shape(number, level)
+
+    def wavelengths(self, obs_id: str, level: int = 0) -> tuple[NDArray[np.float64], str]:
+        """Return the wavelengths of a cube at a level in A, and their medium."""
+        reader, number = self._reader(self.row(obs_id))
+        wave = reader.planes(number, level, names=("wave",))["wave"]
+        # One voxel, for what is not in a plane.
+        corner = slice(0, 1), slice(0, 1)
+        return wave, reader.cube(number, level, corner, slice(0, 1)).medium
+
     def cutout(
-        self, obs_id: str, center: Any = None, size: Any = None, level: int = 0, *, pixel: Any = None
+        self,
+        obs_id: str,
+        center: Any = None,
+        size: Any = None,
+        level: int = 0,
+        *,
+        pixel: Any = None,
+        channels: slice | None = None,
     ) -> Image | Cube:
         """Return an image or a cube at a level, or a window of it.
 
@@ -176,6 +209,8 @@ class Contents:
             Level z has pixels 2^z times as large.
         pixel : (x, y), optional
             The centre as a pixel of the level, counted from 0, instead of ``center``.
+        channels : slice, optional
+            Of a cube.
 
         Returns
         -------
@@ -192,7 +227,7 @@ class Contents:
         wcs = reader.wcs(number, level) if size is not None or center is not None else None
         window = cutout_window(wcs, (whole_shape[-2], whole_shape[-1]), center, size, pixel)
         if len(whole_shape) == 3:
-            return reader.cube(number, level, window)
+            return reader.cube(number, level, window, channels)
         return reader.image(number, level, window)
 
     def spectrum(
@@ -254,16 +289,27 @@ class Contents:
         corner = slice(0, 1), slice(0, 1)
         return (reader.image if kind == "image" else reader.cube)(number, 0, corner).history
 
+    def bands_of(self, rows: ArrayLike) -> list[str]:
+        """Return the bands of some rows, from memory."""
+        band = self._index.band
+        return [band.values[code] for code in band.codes[np.asarray(rows, dtype=np.int64)].tolist()]
+
+    def reader_of(self, row: int) -> tuple[PartReader, int]:
+        """Return the file of a row, opened, and the number of the observation in it."""
+        return self._reader(row)
+
     def _reader(self, row: int) -> tuple[PartReader, int]:
         """Return the file of an observation, opened, and the number of the observation in it."""
         name = self._catalogue.names[int(self._catalogue.part[row])]
-        reader = self._readers.get(name)
-        if reader is None:
-            reader = self._readers[name] = PartReader(self.path / name)
-            if len(self._readers) > OPEN_PARTS:
-                self._readers.popitem(last=False)[1].close()
-        else:
-            self._readers.move_to_end(name)
+        with self._lock:
+            reader = self._readers.get(name)
+            if reader is None:
+                reader = self._readers[name] = PartReader(self.path / name)
+                if len(self._readers) > OPEN_PARTS:
+                    # Another thread may be reading from it: it closes itself with its last user.
+                    self._readers.popitem(last=False)
+            else:
+                self._readers.move_to_end(name)
         number = int(self._catalogue.row[row])
         expected = self._catalogue.raw("obs_id", [row])[0].decode()
         if number >= len(reader) or reader.obs_ids[number] != expected:
