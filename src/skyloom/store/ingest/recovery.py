@@ -61,6 +61,8 @@ class Content:
 
     def drop(self, rows: Mapping[str, Iterable[int]]) -> None:
         """Take rows out."""
+        if not rows:
+            return
         gone = {(part, row) for part, numbers in rows.items() for row in numbers}
         self.rows = {name: row for name, row in self.rows.items() if (row.part, row.row) not in gone}
         self.sources = {row.source_digest: row.source for row in self.rows.values()}

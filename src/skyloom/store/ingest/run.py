@@ -183,6 +183,12 @@ class _Run:
     parts: list[PartEntry] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        # Made once: what is done for a part must not grow with what the store holds.
+        self.known_failures = frozenset(self.manifest.failures)
+        self.known_parts = frozenset(part.name for part in self.manifest.parts)
+        self.failed = {failure.source for failure in self.manifest.failures}
+
     def choose(self, sources: Iterable[Source], failures: list[FailureEntry]) -> list[Source]:
         """Return the sources that are to be stored; tell of the others."""
         chosen: dict[str, Source] = {}
@@ -238,10 +244,12 @@ class _Run:
         finest = healpix_of([source.ra for source in sources], [source.dec for source in sources])
         sources = [source._replace(cell=int(own)) for source, own in zip(sources, finest, strict=True)]
         cells = np.where(finest < 0, -1, finest >> 2 * (POSITION_ORDER - order))
-        for cell in np.unique(cells):
+        by_cell = np.argsort(cells, kind="stable")
+        for numbers in np.split(by_cell, np.flatnonzero(np.diff(cells[by_cell])) + 1):
+            cell = cells[numbers[0]]
             group: list[Source] = []
             size = 0
-            for source in (source for source, own in zip(sources, cells, strict=True) if own == cell):
+            for source in (sources[number] for number in numbers.tolist()):
                 if group and size + source.n_pixels * STORED_BYTES > self.settings.part_bytes:
                     yield self._task(int(cell), group)
                     group, size = [], 0
@@ -256,13 +264,12 @@ class _Run:
             "schema": SCHEMA_VERSION,
             "sources": sorted([source.digest, source.base] for source in sources),
         }
-        known = {part.name for part in self.manifest.parts}
         number = 0
         while True:
             # A part whose rows were replaced keeps its name; the same sources stored again need another one.
             text = json.dumps({**content, "number": number}, sort_keys=True)
             name = f"{PARTITIONS}/{place}/{hashlib.sha256(text.encode()).hexdigest()[:16]}.h5"
-            if name not in known:
+            if name not in self.known_parts:
                 return _Task(name, tuple(sources))
             number += 1
 
@@ -300,7 +307,9 @@ class _Run:
             ]
         hidden = frozenset(drop.get(part.name, ()))
         kept = {digest for number, (_, _, digest) in enumerate(names) if number not in hidden}
-        append_part(self.folder, part, cleared=[paths[digest] for digest in kept], drop=drop)
+        # Of those that have failed before alone: the journal would name every file of the store.
+        cleared = [paths[digest] for digest in kept if paths[digest] in self.failed]
+        append_part(self.folder, part, cleared=cleared, drop=drop)
         self.content.drop(drop)
         self.content.add(part.name, names, hidden)
         self.parts.append(part)
@@ -310,9 +319,9 @@ class _Run:
     def fail(self, failures: Iterable[FailureEntry]) -> None:
         """Enter failures into the error table, those that stand there already not again."""
         failures = list(failures)
-        known = set(self.manifest.failures)
-        append_failures(self.folder, [failure for failure in failures if failure not in known])
+        append_failures(self.folder, [failure for failure in failures if failure not in self.known_failures])
         self.failures += failures
+        self.failed |= {failure.source for failure in failures}
 
     def tell(self, item: str) -> None:
         """Tell that one more source has been treated."""
