@@ -24,7 +24,7 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError, UnitError
 from skyloom.imaging.reproject import reproject
 
-__all__ = ["WEIGHTS", "stack_images", "stack_spectra"]
+__all__ = ["WEIGHTS", "place_image", "stack_images", "stack_spectra"]
 
 Float = NDArray[np.float64]
 WEIGHTS = ("observation", "pixel")
@@ -65,7 +65,7 @@ def stack_images(
     target = grid or (images[0].wcs, images[0].shape)
     placed = []
     for image in images:
-        fitted = _placed(image, target, images[0].unit)
+        fitted = place_image(image, target, images[0].unit)
         if fitted is not None:
             placed.append(fitted)
     if not placed:
@@ -200,7 +200,7 @@ def _factor(unit: Any, target: Any) -> float:
         ) from error
 
 
-def _placed(image: Image, target: tuple[WCS, tuple[int, int]], unit: Any) -> Image | None:
+def place_image(image: Image, target: tuple[WCS, tuple[int, int]], unit: Any) -> Image | None:
     """Return an image on the grid and in the unit of the mean; None where it does not reach the grid."""
     factor = _factor(image.unit, unit)
     wcs, shape = target
