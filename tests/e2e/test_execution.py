@@ -52,7 +52,7 @@ def test_a_worker_that_dies_is_reported():
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_on_a_dask_scheduler():
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
         check(run_items(treat, "all", ITEMS, scheduler=cluster.scheduler_address))
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from skyloom.errors import InputError, SkyloomError, SkyloomWarning
+from skyloom.errors import SkyloomError, SkyloomWarning
 
 __all__ = ["Outcome", "attempt", "collected_notes", "reason_of", "run_items"]
 
-LOG_ERRORS = 40  # The level of errors; this layer knows no logging.
 Result = TypeVar("Result")
 
 
@@ -44,13 +42,15 @@ class Outcome(Generic[Result]):
 
 
 def run_items(
-    function: Callable[[Any, str], Result],
+    function: Callable[..., Result],
     context: Any,
     items: Sequence[str],
     *,
+    details: Mapping[str, Any] | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     local: str = "processes",
+    check: Callable[[Any], str] | None = None,
 ) -> Generator[Outcome[Result], None, None]:
     """Call ``function(context, item)`` for every item and yield outcomes as they come.
 
@@ -61,39 +61,56 @@ def run_items(
     context : object
         What all items share; sent to each worker once.
     items : sequence of str
+    details : mapping, optional
+        What each item needs of its own, sent with it alone: ``function(context, item, details[item])``.
     workers : int
         Worker processes; 1 runs here.
     scheduler : str, optional
-        Address of a Dask scheduler; its workers are used instead.
+        Address of a Dask scheduler; its workers are used instead, each for one item at a time.
     local : {"processes", "dask"}
         What several workers on this machine are: plain processes, or a Dask cluster, which starts another worker when
-        one dies and tries its items again.
+        one dies and tries its item again.
+    check : callable, optional
+        Called with the context by every worker of a scheduler before the work begins; returns why it cannot do it, as
+        the end of a sentence that begins with the worker, or an empty text.
+
+    Raises
+    ------
+    InputError
+        When no scheduler answers, it has no workers or loses all of them, or a worker cannot do the work.
 
     Notes
     -----
-    An item that raises is one failed outcome; the others go on. A worker that dies takes the items it held with it,
-    and they are reported as failed.
+    An item that raises is one failed outcome; the others go on. With plain processes, a worker that dies takes the
+    items it held with it, and they are reported as failed. With Dask its item is tried again elsewhere, and is a failed
+    outcome when several workers have died over it.
     """
     if not items:
         return _nothing()
-    if scheduler is not None:
-        return _on_dask(function, context, items, scheduler)
-    if workers > 1 and local == "dask":
-        return _on_local_dask(function, context, items, min(workers, len(items)))
+    if scheduler is not None or (workers > 1 and local == "dask"):
+        from skyloom.core.cluster import on_local_workers, on_scheduler
+
+        if scheduler is not None:
+            return on_scheduler(function, context, items, details, scheduler, check)
+        return on_local_workers(function, context, items, details, min(workers, len(items)))
     if workers > 1:
-        return _in_processes(function, context, items, workers)
-    return (attempt(function, context, item) for item in items)
+        return _in_processes(function, context, items, details, workers)
+    return (attempt(function, context, item, *_detail(details, item)) for item in items)
+
+
+def _detail(details: Mapping[str, Any] | None, item: str) -> tuple[Any, ...]:
+    return () if details is None else (details[item],)
 
 
 def _nothing() -> Generator[Outcome[Any], None, None]:
     yield from ()
 
 
-def attempt(function: Callable[[Any, str], Result], context: Any, item: str) -> Outcome[Result]:
+def attempt(function: Callable[..., Result], context: Any, item: str, *detail: Any) -> Outcome[Result]:
     """Call the function for one item, turning an exception into a failed outcome and keeping the warnings."""
     with collected_notes() as notes:
         try:
-            result, failure = function(context, item), ""
+            result, failure = function(context, item, *detail), ""
         except Exception as error:  # noqa: BLE001  one item must not take the others down; the place is reported
             result, failure = None, reason_of(error)
     return Outcome(item, result, failure, tuple(notes))
@@ -134,17 +151,23 @@ def _share(context: Any) -> None:
     _SHARED["context"] = context
 
 
-def _attempt_shared(function: Callable[[Any, str], Result], item: str) -> Outcome[Result]:
-    return attempt(function, _SHARED["context"], item)
+def _attempt_shared(function: Callable[..., Result], item: str, *detail: Any) -> Outcome[Result]:
+    return attempt(function, _SHARED["context"], item, *detail)
 
 
 def _in_processes(
-    function: Callable[[Any, str], Result], context: Any, items: Sequence[str], workers: int
+    function: Callable[..., Result],
+    context: Any,
+    items: Sequence[str],
+    details: Mapping[str, Any] | None,
+    workers: int,
 ) -> Generator[Outcome[Result], None, None]:
     # Fresh processes: forking one that runs threads (numba, Dask, the viewer) can hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(items)), spawn, _share, (context,)) as pool:
-        futures = {pool.submit(_attempt_shared, function, item): item for item in items}
+        futures = {
+            pool.submit(_attempt_shared, function, item, *_detail(details, item)): item for item in items
+        }
         for future in as_completed(futures):
             yield _finished(future, futures[future])
 
@@ -154,49 +177,3 @@ def _finished(future: Future[Outcome[Result]], item: str) -> Outcome[Result]:
         return future.result()
     except BrokenProcessPool:
         return Outcome(item, None, "the worker process died, perhaps for lack of memory; run again to resume")
-
-
-def _on_local_dask(
-    function: Callable[[Any, str], Result], context: Any, items: Sequence[str], workers: int
-) -> Generator[Outcome[Result], None, None]:
-    # One thread each: kernels have threads of their own, and memory is counted per process.
-    with _distributed().LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        silence_logs=LOG_ERRORS,
-    ) as cluster:
-        yield from _on_dask(function, context, items, cluster.scheduler_address)
-
-
-def _on_dask(
-    function: Callable[[Any, str], Result], context: Any, items: Sequence[str], scheduler: str
-) -> Generator[Outcome[Result], None, None]:
-    distributed = _distributed()
-    try:
-        client = distributed.Client(scheduler, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no Dask scheduler answers: {error}",
-            source=scheduler,
-            field="--scheduler",
-            remedy="start one with 'dask scheduler', and workers with 'dask worker ADDRESS'",
-        ) from error
-    with client:
-        shared = client.scatter(context, broadcast=True, hash=False)
-        futures = {client.submit(attempt, function, shared, item, pure=False): item for item in items}
-        for future in distributed.as_completed(futures):
-            failure = future.exception()
-            # Taken out, so that neither the scheduler nor this process keeps the results of all items.
-            item = futures.pop(future)
-            yield (
-                future.result()
-                if failure is None
-                else Outcome(item, None, f"the Dask worker failed: {failure}")
-            )
-
-
-def _distributed() -> Any:
-    """Import Dask's scheduler when it is asked for; parts of it carry no types."""
-    return import_module("dask.distributed")
