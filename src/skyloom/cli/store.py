@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from skyloom.cli.store_dense import add_dense
 from skyloom.cli.store_query import add_queries
 from skyloom.cli.terminal import EXIT_CODES, SHOWN_ROWS, Directory, console, open_store, plain_rows
 from skyloom.errors import InputError
@@ -240,3 +241,4 @@ def pack(
 
 
 add_queries(commands)
+add_dense(commands, lambda: _BAR[0]())
