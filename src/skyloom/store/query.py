@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from skyloom.core.bandpass import Bandpass
     from skyloom.spectral.photometry import PhotometricSystem
+    from skyloom.store.dense.cube import DenseSummary
     from skyloom.store.ingest.run import IngestResult
 
 __all__ = ["Store", "create", "open"]
@@ -369,6 +370,15 @@ class Store(Contents):
 
         pack(self.path, out, **options)
         return Path(out)
+
+    def dense_cube(self, out: str | Path, targets: Any = None, **options: Any) -> DenseSummary:
+        """Write images and spectra of many targets as arrays for machine learning.
+
+        See `skyloom.store.dense.cube.build_dense_cube` for the parameters.
+        """
+        from skyloom.store.dense.cube import build_dense_cube
+
+        return build_dense_cube(self, out, targets, **options)
 
     def ingest(self, paths: Iterable[str | Path] = (), **options: Any) -> IngestResult:
         """Store files, and see them; see `skyloom.store.ingest.run.ingest`."""
