@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Contents", "plural", "unit_of"]
 
+COMPARED = 1 << 16
+"""Names that one which is not there is compared with."""
 OPEN_PARTS = 16
 """Files that are kept open."""
 
@@ -155,6 +157,10 @@ class Contents:
         """Return the rows whose footprint touches a region; see `skyloom.store.search.regions`."""
         return self._index.touching(region)
 
+    def rows_named(self, obs_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the rows of observations; -1 where there is none of the name."""
+        return self._catalogue.rows_named(obs_ids)
+
     def row(self, obs_id: str) -> int:
         """Return the row of an observation.
 
@@ -166,8 +172,8 @@ class Contents:
         row = int(self._catalogue.rows_named([str(obs_id)])[0])
         if row >= 0:
             return row
-        names = [name.decode() for name in self._catalogue.raw("obs_id").tolist()]
-        near = difflib.get_close_matches(str(obs_id), names[: 1 << 16], 3, 0.5)
+        some = np.arange(min(len(self), COMPARED))
+        near = difflib.get_close_matches(str(obs_id), self._catalogue.column("obs_id", some).tolist(), 3, 0.5)
         remedy = f"did you mean {', '.join(near)}?" if near else "look for it with 'observations'"
         raise InputError(
             f"there is no observation {obs_id!r}", source=self.path, field="obs_id", remedy=remedy
