@@ -11,6 +11,7 @@ import typer
 
 from skyloom.cli.store_dense import add_dense
 from skyloom.cli.store_query import add_queries
+from skyloom.cli.store_serve import add_serve
 from skyloom.cli.terminal import EXIT_CODES, SHOWN_ROWS, Directory, console, open_store, plain_rows
 from skyloom.errors import InputError
 
@@ -242,3 +243,4 @@ def pack(
 
 add_queries(commands)
 add_dense(commands, lambda: _BAR[0]())
+add_serve(commands)
