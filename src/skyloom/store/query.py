@@ -17,6 +17,7 @@ from skyloom.store.contents import Contents, plural, unit_of
 from skyloom.store.cutouts import cutout_window, pixel_of
 from skyloom.store.files.folder import make_folder
 from skyloom.store.schema import StoreSettings
+from skyloom.store.search.links import images_of
 from skyloom.store.stack import stack_images, stack_spectra
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from skyloom.core.bandpass import Bandpass
     from skyloom.spectral.photometry import PhotometricSystem
     from skyloom.store.dense.cube import DenseSummary
+    from skyloom.store.export import ExportResult
     from skyloom.store.ingest.run import IngestResult
 
 __all__ = ["Store", "create", "open"]
@@ -287,7 +289,7 @@ class Store(Contents):
         columns = self._index.columns
         if self._index.kind.values[self._index.kind.codes[row]] != "spectrum":
             raise InputError(f"{obs_id} is no spectrum", field="obs_id", remedy="name a spectrum")
-        found = self._catalogue.links().of(row)
+        found = images_of(self._index, row)
         place = float(columns["s_ra"][row]), float(columns["s_dec"][row])
         table = self.table(found, ("obs_id", "dataproduct_type", "band"))
         pixels = [self._pixel_and_time(int(image), place) for image in found]
@@ -321,7 +323,7 @@ class Store(Contents):
         """Return cut-outs around a spectrum from all images that cover it, by the ``obs_id`` of the image."""
         row = self.row(obs_id)
         place = float(self._index.columns["s_ra"][row]), float(self._index.columns["s_dec"][row])
-        rows = self._catalogue.links().of(row)
+        rows = images_of(self._index, row)
         names, bands = (self._catalogue.column(name, rows) for name in ("obs_id", "band"))
         return {
             str(name): self.cutout(str(name), place, size, level)
@@ -379,6 +381,12 @@ class Store(Contents):
         from skyloom.store.dense.cube import build_dense_cube
 
         return build_dense_cube(self, out, targets, **options)
+
+    def export(self, out: str | Path, what: str = "observations", **options: Any) -> ExportResult:
+        """Write tables, voxels, images or spectra for other programs; see `skyloom.store.export.export`."""
+        from skyloom.store.export import export
+
+        return export(self, out, what, **options)
 
     def ingest(self, paths: Iterable[str | Path] = (), **options: Any) -> IngestResult:
         """Store files, and see them; see `skyloom.store.ingest.run.ingest`."""

@@ -2,13 +2,14 @@
 
 The journal is the truth. The index knows which parts, in which state, it was made of; where the journal says the same,
 the columns a search needs are read as they lie, all others when they are asked for. Where it does not, the rows that
-are still right are taken over and the others read from the parts themselves: that is slower, and gives the same.
+are still right are taken over, also only when they are asked for, and the others read from the parts themselves: that
+is slower, and gives the same.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +21,14 @@ from skyloom.store.files.filters import write_array, write_attributes
 from skyloom.store.files.manifest import Manifest
 from skyloom.store.files.parts import OBSERVATIONS
 from skyloom.store.schema import COLUMNS, SCHEMA_VERSION
-from skyloom.store.search.catalogue import Catalogue, assembled
+from skyloom.store.search.catalogue import NAMED, Catalogue, Piece, assembled, piece_of_columns
 from skyloom.store.search.index import NUMBERS, Coded, SkyIndex
+from skyloom.store.search.names import NameTable
 from skyloom.store.search.polygons import Polygons
 
 __all__ = [
     "INDEX",
-    "LINKS",
+    "INDEX_VERSION",
     "MASTER_NAME",
     "PartKey",
     "catalogue_of_part",
@@ -41,7 +43,8 @@ __all__ = [
 Array = NDArray[Any]
 MASTER_NAME = "master.h5"
 INDEX = "index"
-LINKS = "links"
+INDEX_VERSION = 2
+"""An index of another version is made anew."""
 
 
 class PartKey(NamedTuple):
@@ -89,13 +92,12 @@ def read_catalogue(store: Path, manifest: Manifest) -> Catalogue:
 def catalogue_of_part(reader: Any) -> Catalogue:
     """Return the observations of one part or packed file: of the index that the latter has, or of the table."""
     n = len(reader)
-    if INDEX in reader.file:
-        index = _read_index(reader.file[INDEX], reader.table)
-        columns = {name: reader.table[name] for name in COLUMNS if name not in NUMBERS}
-        columns["by_name"] = reader.file[INDEX]["by_name"]
-        row = np.arange(n, dtype=np.int64)
-        return Catalogue(("",), np.zeros(n, np.int32), row, index, columns, reader.file[LINKS])
-    return assembled(("",), [_piece_of_part(reader.table, 0, frozenset())])
+    part, row = np.zeros(n, np.int32), np.arange(n, dtype=np.int64)
+    tables = _stored_tables(reader.file[INDEX]) if INDEX in reader.file else None
+    if tables is None:
+        return assembled(("",), [piece_of_columns(_columns_of(reader.table), part, row)])
+    columns = {name: reader.table[name] for name in COLUMNS if name not in NUMBERS}
+    return Catalogue(("",), part, row, _read_index(reader.file[INDEX], reader.table), columns, tables)
 
 
 def open_master(store: Path) -> Any:
@@ -108,7 +110,8 @@ def open_master(store: Path) -> Any:
         file = h5py.File(store / MASTER_NAME, "r", locking=False)
     except OSError:
         return None
-    if file.attrs.get("complete", False) and file.attrs.get("schema") == SCHEMA_VERSION:
+    versions = file.attrs.get("schema"), file.attrs.get("index")
+    if file.attrs.get("complete", False) and versions == (SCHEMA_VERSION, INDEX_VERSION):
         return file
     file.close()
     return None
@@ -130,42 +133,55 @@ def text_of(dataset: Any) -> str:
 def _from_index(file: Any) -> Catalogue:
     group = file[INDEX]
     columns = {name: file[OBSERVATIONS][name] for name in COLUMNS if name not in NUMBERS}
-    columns["by_name"] = group["by_name"]
     return Catalogue(
         tuple(json.loads(text_of(file["parts"]))),
         group["part"][:],
         group["row"][:],
         _read_index(group, group),
         columns,
-        file[LINKS],
+        _stored_tables(group),
         file,
     )
+
+
+def _stored_tables(group: Any) -> dict[str, Any] | None:
+    return {name: group[f"by_{name}"] for name in NAMED} if f"by_{NAMED[0]}" in group else None
 
 
 def _read_index(group: Any, table: Any) -> SkyIndex:
     """Return what `write_index` wrote, with the columns of numbers from a table in the same order."""
     numbers = {name: table[name][:] for name in NUMBERS}
-    polygons = Polygons(group["outline_start"][:], group["outline_ra"][:], group["outline_dec"][:])
-    kind, band = (
-        Coded(group[name][:], tuple(json.loads(group[name].attrs["values"]))) for name in ("kind", "band")
+    return SkyIndex.build(
+        numbers, _read_codes(group, "kind"), _read_codes(group, "band"), _read_outlines(group)
     )
-    return SkyIndex.build(numbers, kind, band, polygons)
 
 
-def write_index(group: Any, index: SkyIndex, names: Array, filters: str | None = None) -> None:
-    """Write what would take long to find out of the columns: codes of texts, outlines, the order of the names.
+def _read_outlines(group: Any) -> Polygons:
+    return Polygons(*(group[f"outline_{name}"][:] for name in ("start", "ra", "dec")))
+
+
+def _read_codes(group: Any, name: str) -> Coded:
+    return Coded(group[name][:], tuple(json.loads(group[name].attrs["values"])))
+
+
+def write_index(
+    group: Any, index: SkyIndex, texts: Callable[[str], Array], filters: str | None = None
+) -> None:
+    """Write what would take long to find out of the columns: codes of texts, outlines, tables of names.
 
     Parameters
     ----------
     group : h5py.Group
     index : SkyIndex
-    names : (n,) bytes array
-        The column ``obs_id``.
+    texts : callable
+        Gives a column of texts (n,), as bytes.
     filters : {"lz4", "gzip"}, optional
         None: as they are, to be read fast.
     """
     arrays = dict(zip(("outline_start", "outline_ra", "outline_dec"), index.polygons, strict=True))
-    arrays["by_name"] = np.argsort(names, kind="stable").astype(np.int64)
+    for name in NAMED:
+        for key, values in NameTable.of(texts(name))._asdict().items():
+            arrays[f"by_{name}/{key}"] = values
     for name, coded in (("kind", index.kind), ("band", index.band)):
         arrays[name] = coded.codes.astype(np.int16)
     for name, values in arrays.items():
@@ -180,55 +196,75 @@ def write_index(group: Any, index: SkyIndex, names: Array, filters: str | None =
 
 def _mixed(store: Path, keys: Mapping[str, PartKey], file: Any) -> Catalogue:
     """Take rows from the index where they are still right, and from the parts where not."""
-    from skyloom.store.files.part_reader import PartReader
-
     names = tuple(keys)
-    codes = {name: code for code, name in enumerate(names)}
     pieces = []
     covered: dict[str, PartKey] = {}
     if file is not None:
-        covered = covered_parts(file)
-        known = [name for name in covered if name in keys and covered[name].digest == keys[name].digest]
-        same = {name for name in known if covered[name].hidden <= keys[name].hidden}
-        pieces.append(_piece_of_index(file, tuple(covered), same, keys, codes))
-        covered = {name: covered[name] for name in same}
-        file.close()
+        before = covered_parts(file)
+        known = [name for name in before if name in keys and before[name].digest == keys[name].digest]
+        covered = {name: before[name] for name in known if before[name].hidden <= keys[name].hidden}
+        pieces.append(_piece_of_index(file, tuple(before), covered, keys))
+    fresh = {name: key for name, key in keys.items() if name not in covered}
+    if fresh:
+        pieces.append(_piece_of_parts(store, fresh, names))
+    return assembled(names, pieces, file)
+
+
+def _piece_of_parts(store: Path, keys: Mapping[str, PartKey], names: Sequence[str]) -> Piece:
+    """Read parts that the index does not know."""
+    from skyloom.store.files.part_reader import PartReader
+
+    codes = {name: code for code, name in enumerate(names)}
+    tables = []
     for name, key in keys.items():
-        if name in covered:
-            continue
         with PartReader(store / name) as reader:
-            pieces.append(_piece_of_part(reader.table, codes[name], key.hidden))
-    return assembled(names, pieces)
+            table = _columns_of(reader.table)
+        n = len(table["obs_id"])
+        table |= {"part": np.full(n, codes[name], np.int32), "row": np.arange(n)}
+        if key.hidden:
+            kept = np.setdiff1d(table["row"], list(key.hidden))
+            table = {column: values[kept] for column, values in table.items()}
+        tables.append(table)
+    joined = {}
+    for name in list(tables[0]):
+        # One after the other, and gone when it is done: there may be millions of rows.
+        joined[name] = np.concatenate([table.pop(name) for table in tables])
+    return piece_of_columns(joined, joined.pop("part"), joined.pop("row"))
 
 
-def _piece_of_part(table: Any, code: int, hidden: frozenset[int]) -> dict[str, Array]:
+def _columns_of(table: Any) -> dict[str, Array]:
     try:
-        piece = {name: table[name][:] for name in COLUMNS}
+        return {name: table[name][:] for name in COLUMNS}
     except (OSError, RuntimeError, KeyError) as error:
         raise FileFormatError(
             f"its table cannot be read: {error}",
             source=table.file.filename,
             remedy="ingest its sources again",
         ) from error
-    n = len(piece["obs_id"])
-    piece["row"] = np.arange(n)
-    piece["part"] = np.full(n, code, np.int32)
-    kept = np.ones(n, bool)
-    kept[[row for row in hidden if row < n]] = False
-    return {name: values[kept] for name, values in piece.items()}
 
 
 def _piece_of_index(
-    file: Any, old_names: Sequence[str], same: set[str], keys: Mapping[str, PartKey], codes: Mapping[str, int]
-) -> dict[str, Array]:
+    file: Any, old_names: Sequence[str], same: Mapping[str, PartKey], keys: Mapping[str, PartKey]
+) -> Piece:
+    """Take over the rows of an index that belong to parts in the same state, but for those hidden since."""
     group = file[INDEX]
     part, row = group["part"][:], group["row"][:]
+    codes = {name: code for code, name in enumerate(keys)}
     translation = np.array([codes[name] if name in same else -1 for name in old_names] or [-1], np.int32)
     code = translation[part] if part.size else part
-    kept = code >= 0
-    for name in same:
-        hidden = list(keys[name].hidden)
-        if hidden:
-            kept &= ~((code == codes[name]) & np.isin(row, hidden))
-    columns = {name: (group[name] if name in NUMBERS else file[OBSERVATIONS][name])[:] for name in COLUMNS}
-    return {name: values[kept] for name, values in {**columns, "row": row, "part": code}.items()}
+    visible = code >= 0
+    hidden = [
+        (codes[name], number) for name, old in same.items() for number in keys[name].hidden - old.hidden
+    ]
+    if hidden:
+        places = np.array(hidden, np.int64)
+        visible &= ~np.isin(_places(code, row), _places(places[:, 0], places[:, 1]))
+    kept = np.flatnonzero(visible)
+    columns = {name: (group if name in NUMBERS else file[OBSERVATIONS])[name] for name in COLUMNS}
+    kind, band = (_read_codes(group, name).take(kept) for name in ("kind", "band"))
+    return Piece(columns, kept, code[kept], row[kept], kind, band, _read_outlines(group).take(kept))
+
+
+def _places(part: Array, row: Array) -> NDArray[np.int64]:
+    """Number of an observation among all that parts can have; parts hold fewer than 2^40."""
+    return (part.astype(np.int64) << 40) + row

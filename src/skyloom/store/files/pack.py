@@ -14,7 +14,7 @@ from skyloom.io.atomic import atomic_path
 from skyloom.store.files.filters import value_filters, write_array, write_attributes
 from skyloom.store.files.folder import read_settings
 from skyloom.store.files.manifest import Manifest
-from skyloom.store.files.master import INDEX, LINKS, write_index
+from skyloom.store.files.master import INDEX, write_index
 from skyloom.store.files.part_reader import PartReader
 from skyloom.store.files.parts import PartSummary, PartWriter
 from skyloom.store.search.index import NUMBERS, Coded, SkyIndex, sky_order
@@ -23,6 +23,7 @@ from skyloom.store.search.polygons import parse_regions
 
 __all__ = ["pack"]
 
+LINKS = "links"
 OPEN_PARTS = 16
 """Files kept open while their observations are copied."""
 
@@ -133,8 +134,11 @@ def _write_index(writer: PartWriter, parts: _Parts, order: NDArray[np.int64]) ->
         parts.column(name)[order].tolist() for name in ("dataproduct_type", "band", "s_region")
     )
     index = SkyIndex.build(columns, Coded.of(kind), Coded.of(band), parse_regions(outline))
-    names = np.array([name.encode() for name in parts.column("obs_id")[order].tolist()])
-    write_index(writer.file.create_group(INDEX), index, names, writer.filters)
+
+    def texts(name: str) -> NDArray[np.bytes_]:
+        return np.array([text.encode() for text in parts.column(name)[order].tolist()], dtype=bytes)
+
+    write_index(writer.file.create_group(INDEX), index, texts, writer.filters)
     links = find_links(index)
     group = writer.file.create_group(LINKS)
     write_attributes(group, {"NX_class": "NXcollection", "description": "images that cover spectra, as rows"})

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.store.schema import COLUMNS
-from skyloom.store.search.index import Coded, SkyIndex, sky_order
-from skyloom.store.search.links import Links, find_links
-from skyloom.store.search.polygons import parse_regions
+from skyloom.store.search.index import NUMBERS, Coded, SkyIndex, sky_order
+from skyloom.store.search.names import NameTable
+from skyloom.store.search.polygons import Polygons, parse_regions
 
-__all__ = ["CHUNK", "Catalogue", "assembled", "read_rows"]
+__all__ = ["CHUNK", "NAMED", "Catalogue", "Piece", "assembled", "piece_of_columns", "read_rows"]
 
 Array = NDArray[Any]
+Int = NDArray[np.int64]
 CHUNK = 1 << 15
 """Rows of a column that are compressed together."""
 FEW_RUNS = 32
 """Runs of rows that are read one by one; for more of them the whole column is."""
+NAMED = ("obs_id", "source_digest")
+"""Columns whose texts can be looked up."""
 
 
 @dataclass(eq=False)
@@ -37,19 +41,23 @@ class Catalogue:
         Its number in the table of the part.
     index : SkyIndex
     columns : mapping
-        Name -> array or HDF5 dataset of those that are in no index; texts as bytes.
-    stored_links : Links or None
-        None where they have not been computed for exactly these observations.
+        Name -> array, HDF5 dataset or `JoinedColumn` of those that are in no index; texts as bytes.
+    stored_tables : mapping
+        Name of one of `NAMED` -> its table, as datasets ``keys`` and ``rows``, where it is stored.
+    file : h5py.File, optional
+        Closed with the catalogue.
     """
 
     names: tuple[str, ...]
     part: NDArray[np.int32]
-    row: NDArray[np.int64]
+    row: Int
     index: SkyIndex
     columns: Mapping[str, Any]
-    stored_links: Any = None
+    stored_tables: Mapping[str, Any] | None = None
     file: Any = None
-    _by_name: tuple[Array, Array] | None = None
+
+    def __post_init__(self) -> None:
+        self._tables: dict[str, NameTable] = {}
 
     def __len__(self) -> int:
         return int(self.part.size)
@@ -66,30 +74,25 @@ class Catalogue:
             return values if rows is None else values[np.asarray(rows)]
         return read_rows(self.columns[name], rows)
 
-    def rows_named(self, obs_ids: Sequence[str]) -> NDArray[np.int64]:
+    def table(self, name: str) -> NameTable:
+        """Return the table by which the texts of one of the columns `NAMED` are looked up."""
+        if name not in self._tables:
+            if self.stored_tables is None:
+                self._tables[name] = NameTable.of(self.raw(name))
+            else:
+                stored = self.stored_tables[name]
+                self._tables[name] = NameTable(stored["keys"][:], stored["rows"][:])
+        return self._tables[name]
+
+    def rows_named(self, obs_ids: Sequence[str]) -> Int:
         """Return the rows of observations; -1 where there is none of the name."""
-        if self._by_name is None:
-            names = self.raw("obs_id")
-            order = self.columns.get("by_name")
-            self._by_name = names, np.argsort(names, kind="stable") if order is None else order[:]
-        names, order = self._by_name
-        if not names.size:
-            return np.full(len(obs_ids), -1)
         wanted = np.array([name.encode() for name in obs_ids], dtype=bytes)
-        place = np.minimum(np.searchsorted(names, wanted, sorter=order), names.size - 1)
-        rows = order[place].astype(np.int64)
-        return np.where(names[rows] == wanted, rows, -1)
+        return self.table("obs_id").first_of(wanted, lambda rows: self.raw("obs_id", rows))
 
-    def links(self) -> Links:
-        """Return which images cover which spectra."""
-        if self.stored_links is None:
-            self.stored_links = find_links(self.index)
-        return self.stored_links if isinstance(self.stored_links, Links) else self._read_links()
-
-    def _read_links(self) -> Links:
-        group = self.stored_links
-        self.stored_links = Links(group["spectrum"][:].astype(np.int64), group["image"][:].astype(np.int64))
-        return self.stored_links
+    def rows_from(self, digests: Sequence[str]) -> Int:
+        """Return the rows of all observations that came from files of these digests, ascending."""
+        wanted = np.array([digest.encode() for digest in digests], dtype=bytes)
+        return self.table("source_digest").all_of(wanted, lambda rows: self.raw("source_digest", rows))
 
     def close(self) -> None:
         """Close the index file."""
@@ -106,6 +109,8 @@ def read_rows(values: Any, rows: ArrayLike | None) -> Array:
         return values[wanted]
     if not wanted.size:
         return np.empty(0, values.dtype)
+    if isinstance(values, JoinedColumn):
+        return values.take(wanted)
     known, back = np.unique(wanted, return_inverse=True)
     cuts = np.flatnonzero(np.diff(known) > CHUNK // 8) + 1
     if cuts.size >= FEW_RUNS:
@@ -115,21 +120,122 @@ def read_rows(values: Any, rows: ArrayLike | None) -> Array:
     return np.concatenate(pieces)[back]
 
 
-def assembled(names: tuple[str, ...], pieces: Sequence[Mapping[str, Array]]) -> Catalogue:
-    """Return a catalogue of pieces: the columns, and ``part`` and ``row`` of each observation."""
-    columns: dict[str, Array] = {}
-    for name in (*COLUMNS, "row", "part"):
-        parts = [piece[name] for piece in pieces]
-        kind = COLUMNS[name].kind if name in COLUMNS else "i8"
-        empty: Array = np.empty(0, "S1" if kind == "str" else kind)
-        columns[name] = np.concatenate(parts) if parts else empty
-    order = sky_order(columns["radius"], columns["healpix"])
-    columns = {name: values[order] for name, values in columns.items()}
-    index = SkyIndex.build(
+# --- of several pieces ----------------------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """Observations that are to be part of a catalogue.
+
+    Parameters
+    ----------
+    columns : mapping
+        Name -> array or HDF5 dataset, of all rows there are.
+    kept : (n,) int64 array
+        Those of the rows that are visible, ascending. All the other members are of these alone.
+    part, row : (n,) arrays
+    kind, band : Coded
+    polygons : Polygons
+    """
+
+    columns: Mapping[str, Any]
+    kept: Int
+    part: NDArray[np.int32]
+    row: Int
+    kind: Coded
+    band: Coded
+    polygons: Polygons
+
+
+def piece_of_columns(columns: Mapping[str, Array], part: Array, row: Array) -> Piece:
+    """Return observations of which all columns are in memory."""
+    return Piece(
         columns,
-        Coded.of(columns["dataproduct_type"].tolist()),
-        Coded.of(columns["band"].tolist()),
-        parse_regions(columns["s_region"].tolist()),
+        np.arange(len(row)),
+        part.astype(np.int32),
+        row.astype(np.int64),
+        Coded.of(columns["dataproduct_type"]),
+        Coded.of(columns["band"]),
+        parse_regions(columns["s_region"]),
     )
-    part, row = columns.pop("part").astype(np.int32), columns.pop("row").astype(np.int64)
-    return Catalogue(names, part, row, index, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedColumn:
+    """A column of several pieces, read when it is asked for.
+
+    Parameters
+    ----------
+    name : str
+    pieces : sequence of Piece
+    order : (n,) int64 array
+        Which of the rows of all pieces, one after the other, is each row.
+    """
+
+    name: str
+    pieces: Sequence[Piece]
+    order: Int
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Wide enough for the texts of all pieces."""
+        return np.result_type(*(piece.columns[self.name].dtype for piece in self.pieces))
+
+    def __len__(self) -> int:
+        return self.order.size
+
+    def __getitem__(self, rows: slice) -> Array:
+        return self.take(np.arange(self.order.size)[rows])
+
+    def take(self, rows: Int) -> Array:
+        """Return some rows."""
+        place = self.order[rows]
+        values = np.empty(place.size, self.dtype)
+        first = 0
+        for piece in self.pieces:
+            own = np.flatnonzero((place >= first) & (place < first + piece.kept.size))
+            stored = piece.columns[self.name]
+            # A whole column is read as it lies.
+            whole = None if own.size < piece.kept.size else np.asarray(stored[:])
+            wanted = piece.kept[place[own] - first]
+            values[own] = read_rows(stored, wanted) if whole is None else whole[wanted]
+            first += piece.kept.size
+        return values
+
+
+def assembled(names: tuple[str, ...], pieces: Sequence[Piece], file: Any = None) -> Catalogue:
+    """Return a catalogue of pieces."""
+    empty = {name: np.empty(0, _kind_of(name)) for name in COLUMNS}
+    # Without any piece: a catalogue of nothing.
+    pieces = pieces or [piece_of_columns(empty, np.empty(0), np.empty(0))]
+    healpix, radius = (
+        np.concatenate([np.asarray(piece.columns[name][:])[piece.kept] for piece in pieces])
+        for name in ("healpix", "radius")
+    )
+    order = sky_order(radius, healpix)
+    del healpix, radius
+    columns = {name: JoinedColumn(name, pieces, order) for name in COLUMNS}
+    index = SkyIndex.build(
+        {name: columns.pop(name)[:] for name in NUMBERS},
+        _joined_codes([piece.kind for piece in pieces], order),
+        _joined_codes([piece.band for piece in pieces], order),
+        Polygons.joined([piece.polygons for piece in pieces]).take(order),
+    )
+    part, row = (
+        np.concatenate([getattr(piece, name) for piece in pieces])[order] for name in ("part", "row")
+    )
+    return Catalogue(names, part, row, index, columns, None, file)
+
+
+def _kind_of(name: str) -> str:
+    kind = COLUMNS[name].kind
+    return "S1" if kind == "str" else kind
+
+
+def _joined_codes(columns: Sequence[Coded], order: Int) -> Coded:
+    values = tuple(dict.fromkeys(value for column in columns for value in column.values))
+    codes = [
+        np.array([values.index(value) for value in column.values], np.int32)[column.codes]
+        for column in columns
+        if column.codes.size
+    ]
+    return Coded(np.concatenate([np.empty(0, np.int32), *codes])[order], values)

@@ -64,8 +64,13 @@ class Coded(NamedTuple):
     values: tuple[str, ...]
 
     @classmethod
-    def of(cls, texts: Iterable[str | bytes]) -> Coded:
+    def of(cls, texts: Iterable[str | bytes] | NDArray[np.bytes_]) -> Coded:
         """Code a column of texts."""
+        if isinstance(texts, np.ndarray):
+            values, first, codes = np.unique(texts, return_index=True, return_inverse=True)
+            # In the order in which they come.
+            order = np.argsort(first)
+            return cls(np.argsort(order)[codes], tuple(value.decode() for value in values[order].tolist()))
         known: dict[str, int] = {}
         plain = (text.decode() if isinstance(text, bytes) else str(text) for text in texts)
         codes = np.fromiter((known.setdefault(text, len(known)) for text in plain), np.int32)

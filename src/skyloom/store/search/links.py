@@ -58,6 +58,8 @@ def order_links(spectrum: Int, image: Int) -> Links:
 
 def images_of(index: SkyIndex, spectrum: int) -> Int:
     """Return the rows of the images and cubes that cover one spectrum, found in the index alone."""
+    if index.columns["healpix"][spectrum] < 0:
+        return np.empty(0, np.int64)
     place = Cone(float(index.columns["s_ra"][spectrum]), float(index.columns["s_dec"][spectrum]), 0.0)
     rows = index.touching(place, KINDS[:2])
     return rows[index.kind.take(rows).equals(KINDS[:2])]

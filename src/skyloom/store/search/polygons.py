@@ -18,6 +18,11 @@ Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
+_PIECE = 1 << 14
+"""Texts that are read at a time."""
+_ROUND = frozenset({"CIRCLE", "Circle", b"CIRCLE", b"Circle"})
+_OUTLINE = frozenset({"POLYGON", "Polygon", b"POLYGON", b"Polygon"})
+_FRAME = frozenset({"ICRS", b"ICRS"})
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -44,6 +49,15 @@ class Polygons(NamedTuple):
     def sizes_of(self, rows: Int) -> Int:
         """Vertices of some of them."""
         return self.start[rows + 1] - self.start[rows]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Polygons]) -> Polygons:
+        """Put columns of outlines one behind the other."""
+        sizes = np.concatenate([np.empty(0, np.int64), *(part.sizes for part in parts)])
+        ra, dec = (
+            np.concatenate([np.empty(0), *(getattr(part, name) for part in parts)]) for name in ("ra", "dec")
+        )
+        return cls(np.concatenate([[0], np.cumsum(sizes)]), ra, dec)
 
     def take(self, rows: ArrayLike) -> Polygons:
         """Return some of the polygons, in the order of ``rows``."""
@@ -108,7 +122,7 @@ def spans(starts: ArrayLike, stops: ArrayLike) -> Int:
     return np.arange(total) + np.repeat(starts - (ends - sizes), sizes)
 
 
-def parse_regions(texts: Sequence[str | bytes]) -> Polygons:
+def parse_regions(texts: Sequence[str | bytes] | NDArray[np.bytes_]) -> Polygons:
     """Read the outlines in a column of STC-S texts such as ``Polygon ICRS 10 0 10.2 0 10.2 0.1``.
 
     Circles and empty texts give no vertices: such an observation is the circle of its column ``radius``.
@@ -119,23 +133,47 @@ def parse_regions(texts: Sequence[str | bytes]) -> Polygons:
         When a text is neither, or its numbers are no positions.
     """
     sizes = np.zeros(len(texts), np.int64)
-    values: list[float] = []
-    for row, text in enumerate(texts):
-        plain = text.decode() if isinstance(text, bytes) else text
-        kind = plain.split(None, 1)[0].upper() if plain.strip() else ""
-        if kind in ("", "CIRCLE", "POSITION"):
-            continue
-        frame = plain.split(None, 2)[1:2]
-        numbers = [float(number) for number in _NUMBER.findall(plain.split(frame[0], 1)[1])] if frame else []
-        if frame and _NUMBER.fullmatch(frame[0]):
-            numbers.insert(0, float(frame[0]))
-        if kind != "POLYGON" or len(numbers) < 6 or len(numbers) % 2:
-            raise InputError(
-                f"{plain[:80]!r} is no outline",
-                field="s_region",
-                remedy="write 'Polygon ICRS ra dec ra dec ra dec ...' or 'Circle ICRS ra dec radius', in deg",
-            )
-        sizes[row] = len(numbers) // 2
-        values += numbers
-    flat = np.array(values, dtype=np.float64).reshape(-1, 2)
+    pieces = [np.empty(0)]
+    for first in range(0, len(texts), _PIECE):
+        piece = texts[first : first + _PIECE]
+        plain: list[str | bytes] = piece.tolist() if isinstance(piece, np.ndarray) else list(piece)
+        found = [_numbers(text) for text in plain]
+        try:
+            values = np.array([float(number) for own in found for number in own])
+        except ValueError:
+            # Written in another way than by this program: commas, brackets.
+            found = [_searched_numbers(text) for text in plain]
+            values = np.array([float(number) for own in found for number in own])
+        sizes[first : first + len(plain)] = [len(own) // 2 for own in found]
+        pieces.append(values)
+    flat = np.concatenate(pieces).reshape(-1, 2)
     return Polygons(np.concatenate([[0], np.cumsum(sizes)]), flat[:, 0].copy(), flat[:, 1].copy())
+
+
+def _numbers(text: str | bytes) -> Sequence[str | bytes]:
+    """Return the numbers of an outline as texts; none of a circle or an empty text."""
+    words = text.split()
+    if not words or words[0][:6] in _ROUND:
+        return ()
+    if words[0] in _OUTLINE and words[1:2] and words[1] in _FRAME and len(words) >= 8 and len(words) % 2 == 0:
+        return words[2:]
+    return _searched_numbers(text)
+
+
+def _searched_numbers(text: str | bytes) -> Sequence[str]:
+    """Return the numbers of an outline, whatever stands between them."""
+    plain = text.decode() if isinstance(text, bytes) else text
+    kind = plain.split(None, 1)[0].upper() if plain.strip() else ""
+    if kind in ("", "CIRCLE", "POSITION"):
+        return ()
+    frame = plain.split(None, 2)[1:2]
+    numbers = _NUMBER.findall(plain.split(frame[0], 1)[1]) if frame else []
+    if frame and _NUMBER.fullmatch(frame[0]):
+        numbers.insert(0, frame[0])
+    if kind != "POLYGON" or len(numbers) < 6 or len(numbers) % 2:
+        raise InputError(
+            f"{plain[:80]!r} is no outline",
+            field="s_region",
+            remedy="write 'Polygon ICRS ra dec ra dec ra dec ...' or 'Circle ICRS ra dec radius', in deg",
+        )
+    return numbers
