@@ -17,7 +17,8 @@ from skyloom.io import atomic
 from skyloom.store.files import manifest as journal
 from skyloom.store.files.manifest import FailureEntry, Manifest, append_failures
 from skyloom.store.files.verify import verify
-from skyloom.store.ingest.run import _located, ingest
+from skyloom.store.ingest.locating import located
+from skyloom.store.ingest.run import ingest
 from tests.store_files import good_frame
 from tests.store_inputs import digests, make_store, small_image, small_spectrum, small_wcs, write_files
 
@@ -78,7 +79,7 @@ def test_warnings_are_as_before_when_files_were_located_in_threads(tmp_path: Pat
     paths = write_files(tmp_path, 60)
     show, filters = warnings._showwarnmsg_impl, list(warnings.filters)  # type: ignore[attr-defined]
     for _ in range(3):
-        assert len(list(_located(paths, 4, []))) == len(paths)
+        assert len(list(located(paths, tmp_path, 4, None, []))) == len(paths)
     assert warnings._showwarnmsg_impl is show  # type: ignore[attr-defined]
     assert warnings.filters == filters
 
@@ -181,7 +182,7 @@ def test_a_new_folder_is_on_the_disk_before_the_journal_names_it(tmp_path: Path,
         append(folder, lines)
 
     monkeypatch.setattr("skyloom.io.atomic.flush", spy)
-    monkeypatch.setattr("skyloom.store.ingest.run.flush", spy)
+    monkeypatch.setattr("skyloom.store.ingest.write.flush", spy)
     monkeypatch.setattr("skyloom.store.files.manifest._append", append_and_note)
     ingest(store, write_files(tmp_path / "in", 1))
     cell = next((store / "partitions").iterdir()).name

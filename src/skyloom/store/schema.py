@@ -85,7 +85,7 @@ COLUMNS: dict[str, Column] = {
         Column("n_levels", "i2", "", "meta.number", "resolutions, level 0 included"),
         Column("n_good", "i8", "", "meta.number", "usable pixels of level 0"),
         Column("redshift", "f8", "", "src.redshift", "redshift, where the source file tells one"),
-        Column("source", "str", "", "meta.file", "name of the source file"),
+        Column("source", "str", "", "meta.id;meta.file", "name of the source file"),
         Column("source_digest", "str", "", "meta.checksum", "SHA-256 of the source file"),
         Column("digest", "str", "", "meta.checksum", "digest of all that is stored of the observation"),
         Column("version", "str", "", "meta.version", "version of Skyloom that stored it"),
@@ -127,6 +127,9 @@ class StoreSettings:
         Step of rounded values in units of the standard deviation of the noise.
     part_bytes : int
         Uncompressed size beyond which another file of a partition is begun.
+    adaptive_bytes : int or None
+        Uncompressed size that a partition is to have: where much lies cells are finer, elsewhere coarser. None: all
+        cells are of ``partition_order``.
 
     Raises
     ------
@@ -140,6 +143,7 @@ class StoreSettings:
     compression: str = "lossless"
     quantum: float = 0.1
     part_bytes: int = 1 << 29
+    adaptive_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.partition_order <= 12:
@@ -158,6 +162,8 @@ class StoreSettings:
             raise InputError(f"quantum is {self.quantum}; expected above 0, at most 1", field="quantum")
         if self.part_bytes < 1:
             raise InputError(f"part_bytes is {self.part_bytes}; expected > 0", field="part_bytes")
+        if self.adaptive_bytes is not None and self.adaptive_bytes < 1:
+            raise InputError(f"adaptive_bytes is {self.adaptive_bytes}; expected > 0", field="adaptive_bytes")
         grid = self.common_grid
         if not (0 < grid.start < grid.stop and 0 < grid.step < 0.1):
             raise InputError(
@@ -168,7 +174,11 @@ class StoreSettings:
         """Return the settings as plain values, for the file that records them."""
         from dataclasses import asdict
 
-        return {"schema": SCHEMA_VERSION, **asdict(self)}
+        values = {"schema": SCHEMA_VERSION, **asdict(self)}
+        if self.adaptive_bytes is None:
+            # Stores that do without it are as they were before it was known.
+            del values["adaptive_bytes"]
+        return values
 
 
 def level_group(level: int, kind: str) -> str:

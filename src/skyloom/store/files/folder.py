@@ -111,7 +111,8 @@ def read_settings(path: str | Path) -> StoreSettings:
 def _settings(values: dict[str, Any]) -> StoreSettings:
     names = {item.name for item in fields(StoreSettings)} - {"common_grid"}
     grid = CommonGrid(**values["common_grid"])
-    return StoreSettings(common_grid=grid, **{name: values[name] for name in names})
+    chosen = {name: values[name] for name in names - {"adaptive_bytes"}}
+    return StoreSettings(common_grid=grid, adaptive_bytes=values.get("adaptive_bytes"), **chosen)
 
 
 @contextmanager

@@ -53,6 +53,7 @@ def write_part(
     settings: StoreSettings,
     *,
     filters: str = "lz4",
+    overwrite: bool = False,
 ) -> PartSummary:
     """Write observations into one file, one after the other, so that one is in memory at a time.
 
@@ -65,6 +66,8 @@ def write_part(
     settings : StoreSettings
     filters : {"lz4", "gzip"}
         How planes are compressed, without loss in both cases: what is to be rounded comes here rounded.
+    overwrite : bool
+        Whether a file of that name is replaced, in the moment in which the new one is complete.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def write_part(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, overwrite=overwrite) as temporary:
         with PartWriter(temporary, settings, filters=filters) as writer:
             for observation in observations:
                 writer.add(observation)

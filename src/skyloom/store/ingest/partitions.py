@@ -10,18 +10,71 @@ be less, and a cell of the finest order (or one large observation) more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.errors import InputError, ShapeError
-from skyloom.store.schema import POSITION_ORDER
+from skyloom.store.ingest.locate import Source
+from skyloom.store.schema import POSITION_ORDER, StoreSettings
+from skyloom.store.search.cells import healpix_of
 
-__all__ = ["FINEST_ORDER", "partition_tree"]
+__all__ = ["FINEST_ORDER", "Group", "groups_of", "partition_tree"]
+
+STORED_BYTES = 12
+"""Of a number in a source: value, variance, mask and counts, and a third more for the levels."""
 
 FINEST_ORDER = 12
 """Cells of 51 arcsec: less than a frame covers."""
 
 Int = NDArray[np.int64]
+
+
+class Group(NamedTuple):
+    """Sources that belong into one file."""
+
+    place: str
+    """Order and cell of the partition, e.g. ``5-1234``."""
+    sources: tuple[Source, ...]
+
+
+def groups_of(sources: Sequence[Source], settings: StoreSettings) -> Iterator[Group]:
+    """Sort sources into files: by their cell, in the order in which they come, and not more than its size allows.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Their ``cell`` is filled in.
+    settings : StoreSettings
+        ``adaptive_bytes``, else ``partition_order``, decides about the cells.
+    """
+    if not sources:
+        return
+    finest = healpix_of([source.ra for source in sources], [source.dec for source in sources])
+    size = np.array([source.n_pixels for source in sources], np.int64) * STORED_BYTES
+    limit = settings.part_bytes
+    if settings.adaptive_bytes is None:
+        order = np.where(finest < 0, -1, settings.partition_order)
+        cell = np.where(finest < 0, -1, finest >> 2 * (POSITION_ORDER - settings.partition_order))
+    else:
+        limit = min(limit, settings.adaptive_bytes)
+        order, cell = partition_tree(finest, size, settings.adaptive_bytes)
+    in_order = np.lexsort((cell, order))
+    changes = (np.diff(order[in_order]) != 0) | (np.diff(cell[in_order]) != 0)
+    for members in np.split(in_order, np.flatnonzero(changes) + 1):
+        first = members[0]
+        place = "nowhere" if cell[first] < 0 else f"{order[first]}-{cell[first]}"
+        group: list[Source] = []
+        held = 0
+        for member in members.tolist():
+            if group and held + size[member] > limit:
+                yield Group(place, tuple(group))
+                group, held = [], 0
+            group.append(sources[member]._replace(cell=int(finest[member])))
+            held += int(size[member])
+        yield Group(place, tuple(group))
 
 
 def partition_tree(
