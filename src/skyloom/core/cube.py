@@ -153,7 +153,8 @@ def check_wave(wave: object, n_wave: int, medium: str) -> NDArray[np.float64]:
     axis = np.asarray(wave, dtype=np.float64)
     if axis.shape != (n_wave,):
         raise ShapeError(f"wave has shape {axis.shape}; expected ({n_wave},)", field="wave")
-    if not np.all(np.isfinite(axis)) or np.any(np.diff(axis) <= 0):
+    # Between finite ends what ascends is finite, too, and no comparison with NaN is true.
+    if n_wave and not (np.isfinite(axis[0]) and np.isfinite(axis[-1]) and (axis[1:] > axis[:-1]).all()):
         raise InputError("wavelengths must be finite and ascending", field="wave")
     if medium not in ("air", "vacuum"):
         raise InputError(f"medium is {medium!r}; expected 'air' or 'vacuum'", field="medium")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import astropy.units as u
@@ -171,13 +172,19 @@ class Image:
 
 def copy_with(instance: Any, changes: dict[str, Any]) -> Any:
     """Return a copy of a frozen dataclass with other fields, none of them validated: that is left to the caller."""
-    unknown = changes.keys() - {item.name for item in fields(instance)}
+    names = _field_names(type(instance))  # type: ignore[arg-type]  # mypy holds classes for unhashable
+    unknown = changes.keys() - names
     if unknown:
         raise TypeError(f"{type(instance).__name__} has no field {sorted(unknown)}")
     copy = object.__new__(type(instance))
-    for item in fields(instance):
-        object.__setattr__(copy, item.name, changes.get(item.name, getattr(instance, item.name)))
+    for name in names:
+        object.__setattr__(copy, name, changes[name] if name in changes else getattr(instance, name))
     return copy
+
+
+@lru_cache(maxsize=16)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
 
 
 def as_float(array: object, name: str) -> Array:
@@ -257,6 +264,6 @@ def check_correlation(correlation: object, ndim: int) -> NDArray[np.float64]:
     if not np.all(np.isfinite(rho)) or abs(rho[centre] - 1.0) > 1e-6:
         raise InputError(f"correlation is {rho[centre]} in its centre; expected 1", field="correlation")
     flipped = rho[(slice(None, None, -1),) * ndim]
-    if not np.allclose(rho, flipped, rtol=0, atol=1e-6):
+    if np.abs(rho - flipped).max() > 1e-6:
         raise InputError("correlation is not symmetric through its centre", field="correlation")
     return rho

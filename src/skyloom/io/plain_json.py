@@ -15,6 +15,7 @@ __all__ = ["from_json", "to_json"]
 
 TAG = "__skyloom__"
 _AS_IT_IS = frozenset({type(None), str, bool, int})
+_TEXT = frozenset({str})
 
 
 def to_json(value: object, where: str) -> str:
@@ -40,7 +41,12 @@ def _pack(value: object, where: str) -> Any:
         # JSON has no NaN and no infinities.
         return float(value) if math.isfinite(value) else {TAG: "float", "value": repr(float(value))}
     if isinstance(value, list):
-        return [item if type(item) in _AS_IT_IS else _pack(item, where) for item in value]
+        return [
+            item
+            if type(item) in _AS_IT_IS or (type(item) is float and math.isfinite(item))
+            else _pack(item, where)
+            for item in value
+        ]
     if isinstance(value, dict):
         return _pack_mapping(value, where)
     if isinstance(value, tuple):
@@ -53,9 +59,13 @@ def _pack(value: object, where: str) -> Any:
 
 
 def _pack_mapping(value: dict[Any, Any], where: str) -> dict[str, Any]:
-    if all(isinstance(key, str) and key != TAG for key in value):
+    if TAG not in value and (
+        _TEXT.issuperset(map(type, value)) or all(isinstance(key, str) for key in value)
+    ):
         return {
-            key: item if type(item) in _AS_IT_IS else _pack(item, f"{where}[{key!r}]")
+            key: item
+            if type(item) in _AS_IT_IS or (type(item) is float and math.isfinite(item))
+            else _pack(item, f"{where}[{key!r}]")
             for key, item in value.items()
         }
     # JSON has text as keys only, and one of them is taken.

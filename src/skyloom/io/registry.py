@@ -160,14 +160,14 @@ def sniff_instrument(path: str | Path) -> str:
 
     with open_fits(path) as file:
         name = reader_of(file)
+        if name is not None:
+            return name
         found = ", ".join(f"{hdu.name or 'PRIMARY'} {len(hdu.shape)}-d" for hdu in file)
-    if name is None:
-        raise FileFormatError(
-            f"no reader knows this kind of file (extensions: {found})",
-            source=path,
-            remedy=f"say instrument=...; known: {', '.join(known_instruments())}",
-        )
-    return name
+    raise FileFormatError(
+        f"no reader knows this kind of file (extensions: {found})",
+        source=path,
+        remedy=f"say instrument=...; known: {', '.join(known_instruments())}",
+    )
 
 
 def reader_of(file: FitsFile) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["halve_beside", "halve_spectrum", "regrid_beside", "regrid_spectrum"]
+__all__ = ["halve_beside", "halve_spectrum", "largest_lags", "regrid_beside", "regrid_spectrum"]
 
 Array = NDArray[Any]
 Float = NDArray[np.float64]
@@ -265,3 +265,16 @@ def halve_beside(
         out_squares[j] = total / used if used > 0 else np.nan
         out_flags[j] = flag
         out_n_good[j] = 0 if out_mask[j] else count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def largest_lags(lags: Float) -> Float:  # pragma: no cover - compiled
+    """Return the largest size of each lag above 0 in all channels: (k // 2,) of (n, k), k odd; NaN counts as none."""
+    radius = lags.shape[1] // 2
+    sizes = np.zeros(radius)
+    for j in range(lags.shape[0]):
+        for lag in range(radius):
+            size = abs(lags[j, radius + 1 + lag])
+            if size > sizes[lag]:
+                sizes[lag] = size
+    return sizes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = ["column_value", "digest_of_part", "observation_digest"]
 
 _NOT_CONTENT = frozenset({"source", "version", "digest", "access_estsize"})
 """Columns that tell where an observation came from, and who stored it when."""
+_CONTENT = tuple(sorted(COLUMNS.keys() - _NOT_CONTENT))
 _NOT_CONTENT_OF_NOTE = frozenset({"history", "meta"})
 _MISSING: dict[str, Any] = {"f": np.nan, "i": -1, "s": ""}
 
@@ -33,6 +35,8 @@ def column_value(name: str, value: Any) -> Any:
     kind = COLUMNS[name].kind
     if value is None:
         return _MISSING[kind[0]]
+    if type(value) is float and kind == "f8":
+        return value
     try:
         if kind == "str":
             # HDF5 fills texts up with zero bytes; names of files may be no UTF-8.
@@ -56,12 +60,12 @@ def observation_digest(columns: Mapping[str, Any], header: str, levels: Mapping[
         Name of a level (``"0"``, ``"native"``) -> its stored form.
     """
     total = hashlib.sha256()
-    for name in sorted(COLUMNS.keys() - _NOT_CONTENT):
+    lines = []
+    for name in _CONTENT:
         value = columns[name]
         # hex() has every digit of a float.
-        text = value.hex() if isinstance(value, float) else str(value)
-        total.update(f"{name}={text}\n".encode())
-    total.update(header.encode())
+        lines.append(f"{name}={value.hex() if isinstance(value, float) else value}\n")
+    total.update("".join([*lines, header]).encode())
     # Most levels share one meta: its text is made once.
     texts: dict[int, bytes] = {}
     for name in sorted(levels):
@@ -79,8 +83,13 @@ def _add_level(total: Any, level: StoredLevel) -> None:
     total.update(_one_text(note).encode())
     for name in sorted(level.planes):
         plane = np.ascontiguousarray(level.planes[name])
-        total.update(f"\n{name} {plane.dtype.str} {plane.shape}\n".encode())
-        total.update(plane.reshape(-1).view(np.uint8).data)
+        total.update(_title(name, plane.dtype, plane.shape))
+        total.update(plane)
+
+
+@lru_cache(maxsize=256)
+def _title(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return f"\n{name} {dtype.str} {shape}\n".encode()
 
 
 def _one_text(value: Any) -> str:

@@ -75,8 +75,10 @@ def image_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def row_chunks(n_wave: int, itemsize: int) -> tuple[int, int]:
-    """Return the chunks of stacked spectra: one row, or several where rows are short."""
-    return max(1, 16384 // (n_wave * itemsize)), n_wave
+    """Return the chunks of stacked spectra: one row, or several (a power of 2) where rows are short."""
+    fitting = max(1, 16384 // (n_wave * itemsize))
+    # So many are written at a time, or a multiple: no chunk is begun twice.
+    return min(1 << (fitting.bit_length() - 1), 64), n_wave
 
 
 def write_array(group: Any, name: str, values: NDArray[Any], compression: str) -> None:

@@ -81,7 +81,7 @@ def apart(level: Level[Any], *, common: bool = False) -> StoredLevel:
         "flux": subject.data,
         "variance": subject.variance,
         "mask": subject.mask.view(np.uint8),
-        "n_good": _small_counts(level.n_good),
+        "n_good": level.n_good,
     }
     if subject.flags is not None:
         planes["flags"] = subject.flags
@@ -93,6 +93,7 @@ def apart(level: Level[Any], *, common: bool = False) -> StoredLevel:
     if isinstance(subject, Spectra):
         planes = _spectrum_apart(subject, planes, note, common)
     else:
+        planes["n_good"] = _small_counts(level.n_good)
         _place_apart(subject, planes, note)
     note["planes"] = sorted(planes)
     return StoredLevel(planes, note)
@@ -148,11 +149,14 @@ def _spectrum_apart(
     n, n_wave = spectrum.shape
     if n != 1:
         raise InputError(f"the level holds {n} spectra; expected 1", field="levels")
-    planes = {name: np.reshape(plane, n_wave) for name, plane in planes.items()}
+    planes = {name: plane.reshape(n_wave) for name, plane in planes.items()}
     planes["flux"], planes["variance"] = _single(spectrum)
-    if planes["n_good"].itemsize > 2:
-        raise InputError(f"n_good is {planes['n_good'].max()}; a spectrum may count to 65535", field="n_good")
-    planes["n_good"] = planes["n_good"].astype(np.uint16)
+    if planes["n_good"].dtype != np.uint16:
+        if planes["n_good"].max() > np.iinfo(np.uint16).max:
+            raise InputError(
+                f"n_good is {planes['n_good'].max()}; a spectrum may count to 65535", field="n_good"
+            )
+        planes["n_good"] = planes["n_good"].astype(np.uint16)
     planes["wave"] = spectrum.wave
     note["medium"] = spectrum.medium
     note["modes"] = [
@@ -175,10 +179,10 @@ def _spectrum_apart(
 
 
 def _single(spectrum: Spectra) -> tuple[Array, Array]:
-    flux, variance = (plane[0].astype(np.float32) for plane in (spectrum.data, spectrum.variance))
-    used = ~spectrum.mask[0]
-    smallest, largest = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+    flux, variance = (plane[0].astype(np.float32, copy=False) for plane in (spectrum.data, spectrum.variance))
     if spectrum.variance.dtype != np.float32:
+        used = ~spectrum.mask[0]
+        smallest, largest = np.finfo(np.float32).tiny, np.finfo(np.float32).max
         bad = used & ~((variance >= smallest) & (variance <= largest) & (np.abs(flux) <= largest))
         if bad.any():
             raise InputError(

@@ -188,7 +188,7 @@ def header_text(file: FitsFile) -> str:
 
 
 def _cards(hdu: Hdu) -> Iterator[str]:
-    text = bytes(hdu.file.content[hdu.header_start : hdu.start]).decode("latin-1")
+    text = hdu.cards.decode("latin-1")
     for start in range(0, len(text), 80):
         card = text[start : start + 80].rstrip()
         if card:

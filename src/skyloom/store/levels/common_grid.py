@@ -15,7 +15,7 @@ from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import ShapeError
-from skyloom.kernels.spectral_pyramid import regrid_beside, regrid_spectrum
+from skyloom.kernels.spectral_pyramid import largest_lags, regrid_beside, regrid_spectrum
 from skyloom.spectral.grids import Overlap, overlap, pixel_edges, regular_grid
 from skyloom.spectral.resample import pixel_broadening, resample_mode
 from skyloom.store.observation import Level
@@ -203,7 +203,7 @@ def _moved_mode(mode: Mode, spectrum: Spectra, plan: _Plan) -> Mode:
 def trimmed(lags: Float) -> Float | None:
     """Cut lags to those that matter (all but 1 % of their sum); None where none is left."""
     radius = lags.shape[1] // 2
-    sizes = np.abs(lags[:, radius + 1 :]).max(axis=0, initial=0.0)
+    sizes = largest_lags(lags)
     lost = 2.0 * np.cumsum(sizes[::-1])[::-1]
     kept = int(np.count_nonzero(lost > LOST_LAGS))
     return None if kept == 0 else np.ascontiguousarray(lags[:, radius - kept : radius + kept + 1])

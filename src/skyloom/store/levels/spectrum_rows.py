@@ -49,7 +49,9 @@ class StackedRows:
         self.group = group
         self.filters = filters
         self.wave = first.planes["wave"]
-        self.waiting: list[tuple[int, StoredLevel]] = []
+        # Rows wait as rows: hundreds of small arrays of other spectra would be in the way of those to come.
+        self.waiting: dict[str, Array] = {}
+        self.first = self.next = 0
         self.n = 0
         group.create_dataset("wave", data=self.wave)
         write_attributes(group["wave"], {"units": "Angstrom", "medium": first.note["medium"]})
@@ -74,58 +76,68 @@ class StackedRows:
         return dataset
 
     def add(self, row: int, level: StoredLevel) -> None:
-        """Take the row of one spectrum.
+        """Take the row of one spectrum, which follows those before.
 
         Raises
         ------
         InputError
             When its wavelengths are not those of the others.
         """
-        if not np.array_equal(level.planes["wave"], self.wave):
+        wave = level.planes["wave"]
+        if wave is not self.wave and not np.array_equal(wave, self.wave):
             raise InputError(
                 "the wavelengths of a level differ from those of the other spectra",
                 field="wave",
                 remedy="bring all spectra to the common grid of the store",
             )
-        self.waiting.append((row, level))
-        if len(self.waiting) >= BATCH:
+        if row >= self.first + BATCH:
             self.flush()
+            # Whole chunks are written.
+            self.first = self.next = row - row % BATCH
+        place = row - self.first
+        for name in level.planes.keys() & STACKED.keys():
+            self._make_room(name, level.planes[name])
+        for name, rows in self.waiting.items():
+            fill = STACKED[name].fill
+            if row > self.next:
+                rows[..., self.next - self.first : place, :] = fill
+            plane = level.planes.get(name, fill)
+            if name == "lags":
+                # One lag after the other: what is one chunk in the file is then one piece in memory.
+                n_lags = 0 if plane is fill else plane.shape[1]
+                rows[n_lags:, place] = fill
+                if n_lags:
+                    rows[:n_lags, place] = plane.T
+            else:
+                rows[place] = plane
+        self.next = row + 1
+
+    def _make_room(self, name: str, plane: Array) -> None:
+        """See to it that there are rows, and lags, for a plane."""
+        kind, rows = STACKED[name], self.waiting.get(name)
+        if rows is not None and (name != "lags" or plane.shape[1] <= rows.shape[0]):
+            return
+        shape = (*plane.shape[1:], BATCH, self.wave.size)
+        self.waiting[name] = np.full(shape, kind.fill, dtype=kind.dtype)
+        if rows is not None:
+            self.waiting[name][: rows.shape[0]] = rows
 
     def flush(self) -> None:
         """Write the rows that wait."""
-        if not self.waiting:
+        if self.next == self.first:
             return
-        first = self.waiting[0][0]
-        self.n = self.waiting[-1][0] + 1
-        names = {name for _, level in self.waiting for name in level.planes} & STACKED.keys()
-        for name in sorted(names | (self.group.keys() & STACKED.keys())):
+        begin, self.n = self.first, self.next
+        for name in sorted(self.waiting):
             dataset = self.group[name] if name in self.group else self._make(name)
+            rows = self.waiting[name][..., : self.n - begin, :]
             if name == "lags":
-                self._write_lags(dataset, first)
+                dataset.resize((self.n, self.wave.size, max(dataset.shape[2], rows.shape[0])))
+                for lag, plane in enumerate(rows):
+                    dataset[begin:, :, lag] = plane
             else:
                 dataset.resize(self.n, axis=0)
-                dataset[first:] = self._rows(name, first)
-        self.waiting.clear()
-
-    def _rows(self, name: str, first: int) -> Array:
-        kind = STACKED[name]
-        rows = np.full((self.n - first, self.wave.size), kind.fill, dtype=kind.dtype)
-        for row, level in self.waiting:
-            if name in level.planes:
-                rows[row - first] = level.planes[name]
-        return rows
-
-    def _write_lags(self, dataset: Any, first: int) -> None:
-        found = [(row, level.planes["lags"]) for row, level in self.waiting if "lags" in level.planes]
-        k = max([dataset.shape[2], *(lags.shape[1] for _, lags in found)])
-        dataset.resize((self.n, self.wave.size, k))
-        for lag in range(k):
-            # One lag after the other: what is one chunk in the file is then one piece in memory.
-            rows = np.zeros((self.n - first, self.wave.size), dtype=np.float32)
-            for row, lags in found:
-                if lag < lags.shape[1]:
-                    rows[row - first] = lags[:, lag]
-            dataset[first:, :, lag] = rows
+                dataset[begin:] = rows
+        self.first = self.next
 
     def finish(self, n: int) -> None:
         """Write what waits, and masked rows for the spectra up to ``n`` that do not reach these wavelengths."""
@@ -197,8 +209,10 @@ class RaggedRows:
             plane = level.planes.get(name)
             if plane is not None and lag is not None:
                 plane = plane[:, lag] if lag < plane.shape[1] else None
-            pieces.append(np.full(level.planes["flux"].size, kind.fill) if plane is None else plane)
-        return np.concatenate(pieces).astype(kind.dtype)
+            if plane is None:
+                plane = np.full(level.planes["flux"].size, kind.fill, dtype=kind.dtype)
+            pieces.append(plane)
+        return np.concatenate(pieces).astype(kind.dtype, copy=False)
 
     def finish(self, n: int) -> None:
         """Write what waits, and where each of the ``n`` spectra begins."""
