@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skyloom.cli.store_dense import add_dense
+from skyloom.cli.store_export import add_export
 from skyloom.cli.store_query import add_queries
 from skyloom.cli.store_serve import add_serve
 from skyloom.cli.terminal import EXIT_CODES, SHOWN_ROWS, Directory, console, open_store, plain_rows
+from skyloom.core.mpi import cluster_address
 from skyloom.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ _BAR: list[Callable[[], AbstractContextManager[Any]]] = []
 Examples:
   skyloom store create sky
   skyloom store create sky --levels 4 --compression quantised --quantum 0.1
+  skyloom store create sky --adaptive 500MB
 
 What is given here holds for the life of the store.
 
@@ -67,6 +71,12 @@ def create(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="A new or an empty folder.")],
     levels: Annotated[int, typer.Option(help="Resolutions, the observed one included.")] = 5,
     partition_order: Annotated[int, typer.Option(help="HEALPix order of the partitions.")] = 5,
+    adaptive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Cells of all orders instead, each with about as much, uncompressed: 500MB."
+        ),
+    ] = None,
     compression: Annotated[str, typer.Option(metavar="lossless|quantised")] = "lossless",
     quantum: Annotated[float, typer.Option(help="quantised: step of values over their noise.")] = 0.1,
     grid: Annotated[
@@ -78,7 +88,14 @@ def create(
     from skyloom.store.files.folder import make_folder
     from skyloom.store.schema import CommonGrid, StoreSettings
 
-    settings = StoreSettings(partition_order, levels, CommonGrid(*grid), compression, quantum)
+    settings = StoreSettings(
+        partition_order,
+        levels,
+        CommonGrid(*grid),
+        compression,
+        quantum,
+        adaptive_bytes=None if adaptive is None else _bytes(adaptive),
+    )
     make_folder(store, settings)
     typer.echo(f"made the store {store}")
 
@@ -91,6 +108,8 @@ Examples:
   skyloom store ingest sky --list fields.csv --folder frames
   skyloom store ingest sky --list plates.csv --folder spectra --pattern 'spec-{{plate}}-{{mjd}}-{{fiberid}}.fits'
   skyloom store ingest sky mosaic_sci.fits --option unit=electron/s
+  skyloom store ingest sky frames/ --scheduler tcp://head:8786
+  mpiexec -n 4 skyloom store ingest sky frames/            two of the four are workers
 
 Lists have a line of names: run, camcol, field (and rerun, band), or plate (and mjd, fiberid). What is stored already is
 skipped; an ingest that was killed goes on where it stopped. Reading is possible meanwhile.
@@ -129,12 +148,24 @@ def ingest(
             files or (),
             lists=[FileList(table, folder, pattern) for table in lists or ()],
             workers=workers,
-            scheduler=scheduler,
+            scheduler=scheduler or cluster_address(),
             replace=replace,
             options=_options(options or ()),
             progress=progress,
         )
     _tell(result, store)
+
+
+def _bytes(text: str) -> int:
+    """Return a number of bytes, which may have a unit: 500MB, 2GiB."""
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or number <= 0:
+        raise InputError(f"{text!r} is no size", field="--adaptive", remedy="write it as 500MB or 2GiB")
+    return round(number * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
 
 
 def _options(settings: list[str] | tuple[()]) -> dict[str, Any]:
@@ -242,5 +273,6 @@ def pack(
 
 
 add_queries(commands)
+add_export(commands, lambda: _BAR[0]())
 add_dense(commands, lambda: _BAR[0]())
 add_serve(commands)

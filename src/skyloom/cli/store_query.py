@@ -12,7 +12,10 @@ import typer
 from skyloom.cli.terminal import EXIT_CODES, SHOWN_ROWS, Directory, open_store, plain_rows
 from skyloom.errors import InputError
 
-__all__ = ["add_queries"]
+__all__ = [
+    "Bands", "Box", "Cone", "Kind", "Level", "MapOf", "Overwrite", "Resolution", "Times", "Wave", "add_queries",
+    "conditions",
+]  # fmt: skip
 
 SHOWN_COLUMNS = (
     "obs_id",
@@ -93,7 +96,7 @@ def query(
     out: TableOut = None,
 ) -> None:
     """List observations by place, time, wavelength, band and resolution."""
-    where = _where(cone, box, moc, times, wave, bands, kind, resolution)
+    where = conditions(cone, box, moc, times, wave, bands, kind, resolution)
     table = open_store(store).observations(**where)
     form = "json" if as_json else "csv" if as_csv else "ecsv" if as_ecsv else ""
     if _told(table, form, out, "observations"):
@@ -112,9 +115,10 @@ def _told(table: Any, form: str, out: Path | None, what: str) -> bool:
     return out is not None or bool(form)
 
 
-def _where(
+def conditions(
     cone: Any, box: Any, moc: Any, times: Any, wave: Any, bands: Any, kind: Any, resolution: Any
 ) -> dict[str, Any]:
+    """Return the conditions of a search that options of the command line stand for."""
     where: dict[str, Any] = {"box": box, "band": list(bands) if bands else None, "kind": kind}
     where["resolution"] = resolution
     if cone is not None:
@@ -247,7 +251,7 @@ def photometry(
     out: TableOut = None,
 ) -> None:
     """Measure spectra through filters, or beside the light of the images in their fibre."""
-    where = _where(cone, box, None, times, None, None, None, None)
+    where = conditions(cone, box, None, times, None, None, None, None)
     if bool(obs_ids) == bool(where):
         raise InputError(
             "spectra are named, or found by conditions", field="OBS_ID", remedy="give one of the two"
@@ -374,7 +378,7 @@ def stack(
 ) -> None:
     """Average images of one band, or spectra, weighted by their inverse variance, with the error of the mean."""
     opened = open_store(store)
-    where = _where(cone, box, None, times, None, bands, kind, None)
+    where = conditions(cone, box, None, times, None, bands, kind, None)
     if not obs_ids and not where:
         raise InputError("nothing says what to average", remedy="name observations, or give conditions")
     names = list(obs_ids or ()) or [str(name) for name in opened.observations(**where)["obs_id"]]

@@ -275,10 +275,10 @@ def write_table(
     stream: BinaryIO,
     name: str,
     dtype: np.dtype[Any],
-    n_rows: int,
+    n_rows: int | None,
     parts: Iterable[NDArray[Any]],
     cards: bytes = b"",
-) -> None:
+) -> int:
     """Write a table whose rows come in parts, so that it need not be in memory as a whole.
 
     Parameters
@@ -288,18 +288,24 @@ def write_table(
         EXTNAME.
     dtype : structured dtype
         Of a row, packed.
-    n_rows : int
+    n_rows : int, optional
+        None: as many as there are parts of.
     parts : iterable of structured arrays
         The rows; all parts but the last have a number of rows that is a multiple of four.
     cards : bytes
         Further cards, see `card`.
+
+    Returns
+    -------
+    int
+        How many rows there are.
 
     Raises
     ------
     InputError
         When the parts do not add up to ``n_rows``.
     """
-    structure, stored = _table_structure(dtype, n_rows)
+    structure, stored = _table_structure(dtype, n_rows or 0)
     start = stream.tell()
     stream.write(_finished_header(structure, name, cards, 0))
     data_sum = size = 0
@@ -309,13 +315,17 @@ def write_table(
         data_sum = _fold(data_sum + _sum32(body + b"\0" * (-len(body) % 4)))
         size += len(body)
         stream.write(body)
-    if size != stored.itemsize * n_rows:
+    found = size // stored.itemsize
+    if n_rows is not None and size != stored.itemsize * n_rows:
         raise InputError(f"the parts have {size} bytes; {n_rows} rows have {stored.itemsize * n_rows}")
     stream.write(b"\0" * (-size % BLOCK))
     end = stream.tell()
     stream.seek(start)
+    # As long as before: the width of a number in a card is fixed.
+    structure, _ = _table_structure(dtype, found)
     stream.write(_finished_header(structure, name, cards, data_sum))
     stream.seek(end)
+    return found
 
 
 def _sum32(body: bytes | memoryview | NDArray[Any]) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skyloom.core.geometry import celestial, pixel_scale
 
-__all__ = ["Footprint", "circle_of", "footprint_of"]
+__all__ = ["Footprint", "circle_of", "footprint_of", "icrs_positions"]
 
 Float = NDArray[np.float64]
 _EDGE_POINTS = 4  # Along each side, for the radius and for images so wide that their sides are curved.
@@ -56,7 +56,7 @@ def footprint_of(wcs: WCS | None, shape: tuple[int, ...]) -> Footprint:
     sky = celestial(wcs)
     ny, nx = shape
     x, y = _outline(nx, ny)
-    ra, dec = _icrs(sky, np.append(x, (nx - 1) / 2), np.append(y, (ny - 1) / 2))
+    ra, dec = icrs_positions(sky, np.append(x, (nx - 1) / 2), np.append(y, (ny - 1) / 2))
     if not np.all(np.isfinite(ra + dec)):
         return NOWHERE
     distance = _distances(ra[:-1], dec[:-1], ra[-1], dec[-1])
@@ -77,7 +77,8 @@ def _outline(nx: int, ny: int) -> tuple[Float, Float]:
     return np.concatenate(x), np.concatenate(y)
 
 
-def _icrs(sky: WCS, x: Float, y: Float) -> tuple[Float, Float]:
+def icrs_positions(sky: WCS, x: Float, y: Float) -> tuple[Float, Float]:
+    """Return right ascensions and declinations (deg, ICRS) of pixels, counted from 0, of a celestial WCS."""
     longitude, latitude = sky.all_pix2world(x, y, 0)
     frame = str(sky.wcs.radesys).strip() or "ICRS"
     if str(sky.wcs.lngtyp).strip() == "RA" and frame in ("ICRS", "FK5"):
