@@ -3,7 +3,8 @@
     python benchmarks/bench_store.py [--quick] [--only frames spectra ...] [--directory FOLDER]
 
 CPU is that of fresh processes of one thread with a warm numba cache, in which one small file has been stored before.
-Frames are those of SDSS below ``$SKYLOOM_DATA/sdss_frames`` where there are such, else mock frames of the same size.
+Frames are those of SDSS below ``$SKYLOOM_DATA/sdss_frames`` (default: ``../shared/data`` beside the repository) where
+there are such, else mock frames of the same size; the rows say which.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bz2
 import json
-import os
 import shutil
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from store_table import child, show
+from store_table import DATA, child, show
 
 FULL = (1489, 2048)
 SMALL = (372, 512)
@@ -39,8 +38,9 @@ SEED = 6
 def frame_files(folder: Path, quick: bool) -> tuple[list[Path], str]:
     """Return uncompressed frames of full size, real ones where there are such, and what they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = os.environ.get("SKYLOOM_DATA")
-    packed = sorted(Path(data).glob("sdss_frames/frame-*.fits.bz2")) if data else []
+    packed = sorted((DATA / "sdss_frames").glob("frame-*.fits.bz2"))
+    where = f"{packed[0].parent}/frame-*.fits.bz2" if packed else f"mock frames: no real ones below {DATA}"
+    print(f"      {where}")
     paths = []
     for path in packed:
         paths.append(folder / path.stem)

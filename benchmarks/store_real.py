@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
-from store_table import show
+from store_table import DATA, show
 
 BANDS = "gri"
 STAR, GALAXY = "sdss-3126-54804-0211", "sdss-4238-55455-0037"
@@ -20,11 +19,11 @@ SIDE = 200  # pixels around an object
 
 def show_real(folder: Path) -> None:
     """Print the rows about real data, where there are such."""
-    data = Path(os.environ.get("SKYLOOM_DATA", "nowhere"))
-    frames, spectra = data / "sdss_frames", data / "sdss_spectra"
+    frames, spectra = DATA / "sdss_frames", DATA / "sdss_spectra"
     if not frames.is_dir() or not spectra.is_dir():
-        show("real frames and spectra", "none: SKYLOOM_DATA names no folder with them")
+        show("real frames and spectra", f"none below {DATA} (set SKYLOOM_DATA)")
         return
+    print(f"      {frames}/*.bz2, {spectra}/**/*.fits")
     from skyloom.store.query import create
 
     store = create(folder / "store")

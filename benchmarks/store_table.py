@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("SKYLOOM_DATA", HERE.parent.parent / "shared" / "data")).resolve()
+"""Real data, where there are such; the tests look there, too."""
 # Figures are those of one core: BLAS must not spread over the others.
 ENVIRONMENT = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _missed: list[str] = []
