@@ -17,6 +17,7 @@ from skyloom._version import __version__
 from skyloom.cli.qa import add_qa
 from skyloom.cli.store import add_store
 from skyloom.cli.templates import templates
+from skyloom.core.mpi import cluster_address, is_first_rank, run_on_ranks, started_ranks
 from skyloom.errors import InputError
 from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
 from skyloom.recipes.result import ExitCode
@@ -135,6 +136,7 @@ def run(
         overrides.append(f"workers={workers}")
     if out is not None:
         overrides.append(f"output.directory={json.dumps(str(out.resolve()))}")
+    scheduler = scheduler or cluster_address()
     loaded = recipe.load_config(config, overrides)
     function = recipe.load_function()
     with _progress_bar() as progress:
@@ -380,5 +382,22 @@ add_store(app, _progress_bar)
 
 
 def main() -> None:
-    """Run the command line."""
-    app(prog_name="skyloom")
+    """Run the command line; of the ranks that mpiexec has started, on one, with the others as its workers."""
+    if started_ranks() == 1:
+        app(prog_name="skyloom")
+    try:
+        code = run_on_ranks(_run)
+    except InputError as error:
+        code = int(ExitCode.BAD_INPUT)
+        if is_first_rank():
+            _complain(error)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Return the exit code of the command line instead of ending the process."""
+    try:
+        app(prog_name="skyloom")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
