@@ -11,6 +11,9 @@ from skyloom.imaging.comparison import compare_regions, running_median
 from skyloom.imaging.empty_regions import empty_regions
 from skyloom.imaging.power_spectrum import power_spectrum
 from skyloom.report.figures import halpha as figures
+from skyloom.report.figures import halpha_pixels
+from skyloom.report.figures.axis_text import unit_text
+from skyloom.report.figures.halpha_pixels import PixelPanel, pixel_figure
 from tests.quality_scenes import quality_scene
 
 PNG = b"\x89PNG"
@@ -35,14 +38,15 @@ def written(monkeypatch):
             texts.extend(item.get_text() for item in (legend.get_texts() if legend else ()))
         return plain(figure)
 
-    monkeypatch.setattr(figures, "to_png", to_png)
+    for module in (figures, halpha_pixels):
+        monkeypatch.setattr(module, "to_png", to_png)
     return texts
 
 
 def test_units_are_written_as_on_an_axis():
-    assert figures.unit_text(u.Unit("1e-20 erg / (s cm2)")) == "10⁻²⁰ erg s⁻¹ cm⁻²"
-    assert figures.unit_text(u.Unit("1e-40 erg2 / (s2 AA)")) == "10⁻⁴⁰ erg² Å⁻¹ s⁻²"
-    assert figures.unit_text(u.Unit("Jy")) == "Jy"
+    assert unit_text(u.Unit("1e-20 erg / (s cm2)")) == "10⁻²⁰ erg s⁻¹ cm⁻²"
+    assert unit_text(u.Unit("1e-40 erg2 / (s2 AA)")) == "10⁻⁴⁰ erg² Å⁻¹ s⁻²"
+    assert unit_text(u.Unit("Jy")) == "Jy"
 
 
 def test_nebulae(scene, written):
@@ -67,8 +71,8 @@ def test_no_nebula_is_whole_or_bright(scene):
 def test_pixels(scene, n, written):
     image = scene.blurred
     line = (1.0, 0.01, 3.0, 2.0)
-    panel = figures.PixelPanel("Halpha", image, image, line, running_median(image, image), "a note")
-    assert figures.pixel_figure("x", [panel] * n).startswith(PNG)
+    panel = PixelPanel("Halpha", image, image, line, running_median(image, image), "a note")
+    assert pixel_figure("x", [panel] * n).startswith(PNG)
     assert any("slope 1.000 ± 0.010" in text for text in written)
     assert any("arcsec⁻²" in text for text in written)
     assert not any("mathdefault" in text for text in written)
@@ -76,11 +80,11 @@ def test_pixels(scene, n, written):
 
 def test_pixels_without_light_or_line(scene):
     image = scene.blurred.evolve(mask=np.ones(scene.blurred.shape, bool))
-    panel = figures.PixelPanel("x", image, image, None, running_median(image, image))
-    assert figures.pixel_figure("x", [panel]).startswith(PNG)
+    panel = PixelPanel("x", image, image, None, running_median(image, image))
+    assert pixel_figure("x", [panel]).startswith(PNG)
     dark = scene.blurred.evolve(data=np.zeros(scene.blurred.shape))
-    panel = figures.PixelPanel("x", dark, dark, None, running_median(dark, dark))
-    assert figures.pixel_figure("x", [panel]).startswith(PNG)
+    panel = PixelPanel("x", dark, dark, None, running_median(dark, dark))
+    assert pixel_figure("x", [panel]).startswith(PNG)
 
 
 def test_maps(scene):

@@ -410,6 +410,7 @@ def draw(
 ) -> dict[str, bytes]:
     """Draw all figures that there is something for."""
     from skyloom.report.figures import halpha as figures
+    from skyloom.report.figures.halpha_pixels import PixelPanel, pixel_figure
 
     drawn = {
         "qa_noise": figures.noise_figure(f"{name}: empty regions of HST", empty.pulls, empty.table),
@@ -425,10 +426,10 @@ def draw(
         drawn["qa_nebulae"] = figures.nebula_figure(f"{name}: nebulae in HST and MUSE", tables["nebulae"])
     drawn["qa_maps"] = figures.comparison_maps(f"{name}: Halpha of HST and MUSE", matched, muse)
     panels = [
-        figures.PixelPanel(title, image, reference, line, running_median(image, reference), note)
+        PixelPanel(title, image, reference, line, running_median(image, reference), note)
         for title, image, reference, line, note in pixel_pairs(products, matched, muse)
     ]
-    drawn["qa_pixels"] = figures.pixel_figure(f"{name}: pixels of HST at the PSF of MUSE", panels)
+    drawn["qa_pixels"] = pixel_figure(f"{name}: pixels of HST at the PSF of MUSE", panels)
     return drawn
 
 

@@ -1,9 +1,8 @@
-"""Figures of the quality of Halpha of HST against MUSE: nebulae, pixels, maps, noise, power spectra."""
+"""Figures of the quality of Halpha of HST against MUSE: nebulae, maps, noise, power spectra."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import astropy.units as u
@@ -11,12 +10,12 @@ import matplotlib as mpl
 import numpy as np
 from astropy.table import QTable
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.colors import Normalize
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from skyloom.core.image import Image
+from skyloom.report.figures.axis_text import plain_ticks, unit_text
 from skyloom.report.figures.ifs import colour_bar, draw_marks, row_of_maps
 from skyloom.report.figures.style import (
     ACCENT,
@@ -25,7 +24,6 @@ from skyloom.report.figures.style import (
     INK,
     SIGNED_MAP,
     STYLE,
-    SUPERSCRIPTS,
     Float,
     asinh_norm,
     draw_panel,
@@ -34,11 +32,9 @@ from skyloom.report.figures.style import (
 )
 
 __all__ = [
-    "PixelPanel",
     "comparison_maps",
     "nebula_figure",
     "noise_figure",
-    "pixel_figure",
     "power_figure",
 ]
 
@@ -47,19 +43,6 @@ ON_DATA: Any = {"frameon": True, "facecolor": "white", "edgecolor": "none", "fra
 FEWEST = 10  # values of which a histogram says something
 SIZE_COLOURS = ("#1b1f2a", "#c2410c", "#2563a8")
 SPECTRUM_COLOURS = ("#1b1f2a", "#c2410c", "#2563a8")
-
-
-def unit_text(unit: u.UnitBase) -> str:
-    """Write a unit with raised exponents, as on an axis: powers of ten for its scale."""
-    scale, bases = unit.scale, []
-    power = round(float(np.log10(scale)), 6)
-    if power != 0:
-        whole = power == int(power)
-        bases.append("10" + f"{int(power)}".translate(SUPERSCRIPTS) if whole else f"{scale:g}")
-    for base, exponent in sorted(zip(unit.bases, unit.powers, strict=True), key=lambda item: -float(item[1])):
-        raised = "" if exponent == 1 else f"{float(exponent):g}".translate(SUPERSCRIPTS)
-        bases.append(f"{'Å' if base == u.AA else base.to_string()}{raised}")
-    return " ".join(bases)
 
 
 # --- nebulae --------------------------------------------------------------------------------------------------------
@@ -120,8 +103,8 @@ def _scatter(axes: Axes, columns: tuple[Float, Float, Float, Float], whole: Any,
         axes.set_ylim(*ends)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_ticks(axes.xaxis)
-    _plain_ticks(axes.yaxis)
+    plain_ticks(axes.xaxis)
+    plain_ticks(axes.yaxis)
     axes.set_xlabel(f"MUSE, {unit_text(unit)}")
     axes.set_ylabel(f"HST at the PSF of MUSE, {unit_text(unit)}")
     axes.set_title("flux of each nebula", weight="bold")
@@ -137,7 +120,7 @@ def _ratios(axes: Axes, flux: Float, ratio: Float, error: Float, whole: Any, uni
     used = whole & np.isfinite(ratio) & (flux > 0)
     axes.set_title("their ratio", weight="bold")
     axes.set_xscale("log")
-    _plain_ticks(axes.xaxis)
+    plain_ticks(axes.xaxis)
     axes.set_xlabel(f"MUSE, {unit_text(unit)}")
     axes.set_ylabel("HST / MUSE")
     if not used.any():
@@ -179,158 +162,10 @@ def _histogram(axes: Axes, pulls: Mapping[str, Float], label: str) -> None:
     axes.legend(loc="upper left", ncols=2 if len(pulls) > 1 else 1)
 
 
-# --- pixels ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PixelPanel:
-    """One panel of `pixel_figure`.
-
-    Attributes
-    ----------
-    title : str
-    image, reference : Image
-        On one grid, with one PSF.
-    line : (float, float, float, float) or None
-        Slope, its error, offset, its error (unit of the image).
-    running : QTable
-        Of `skyloom.imaging.comparison.running_median`.
-    note : str
-        Written below the fit.
-    """
-
-    title: str
-    image: Image
-    reference: Image
-    line: tuple[float, float, float, float] | None
-    running: QTable
-    note: str = ""
-
-
-def pixel_figure(title: str, panels: Sequence[PixelPanel], *, dpi: float = 110.0) -> bytes:
-    """Draw pixels of HST, at the PSF of MUSE, against those of MUSE: their number, the fitted line, running medians.
-
-    Parameters
-    ----------
-    title : str
-    panels : sequence of PixelPanel
-    dpi : float
-        Pixels per inch.
-
-    Returns
-    -------
-    bytes
-        A PNG. Axes are arcsinh: linear within the noise, logarithmic beyond it.
-    """
-    across = min(2, len(panels))
-    down = -(-len(panels) // across)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(6.3 * across, 4.9 * down + 0.4, dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
-        grid = figure.subplots(down, across, squeeze=False).ravel()
-        height = 4.9 * down + 0.4
-        figure.subplots_adjust(
-            left=0.085 if across == 2 else 0.15, right=0.95, bottom=0.6 / height, top=1 - 0.75 / height,
-            wspace=0.32, hspace=0.32,
-        )  # fmt: skip
-        for axes, panel in zip(grid, panels, strict=False):
-            _draw_pixels(axes, panel)
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
-        return to_png(figure)
-
-
-def _draw_pixels(axes: Axes, panel: PixelPanel) -> None:
-    image, reference = panel.image, panel.reference
-    used = image.valid & reference.valid
-    x = reference.data[used].astype(np.float64) * float(reference.unit.to(image.unit))
-    y = image.data[used].astype(np.float64)
-    axes.set_title(panel.title, weight="bold")
-    axes.set_xlabel(f"MUSE, {unit_text(image.unit)}")
-    axes.set_ylabel(f"HST, {unit_text(image.unit)}")
-    if x.size == 0:
-        return
-    noise = float(np.sqrt(np.median(image.variance[used]) + np.median(reference.variance[used])))
-    linear = max(3.0 * noise, 0.02 * float(np.percentile(np.abs(x), 90.0)), 1e-30)
-    low = float(min(np.percentile(x, 0.3), np.percentile(y, 0.3)))
-    high = max(float(np.percentile(x, 99.97)), float(np.percentile(y, 99.97)), low + linear)
-    edges = linear * np.sinh(np.linspace(np.arcsinh(low / linear), np.arcsinh(high / linear), 121))
-    counts, _, _ = np.histogram2d(x, y, [edges, edges])
-    picture = axes.pcolormesh(
-        edges, edges, np.ma.masked_equal(counts.T, 0), norm=LogNorm(1, max(2.0, counts.max())), cmap="Greys",
-        rasterized=True,
-    )  # fmt: skip
-    for set_scale in (axes.set_xscale, axes.set_yscale):
-        set_scale("asinh", linear_width=linear)
-    axes.plot(edges, edges, color=FAINT, lw=0.8, ls=":", label="equal")
-    if panel.line is not None:
-        slope, slope_err, offset, offset_err = panel.line
-        spread = np.hypot(slope_err * edges, offset_err)
-        middle = slope * edges + offset
-        axes.fill_between(edges, middle - spread, middle + spread, color=ACCENT, alpha=0.25, lw=0)
-        axes.plot(
-            edges, middle, color=ACCENT, lw=1.1,
-            label=f"slope {_with_error(slope, slope_err)}\noffset {_with_error(offset, offset_err)}",
-        )  # fmt: skip
-    _draw_running(axes, panel.running)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(FixedLocator(_round_ticks(low, high, linear)))
-        axis.set_major_formatter(FuncFormatter(_plain_number))
-        axis.set_minor_locator(NullLocator())
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(edges[0], edges[-1])
-    axes.legend(loc="upper left", title=panel.note or None, title_fontsize=8.0, alignment="left")
-    bar = axes.figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
-    bar.ax.tick_params(length=2, width=0.6, labelsize=7)
-    _plain_ticks(bar.ax.yaxis)
-    bar.set_label("pixels", size=7.5)
-
-
-def _with_error(value: float, error: float) -> str:
-    """Write a value and its error, both to the second digit of the error."""
-    if not (np.isfinite(error) and error > 0 and 1e-6 < error < 1e6):
-        return f"{value:.4g} ± {error:.2g}"
-    digits = 1 - int(np.floor(np.log10(error)))
-    value, error = round(value, digits), round(error, digits)
-    return f"{value:.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}".replace("-", "−")
-
-
-def _draw_running(axes: Axes, running: QTable) -> None:
-    if len(running) == 0:
-        return
-    place, middle, low, high = (running[name].value for name in ("reference", "median", "low", "high"))
-    axes.errorbar(
-        place, middle, [middle - low, high - middle], fmt="o", ms=3.0, color="#2563a8", mew=0, elinewidth=0.9,
-        label="median, 16–84 %",
-    )  # fmt: skip
-
-
-def _round_ticks(low: float, high: float, linear: float) -> list[float]:
-    """Zero and powers of ten beyond the linear part of an arcsinh axis, on the side of negative numbers too."""
-    first = int(np.ceil(np.log10(linear)))
-    powers = [10.0**power for power in range(first, int(np.floor(np.log10(max(high, linear)))) + 1)]
-    return [*(-power for power in reversed(powers) if -power >= low), 0.0, *powers]
-
-
 def _legend(axes: Axes, place: Literal["upper left", "lower left"]) -> None:
     """Draw a legend where there is something to explain."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc=place, **ON_DATA)
-
-
-def _plain_ticks(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis without mathematical markup, which figures do not parse."""
-    axis.set_major_formatter(FuncFormatter(_plain_number))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _plain_number(value: float, _: object = None) -> str:
-    """Write 0.01 to 9999 in full, and other powers of ten raised."""
-    if value == 0 or 0.01 <= abs(value) < 1e4:
-        return f"{value:g}".replace("-", "−")
-    power = round(np.log10(abs(value)))
-    return ("−" if value < 0 else "") + "10" + str(power).translate(SUPERSCRIPTS)
 
 
 # --- maps -----------------------------------------------------------------------------------------------------------
@@ -489,8 +324,8 @@ def power_figure(title: str, spectra: Mapping[str, tuple[QTable, float]], *, dpi
         if highest > 0:
             axes.set_ylim(0.002 * lowest, 3.0 * highest)
             axes.set_ylabel(f"power, {unit_text(unit)}")
-        _plain_ticks(axes.xaxis)
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
         axes.set_xlabel("spatial frequency, cycles per arcsec")
         scales = axes.secondary_xaxis("top", functions=(_inverse, _inverse))
         scales.set_xlabel("scale, arcsec")

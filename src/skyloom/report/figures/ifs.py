@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import astropy.units as u
 import matplotlib as mpl
 import numpy as np
 from astropy.table import QTable
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
+from skyloom.report.figures.axis_text import unit_text
 from skyloom.report.figures.style import (
     ACCENT,
     FAINT,
@@ -25,7 +25,6 @@ from skyloom.report.figures.style import (
     NOISE_MAP,
     SIGNED_MAP,
     STYLE,
-    SUPERSCRIPTS,
     Float,
     asinh_norm,
     draw_beam,
@@ -72,7 +71,7 @@ def line_maps(title: str, signal: Image, noise: Image, snr: Image, *, dpi: float
         for number, (axis, (name, image, norm, colours)) in enumerate(zip(axes, panels, strict=True)):
             picture = draw_panel(axis, image, masked(image), None, norm, colours)
             axis.set_title(name, weight="bold")
-            colour_bar(figure, axis, picture, _unit_text(image))
+            colour_bar(figure, axis, picture, unit_text(image.unit))
             if number == 0:
                 draw_marks(axis, image)
         return to_png(figure)
@@ -103,13 +102,13 @@ def velocity_map(title: str, velocity: Image, *, dpi: float = 110.0) -> bytes:
         norm = Normalize(middle - half, middle + half)
         picture = draw_panel(left, velocity, masked(velocity), None, norm, SIGNED_MAP)
         left.set_title("velocity", weight="bold")
-        colour_bar(figure, left, picture, _unit_text(velocity))
+        colour_bar(figure, left, picture, unit_text(velocity.unit))
         draw_marks(left, velocity)
         values = error.compressed()
         norm = Normalize(0.0, float(np.percentile(values, 99.0)) if values.size else 1.0)
         picture = draw_panel(right, velocity, error, None, norm, NOISE_MAP)
         right.set_title("its error", weight="bold")
-        colour_bar(figure, right, picture, _unit_text(velocity))
+        colour_bar(figure, right, picture, unit_text(velocity.unit))
         return to_png(figure)
 
 
@@ -256,7 +255,7 @@ def bin_spectra(
         for axes, row, name in zip(panels, rows, names, strict=True):
             _draw_spectrum(axes, spectra, row, name, shaded)
         _mark_lines(list(panels), marks or {}, spectra.wave)
-        figure.supylabel(text_of(spectra.unit), size=8)
+        figure.supylabel(unit_text(spectra.unit), size=8)
         panels[-1].set_xlabel(f"wavelength in {spectra.medium} (Å)")
         top = 0.99 if not marks else 0.97
         figure.tight_layout(rect=(0.0, 0.0, 1.0, top), h_pad=0.4)
@@ -417,18 +416,3 @@ def robust_range(image: Image, low: float, high: float) -> tuple[float, float]:
         return 0.0, 1.0
     bottom, top = np.percentile(values.astype(np.float64), [low, high])
     return float(bottom), float(max(top, bottom + 1e-12 * max(abs(bottom), 1e-300)))
-
-
-def _unit_text(image: Image) -> str:
-    return text_of(image.unit)
-
-
-def text_of(unit: u.UnitBase) -> str:
-    """A unit for people: 10⁻²⁰ erg/(s cm2), not 1e-20 erg / (cm2 s)."""
-    scale = float(unit.scale)
-    bare = u.CompositeUnit(1.0, unit.bases, unit.powers) if scale != 1.0 else unit
-    text = str(bare.to_string()).replace(" / ", "/").replace("Angstrom", "Å")
-    power = np.log10(scale) if scale > 0 else 0.0
-    if abs(power - round(power)) < 1e-9 and round(power):
-        return f"10{str(round(power)).translate(SUPERSCRIPTS)} {text}"
-    return text

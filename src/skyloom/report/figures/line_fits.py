@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skyloom.core.continuum import ContinuumFit
 from skyloom.core.line_fit import LineFit
 from skyloom.core.spectra import Spectra
-from skyloom.report.figures.ifs import text_of
+from skyloom.report.figures.axis_text import unit_text
 from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, new_figure, to_png
 
 __all__ = ["fit_gallery"]
@@ -90,7 +90,7 @@ def fit_gallery(
                     upper.legend(loc="upper right", fontsize=6.5, handlelength=1.4)
                 if number == len(rows) - 1:
                     lower.set_xlabel(f"wavelength in {spectra.medium} (Å)", size=8)
-        figure.supylabel(text_of(spectra.unit), size=8, x=0.004)
+        figure.supylabel(unit_text(spectra.unit), size=8, x=0.004)
         return to_png(figure)
 
 

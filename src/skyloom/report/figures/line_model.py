@@ -11,7 +11,8 @@ from matplotlib.colors import Normalize
 
 from skyloom.core.image import Image
 from skyloom.core.units import is_per_area
-from skyloom.report.figures.ifs import colour_bar, draw_marks, masked, row_of_maps, text_of
+from skyloom.report.figures.axis_text import unit_text
+from skyloom.report.figures.ifs import colour_bar, draw_marks, masked, row_of_maps
 from skyloom.report.figures.style import FAINT, FLUX_MAP, SIGNED_MAP, STYLE, asinh_norm, draw_panel, to_png
 
 __all__ = ["line_model_panels"]
@@ -105,7 +106,7 @@ def _brightness(image: Image, level: float = 0.0) -> np.ma.MaskedArray[Any, Any]
 
 
 def _unit_text(image: Image) -> str:
-    return text_of(image.unit if is_per_area(image.unit) else image.unit / u.arcsec**2)
+    return unit_text(image.unit if is_per_area(image.unit) else image.unit / u.arcsec**2)
 
 
 def _typical(values: Any, percentage: float) -> float:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from skyloom.core.image import Image
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.line_maps import LineMaps
+from skyloom.report.figures.axis_text import unit_text
 from skyloom.report.figures.ifs import (
     PANEL,
     colour_bar,
@@ -25,7 +26,6 @@ from skyloom.report.figures.ifs import (
     masked,
     robust_range,
     row_of_maps,
-    text_of,
 )
 from skyloom.report.figures.style import (
     ACCENT,
@@ -108,7 +108,9 @@ def fitted_line_maps(title: str, maps: LineMaps, line: str, *, dpi: float = 110.
         for number, (axis, (name, image, norm, colours)) in enumerate(zip(axes, panels, strict=False)):
             picture = draw_panel(axis, image, masked(image), None, norm, colours)
             axis.set_title(name, weight="bold")
-            label = text_of(image.unit) + (" per spaxel" if number == 0 and maps.per == "spaxel_area" else "")
+            label = unit_text(image.unit) + (
+                " per spaxel" if number == 0 and maps.per == "spaxel_area" else ""
+            )
             colour_bar(figure, axis, picture, label)
             if number == 0:
                 draw_marks(axis, image)
@@ -243,7 +245,7 @@ def quantity_maps(
     bytes
         A PNG.
     """
-    label = text_of(image.unit)
+    label = unit_text(image.unit)
     if logarithm:
         positive = np.where(image.mask, 1.0, image.data) > 0
         shown = np.log10(np.where(positive & image.valid, image.data, 1.0))
