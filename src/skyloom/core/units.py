@@ -6,7 +6,10 @@ import astropy.units as u
 
 from skyloom.errors import UnitError
 
-__all__ = ["area_unit", "is_per_area", "parse_unit", "sum_unit"]
+__all__ = ["adds_up", "area_unit", "is_per_area", "parse_unit", "sum_unit"]
+
+_AVERAGED = ("speed", "length", "angle", "time", "temperature", "dimensionless")
+"""Kinds of quantities of which the pixels of a map have a mean, and no sum."""
 
 
 def parse_unit(unit: u.UnitBase | str) -> u.UnitBase:
@@ -40,6 +43,18 @@ def area_unit(unit: u.UnitBase) -> u.UnitBase | None:
 def is_per_area(unit: u.UnitBase) -> bool:
     """Tell whether ``unit`` is a surface brightness; otherwise it is a flux per pixel."""
     return area_unit(unit) is not None
+
+
+def adds_up(unit: u.UnitBase) -> bool:
+    """Tell whether values of pixels in ``unit`` add up to that of a larger pixel: fluxes, counts, electrons.
+
+    What does not is averaged: brightnesses per area or per beam, and maps of velocities, wavelengths, angles, ages,
+    ratios or magnitudes.
+    """
+    per_beam = any(base == u.beam and power < 0 for base, power in zip(unit.bases, unit.powers, strict=True))
+    if is_per_area(unit) or per_beam or unit in (u.mag, u.dex):
+        return False
+    return not any(kind in unit.physical_type for kind in _AVERAGED)
 
 
 def sum_unit(unit: u.UnitBase) -> u.UnitBase:

@@ -11,7 +11,7 @@ from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.noise import resample_correlation
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF
-from skyloom.core.units import is_per_area
+from skyloom.core.units import adds_up
 from skyloom.errors import InputError
 from skyloom.imaging.resampled_psf import resampled_psf
 
@@ -58,7 +58,7 @@ def block_means(image: Image, side: int, *, mask: Mask | None = None) -> Image:
     share = np.ones(_blocks(image.shape, side)) if whole else sum_blocks(usable, side) / side**2
     bad = share < 1.0 - MASKED_SHARE
     correlation, gain = block_noise(image.correlation, side)
-    area = 1.0 if is_per_area(image.unit) else float(side**2)
+    area = float(side**2) if adds_up(image.unit) else 1.0
     weight = np.where(bad, 0.0, 1.0 / (np.where(bad, 1.0, share) * side**2))
 
     def mean(plane: Array) -> Array:

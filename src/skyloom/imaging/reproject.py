@@ -27,7 +27,7 @@ from skyloom.core.image import Image, Mode
 from skyloom.core.noise import resample_correlation
 from skyloom.core.provenance import Step, step
 from skyloom.core.threads import blocks, run_blocks
-from skyloom.core.units import is_per_area
+from skyloom.core.units import adds_up
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.pixel_map import PixelMap, pixel_map
 from skyloom.imaging.resampled_psf import resampled_psf
@@ -103,7 +103,7 @@ def reproject(image: Image, target: Target, method: str = "auto") -> Image:
     if shift is not None:
         return _copied(image, wcs, shape, shift)
     correlation, gain = resample_correlation(method, chart.matrix, image.correlation, chart.phases())
-    per_pixel = not is_per_area(image.unit)
+    per_pixel = adds_up(image.unit)
     result = resample_planes(image, chart, shape, method, gain, per_pixel)
     masked = int(np.count_nonzero(result.mask))
     if masked == result.mask.size:
@@ -166,7 +166,7 @@ def pixel_variance(image: Image, target: Target, method: str = "auto") -> NDArra
         chart.grid,
         chart.dense,
         chart.window,
-        not is_per_area(image.unit),
+        adds_up(image.unit),
         result.mask,
         exact,
     )

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from skyloom.core.image import Image
+from skyloom.core.line_maps import SHARED_ERRORS
 from skyloom.core.provenance import step
-from skyloom.core.units import is_per_area
+from skyloom.core.units import adds_up
 from skyloom.errors import InputError
 from skyloom.store.levels.image_noise import coarse_correlation, neighbour_lags
 from skyloom.store.levels.image_planes import Planes, halved, level_count
@@ -42,9 +43,11 @@ def image_levels(image: Image, n_levels: int) -> tuple[Level[Image], ...]:
     ``value = f sum n_i value_i / sum n_i``,
     ``variance = f^2 sum_ij n_i n_j sqrt(v_i v_j) rho_z(x_i - x_j) / (sum n_i)^2``,
 
-    f = 4 for fluxes per pixel and 1 for brightnesses. Masked is what has no good pixel. ``rho_z`` is the correlation of
-    means over blocks of white or correlated noise (``docs/numbers.md``). Flags of good pixels are collected, shared
-    errors averaged like values; the PSF and the WCS follow the pixels.
+    f = 4 for what adds up, fluxes and counts (`skyloom.core.units.adds_up`), and 1 for brightnesses and for maps of
+    velocities, ratios and the like. Masked is what has no good pixel. ``rho_z`` is the correlation of means over blocks
+    of white or correlated noise (``docs/numbers.md``). Flags of good pixels are collected, shared errors averaged like
+    values; the PSF and the WCS follow the pixels. Where the pixels of a bin share one error (`skyloom.core.line_maps`),
+    the errors of blocks do not follow from theirs, and level 0 alone is made.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def image_levels(image: Image, n_levels: int) -> tuple[Level[Image], ...]:
     if n_levels < 1:
         raise InputError(f"n_levels is {n_levels}; expected 1 or more", field="n_levels")
     base = in_single_precision(image)
-    area = 1.0 if is_per_area(base.unit) else 4.0
+    area = 4.0 if adds_up(base.unit) else 1.0
     planes = Planes(
         base.data[np.newaxis],
         base.variance[np.newaxis],
@@ -68,7 +71,8 @@ def image_levels(image: Image, n_levels: int) -> tuple[Level[Image], ...]:
     )
     levels = [Level(base, planes.n_good[0])]
     independent = np.zeros(1)
-    for level in range(1, level_count(base.shape, n_levels)):
+    made = 1 if SHARED_ERRORS in base.meta else level_count(base.shape, n_levels)
+    for level in range(1, made):
         planes = halved(planes, neighbour_lags(base.correlation, level - 1), independent, 1, area)
         levels.append(Level(_image(base, planes, level), planes.n_good[0]))
     return tuple(levels)
