@@ -384,8 +384,12 @@ def read_skyloom(path: str | Path, *, band: str | None = None) -> Storable:
         if band in contents.items and band is not None:
             return contents.build(band)
         known = ", ".join(item for item in contents.items if item) or "none"
+    what = "the file holds several bands" if band is None else f"band {band!r} is not in the file"
     raise InputError(
-        f"band {band!r} is not in the file (it has: {known})", source=path, field="band", remedy="choose one"
+        f"{what} (it has: {known})",
+        source=path,
+        field="band",
+        remedy=f"choose one: band={next((item for item in contents.items if item), '')!r}",
     )
 
 

@@ -17,6 +17,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError
 from skyloom.io.cards import Header
 from skyloom.io.files import kept_open
+from skyloom.io.fits import read_product
 from skyloom.io.registry import read
 from skyloom.store.ingest.footprint import Footprint, circle_of, footprint_of
 from skyloom.store.ingest.locate import Source, header_text, locate
@@ -27,7 +28,7 @@ from skyloom.store.observation import Observation
 from skyloom.store.schema import COLUMNS, StoreSettings
 from skyloom.store.search.cells import healpix_of
 
-__all__ = ["prepare"]
+__all__ = ["columns_of", "prepare"]
 
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 METRES = 1e-10  # of an angstrom
@@ -72,14 +73,14 @@ def prepare(
     with kept_open(path, sha256=_known_digest(place)) as file:
         if file.sha256 != place.digest:
             raise FileFormatError("has been changed meanwhile", source=path, remedy="ingest it again")
-        content = read(path, **_with_weight(path, options or {}))
+        content = _read(path, file[0].header, options or {})
         text = header_text(file)
         headers = tuple(hdu.header for hdu in file.hdus[:2])
     made = []
     try:
         for suffix, kind, subject in _subjects(content, path):
             name = place.base + suffix
-            columns = _columns(name, kind, subject, place, headers)
+            columns = columns_of(name, kind, subject, place, headers)
             observation = _observation(name, kind, subject, columns, text, chosen)
             if chosen.compression == "quantised":
                 observation = quantise_observation(observation, chosen.quantum)
@@ -97,6 +98,13 @@ def _known_digest(place: Source) -> str | None:
         # The reader says what is the matter.
         return None
     return place.digest if (state.st_size, state.st_mtime_ns) == (place.size, place.modified) else None
+
+
+def _read(path: Path, header: Header, options: Mapping[str, Any]) -> Any:
+    """Read a file; of a product of Skyloom with several bands, all of them."""
+    if header.get("SKYTYPE") == "Product" and not options:
+        return read_product(path)
+    return read(path, **_with_weight(path, options))
 
 
 def _with_weight(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +168,7 @@ def _observation(
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
-def _columns(
+def columns_of(
     name: str, kind: str, subject: Image | Cube | Spectra, place: Source, headers: tuple[Header, ...]
 ) -> dict[str, Any]:
     """Return a value for each column; the digest is computed where the observation is written."""
