@@ -56,7 +56,8 @@ def votable(*resources: str) -> bytes:
 
 
 def _info(name: str, value: str, content: str = "") -> str:
-    return f"<INFO{_attributes(name=name, value=value)}>{escape(_safe(content))}</INFO>"
+    # An attribute that is empty would be left out.
+    return f"<INFO{_attributes(name=name, value=value or ' ')}>{escape(_safe(content))}</INFO>"
 
 
 def error_document(message: str) -> bytes:

@@ -34,7 +34,7 @@ MOST_NAMES = 200
 LONGEST = 1 << 14
 """Characters of one value."""
 MOST_VERTICES = 500
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _INFINITE = re.compile(r"([-+]?)inf(?:inity)?", re.IGNORECASE)
 
 
@@ -150,7 +150,7 @@ def number(text: str, name: str, *, infinite: bool = False) -> float:
 
 def whole_number(text: str, name: str, low: int = 0, high: int = 1 << 31) -> int:
     """Read a whole number between two limits."""
-    if not re.fullmatch(r"[-+]?\d{1,18}", text):
+    if not re.fullmatch(r"[-+]?[0-9]{1,18}", text):
         raise ServiceError(f"{name}: {_short(text)} is no whole number")
     value = int(text)
     if not low <= value <= high:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from socket import gaierror
 from threading import Event, Thread
 from typing import Any, Self
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
-from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from skyloom.errors import FileFormatError, InputError
@@ -106,15 +105,17 @@ class StoreServer:
         self.publisher = f"ivo://skyloom.store/{name}?"
         self.since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            self._sockets = bind_sockets(port, host)
-        except (OSError, OverflowError, gaierror) as error:
+            family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._socket = socket.create_server(place[:2], family=family)
+        except (OSError, OverflowError, UnicodeError) as error:
             self.snapshot.close()
             raise InputError(
                 f"cannot listen on {host}, port {port}: {error}",
                 field="--port",
                 remedy="use another port, or 0",
             ) from error
-        self.port: int = self._sockets[0].getsockname()[1]
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.address = self.base_url or f"http://{shown}:{self.port}"
         self.pool = ThreadPoolExecutor(THREADS, "serve")
@@ -167,7 +168,7 @@ class StoreServer:
             idle_connection_timeout=PATIENCE,
             body_timeout=PATIENCE,
         )
-        server.add_sockets(self._sockets)
+        server.add_socket(self._socket)
         try:
             started(self.address)
             self._ready.set()

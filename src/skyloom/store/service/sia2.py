@@ -41,6 +41,8 @@ Bool = NDArray[np.bool_]
 
 ROWS = 10_000
 """Of a response, where a client does not say how many it wants."""
+EXAMPLES = 1000
+"""Rows among which an example is looked for."""
 STANDARD = "ivo://ivoa.net/std/SIA#query-2.0"
 KINDS = ("image", "cube")
 """What SIA 2.0 is about; spectra are found by DPTYPE=spectrum, as in its next version."""
@@ -254,13 +256,13 @@ PARAMETERS = (
 
 
 def example_values(store: Store) -> dict[str, Any]:
-    """Return the place of an observation of the store, for examples; empty where there is none."""
-    for row in range(min(len(store), 100)):
-        ra, dec = (float(store.column(name, [row])[0]) for name in ("s_ra", "s_dec"))
-        if np.isfinite(ra) and np.isfinite(dec) and store.column("dataproduct_type", [row])[0] != b"spectrum":
-            return {
-                "ra": round(ra, 4),
-                "dec": round(dec, 4),
-                "obs_id": store.column("obs_id", [row])[0].decode(),
-            }
-    return {}
+    """Return the name and the place of an image of the store, for examples; empty where there is none."""
+    some = np.arange(min(len(store), EXAMPLES))
+    kinds, ra, dec = (store.column(name, some) for name in ("dataproduct_type", "s_ra", "s_dec"))
+    usable = np.flatnonzero((kinds != b"spectrum") & np.isfinite(ra) & np.isfinite(dec))
+    if not usable.size:
+        return {}
+    # An image before a cube, which may be larger than what is given away.
+    row = int(usable[np.argmax(kinds[usable] == b"image")])
+    name = store.column("obs_id", [row])[0].decode()
+    return {"ra": round(float(ra[row]), 4), "dec": round(float(dec[row]), 4), "obs_id": name}
