@@ -10,7 +10,7 @@ import pytest
 from astropy.io.votable import parse
 from astropy.time import Time
 from astropy.wcs import WCS
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skyloom.core.linelist import air_to_vacuum
@@ -38,6 +38,8 @@ from skyloom.store.service.times import as_tai
 from tests.store_inputs import small_wcs
 from tests.store_rows import outline, rectangle
 
+# Time is no matter of these tests, and the machine may be busy.
+relaxed = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 finite = st.floats(-1e6, 1e6)
 ra = st.floats(0, 360)
 dec = st.floats(-90, 90)
@@ -46,6 +48,7 @@ dec = st.floats(-90, 90)
 # --- texts ----------------------------------------------------------------------------------------------------------
 
 
+@relaxed
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text):
     for reader in (interval, region, circle, polygon, whole_number):
@@ -60,6 +63,7 @@ def test_any_text_is_read_or_refused(text):
         assert len(told.text) < 300
 
 
+@relaxed
 @given(st.sampled_from(["CIRCLE", "RANGE", "POLYGON", "circle", "Box"]), st.lists(st.floats(), max_size=9))
 def test_any_numbers_are_a_region_or_refused(word, numbers):
     text = " ".join([word, *map(repr, numbers)])
@@ -71,6 +75,7 @@ def test_any_numbers_are_a_region_or_refused(word, numbers):
     assert np.asarray(shape.ranges(0.1)).shape[1] == 2
 
 
+@relaxed
 @given(finite, finite)
 def test_intervals_come_back(one, other):
     low, high = sorted((one, other))
@@ -269,6 +274,7 @@ def test_pixels_in_other_frames_than_icrs():
     assert pixels_of(cone, wcs, (50, 50)) == cutout_window(wcs, (50, 50), place, (10, 10))
 
 
+@relaxed
 @given(st.floats(4000, 7000), st.floats(0, 500), st.sampled_from(["air", "vacuum"]))
 def test_channels_are_those_that_reach_into_the_band(low, width, medium):
     wave = np.linspace(4500.0, 6500.0, 41)
@@ -295,6 +301,7 @@ def test_a_single_wavelength_is_one_channel():
 # --- times ----------------------------------------------------------------------------------------------------------
 
 
+@relaxed
 @given(st.floats(45000, 59000))
 def test_times_are_those_of_astropy(mjd):
     low, high = as_tai(Interval(mjd, mjd))
@@ -330,6 +337,7 @@ def test_columns_have_names_types_and_utypes_of_their_own():
     assert utype_of("digest") == ""
 
 
+@relaxed
 @given(st.text(max_size=40), st.floats())
 def test_any_text_makes_a_valid_document(text, number):
     columns = [column for column in OBSCORE if column.name in ("target_name", "s_ra", "t_xel")]
@@ -352,6 +360,7 @@ def test_errors_are_documents():
     assert info.content == "UsageFault: <&?>"
 
 
+@relaxed
 @given(st.from_regex(r"[A-Za-z0-9+._-]{1,40}", fullmatch=True))
 def test_identifiers_come_back(name):
     places = Places("http://localhost:1", "ivo://skyloom.store/Sky?")
