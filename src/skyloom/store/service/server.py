@@ -356,7 +356,11 @@ class _Soda(_Handler):
         request = read_request(self.parameters(), self.places)
 
         def work() -> tuple[memoryview, str] | None:
-            found = cutout(server.snapshot.store, request, server.most_bytes)
+            try:
+                found = cutout(server.snapshot.store, request, server.most_bytes)
+            except FileFormatError:
+                # Perhaps it has been replaced since the store was opened.
+                found = cutout(server.snapshot.anew(), request, server.most_bytes)
             return None if found is None else (fits_bytes(found.subject), found.name)
 
         made = await self.aside(work)

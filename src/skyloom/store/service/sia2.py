@@ -27,10 +27,12 @@ from skyloom.store.service.parameters import (
     Interval,
     Parameters,
     ServiceError,
+    Shape,
     interval,
     region,
     whole_number,
 )
+from skyloom.store.service.shapes import SkyPolygon
 from skyloom.store.service.soda import soda_descriptor
 from skyloom.store.service.times import POLARISATIONS, as_tai
 
@@ -41,6 +43,9 @@ Bool = NDArray[np.bool_]
 
 ROWS = 10_000
 """Of a response, where a client does not say how many it wants."""
+MOST_SHAPES = 500
+MOST_VERTICES = 1000
+"""Of all regions of a query."""
 EXAMPLES = 1000
 """Rows among which an example is looked for."""
 STANDARD = "ivo://ivoa.net/std/SIA#query-2.0"
@@ -99,7 +104,7 @@ def find(store: Store, parameters: Parameters, places: Places) -> Rows:
         When a value cannot be understood.
     """
     tests = _tests(store, parameters, places)
-    shapes = [region(text) for text in parameters.all("POS")]
+    shapes = _shapes(parameters)
     if shapes:
         rows = np.unique(np.concatenate([store.touching(shape) for shape in shapes]))
     else:
@@ -107,6 +112,17 @@ def find(store: Store, parameters: Parameters, places: Places) -> Rows:
     for test in tests:
         rows = rows[test(rows)]
     return rows
+
+
+def _shapes(parameters: Parameters) -> list[Shape]:
+    shapes = [region(text) for text in parameters.all("POS")]
+    vertices = sum(len(shape.first) for shape in shapes if isinstance(shape, SkyPolygon))
+    # Each costs a look at all that is near.
+    if len(shapes) > MOST_SHAPES or vertices > MOST_VERTICES:
+        raise ServiceError(
+            f"POS has {len(shapes)} regions with {vertices} vertices; at most {MOST_SHAPES} and {MOST_VERTICES}"
+        )
+    return shapes
 
 
 def _tests(store: Store, parameters: Parameters, places: Places) -> list[Callable[[Rows], Bool]]:

@@ -73,6 +73,12 @@ class Snapshot:
                 _log.warning("the store has changed and cannot be opened; served as it was: %s", error)
             return self._store
 
+    def anew(self) -> Store:
+        """Return the store as it is now, for requests that met a file that has been replaced."""
+        with self._lock:
+            self._next, self._state = 0.0, None
+        return self.store
+
     def close(self) -> None:
         """Close the files of the store."""
         with self._lock:
