@@ -67,7 +67,8 @@ def broadcast(path: str | Path, kind: str, name: str | None = None) -> list[str]
         parameters["meta"] = {"Access.Reference": file.as_uri(), "Access.Format": "application/fits"}
     message = {"samp.mtype": MESSAGES[kind], "samp.params": parameters}
     with _client() as client:
-        told = [str(known) for known in client.notify_all(message)]
+        # Asked first: not every hub says that there was nobody.
+        told = list(client.get_subscribed_clients(MESSAGES[kind]))
         if not told:
             raise InputError(
                 f"no program that is connected opens {MESSAGES[kind]}",
@@ -75,6 +76,7 @@ def broadcast(path: str | Path, kind: str, name: str | None = None) -> list[str]
                 field="samp",
                 remedy="start TOPCAT for tables, Aladin or DS9 for images; the file is written",
             )
+        client.notify_all(message)
         return [str(client.get_metadata(known).get("samp.name", known)) for known in told]
 
 

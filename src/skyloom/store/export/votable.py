@@ -7,12 +7,14 @@ it in base64 (VOTable 1.4, 10.5479/ADS/bib/2019ivoa.spec.1021O, section 5.4.2).
 from __future__ import annotations
 
 import binascii
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
+from astropy.units import UnitsWarning
 from numpy.typing import NDArray
 
 from skyloom._version import __version__
@@ -130,7 +132,10 @@ def unit_for_votable(unit: str) -> str:
     """
     parsed = parse_unit(unit)
     try:
-        return str(parsed.to_string("vounit", deprecations="silent"))
+        with warnings.catch_warnings():
+            # That erg and Angstrom should no longer be used, which everybody does, and what unknown units may mean.
+            warnings.simplefilter("ignore", UnitsWarning)
+            return str(parsed.to_string("vounit"))
     except ValueError:
         text = str(parsed.to_string("generic", fraction=False))
         return text.replace(" ", ".").replace("(", "").replace(")", "").replace("^", "**")
