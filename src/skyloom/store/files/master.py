@@ -36,7 +36,9 @@ __all__ = [
     "open_master",
     "part_keys",
     "read_catalogue",
+    "stored_table",
     "text_of",
+    "visible_rows",
     "write_index",
 ]
 
@@ -144,8 +146,16 @@ def _from_index(file: Any) -> Catalogue:
     )
 
 
-def _stored_tables(group: Any) -> dict[str, Any] | None:
-    return {name: group[f"by_{name}"] for name in NAMED} if f"by_{NAMED[0]}" in group else None
+def stored_table(file: Any, name: str) -> NameTable:
+    """Return the table of one of the columns `NAMED` of an open index."""
+    group = file[INDEX]
+    return NameTable(group[f"{name}_keys"][:], group[f"{name}_rows"][:])
+
+
+def _stored_tables(group: Any) -> dict[str, tuple[Any, Any]] | None:
+    """Return the datasets of the tables of names; None for a file of an older form."""
+    names = {name: (f"{name}_keys", f"{name}_rows") for name in NAMED}
+    return {name: (group[keys], group[rows]) for name, (keys, rows) in names.items() if keys in group} or None
 
 
 def _read_index(group: Any, table: Any) -> SkyIndex:
@@ -181,7 +191,7 @@ def write_index(
     arrays = dict(zip(("outline_start", "outline_ra", "outline_dec"), index.polygons, strict=True))
     for name in NAMED:
         for key, values in NameTable.of(texts(name))._asdict().items():
-            arrays[f"by_{name}/{key}"] = values
+            arrays[f"{name}_{key}"] = values
     for name, coded in (("kind", index.kind), ("band", index.band)):
         arrays[name] = coded.codes.astype(np.int16)
     for name, values in arrays.items():
@@ -200,10 +210,8 @@ def _mixed(store: Path, keys: Mapping[str, PartKey], file: Any) -> Catalogue:
     pieces = []
     covered: dict[str, PartKey] = {}
     if file is not None:
-        before = covered_parts(file)
-        known = [name for name in before if name in keys and before[name].digest == keys[name].digest]
-        covered = {name: before[name] for name in known if before[name].hidden <= keys[name].hidden}
-        pieces.append(_piece_of_index(file, tuple(before), covered, keys))
+        covered, code, row, visible = visible_rows(file, keys)
+        pieces.append(_piece_of_index(file, code, row, np.flatnonzero(visible)))
     fresh = {name: key for name, key in keys.items() if name not in covered}
     if fresh:
         pieces.append(_piece_of_parts(store, fresh, names))
@@ -243,26 +251,48 @@ def _columns_of(table: Any) -> dict[str, Array]:
         ) from error
 
 
-def _piece_of_index(
-    file: Any, old_names: Sequence[str], same: Mapping[str, PartKey], keys: Mapping[str, PartKey]
-) -> Piece:
-    """Take over the rows of an index that belong to parts in the same state, but for those hidden since."""
-    group = file[INDEX]
-    part, row = group["part"][:], group["row"][:]
+def visible_rows(
+    file: Any, keys: Mapping[str, PartKey]
+) -> tuple[dict[str, PartKey], NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return what of an open index is still right.
+
+    Parameters
+    ----------
+    file : h5py.File
+    keys : mapping
+        State of each part that is visible.
+
+    Returns
+    -------
+    covered : dict
+        Parts whose rows the index has, with the state in which it knows them.
+    part, row : (n,) arrays
+        Of each row of the index, the number of its part among ``keys`` (-1: it is none of them) and its row there.
+    visible : (n,) bool array
+    """
+    before = covered_parts(file)
+    known = [name for name in before if name in keys and before[name].digest == keys[name].digest]
+    covered = {name: before[name] for name in known if before[name].hidden <= keys[name].hidden}
+    part, row = file[INDEX]["part"][:], file[INDEX]["row"][:]
     codes = {name: code for code, name in enumerate(keys)}
-    translation = np.array([codes[name] if name in same else -1 for name in old_names] or [-1], np.int32)
+    translation = np.array([codes[name] if name in covered else -1 for name in before] or [-1], np.int32)
     code = translation[part] if part.size else part
     visible = code >= 0
     hidden = [
-        (codes[name], number) for name, old in same.items() for number in keys[name].hidden - old.hidden
+        (codes[name], number) for name, old in covered.items() for number in keys[name].hidden - old.hidden
     ]
     if hidden:
         places = np.array(hidden, np.int64)
         visible &= ~np.isin(_places(code, row), _places(places[:, 0], places[:, 1]))
-    kept = np.flatnonzero(visible)
+    return covered, code, row, visible
+
+
+def _piece_of_index(file: Any, part: Array, row: Array, kept: NDArray[np.int64]) -> Piece:
+    """Take over rows of an index."""
+    group = file[INDEX]
     columns = {name: (group if name in NUMBERS else file[OBSERVATIONS])[name] for name in COLUMNS}
     kind, band = (_read_codes(group, name).take(kept) for name in ("kind", "band"))
-    return Piece(columns, kept, code[kept], row[kept], kind, band, _read_outlines(group).take(kept))
+    return Piece(columns, kept, part[kept], row[kept], kind, band, _read_outlines(group).take(kept))
 
 
 def _places(part: Array, row: Array) -> NDArray[np.int64]:

@@ -34,6 +34,7 @@ __all__ = ["write_master"]
 
 STACKED = ("flux", "variance", "mask", "n_good")
 LARGEST_LEVEL = 8
+ASKED_FOR = ("obs_id", "source", "source_digest")
 
 
 def write_master(store: str | Path) -> Path:
@@ -85,7 +86,7 @@ def _write_observations(file: Any, catalogue: Catalogue) -> None:
         values = catalogue.raw(name)
         options: dict[str, Any] = {}
         # Names are asked for one by one: as they are. Others in pieces, for some rows at a time.
-        if values.size and name != "obs_id":
+        if values.size and name not in ASKED_FOR:
             options = {"chunks": (min(CHUNK, values.size),), **value_filters()}
         if name in NUMBERS:
             index[name] = values

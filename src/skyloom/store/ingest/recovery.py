@@ -1,71 +1,21 @@
-"""What is in a store, and what a killed ingest has left in it."""
+"""What a killed ingest has left in a store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
-from typing import NamedTuple
 
 from skyloom.errors import FileFormatError, SkyloomError
 from skyloom.io.atomic import remove_leftovers
 from skyloom.store.files.folder import PARTITIONS
 from skyloom.store.files.manifest import Manifest, PartEntry, append_drop, append_part, cut_torn_line
+from skyloom.store.files.master import open_master, part_keys
 from skyloom.store.files.part_reader import PartReader
+from skyloom.store.ingest.content import Content, Row
 
 __all__ = ["Content", "Row", "recover"]
 
 _NAMES = ("obs_id", "source", "source_digest")
-
-
-class Row(NamedTuple):
-    """A visible observation, as far as an ingest has to know it."""
-
-    part: str
-    row: int
-    source: str
-    source_digest: str
-
-
-@dataclass(slots=True)
-class Content:
-    """The visible observations of a store.
-
-    Attributes
-    ----------
-    rows : dict
-        Name of the observation -> where it is.
-    sources : dict
-        SHA-256 of a stored file -> its name.
-    """
-
-    rows: dict[str, Row] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
-
-    def add(
-        self, part: str, names: Iterable[tuple[str, str, str]], hidden: frozenset[int] = frozenset()
-    ) -> None:
-        """Take in a part: name, source and digest of the source of each of its rows."""
-        for number, (obs_id, source, digest) in enumerate(names):
-            if number not in hidden:
-                self.rows[obs_id] = Row(part, number, source, digest)
-                self.sources[digest] = source
-
-    def rows_of(self, digests: frozenset[str]) -> dict[str, list[int]]:
-        """Return the rows that came from files of these digests, by part."""
-        found: dict[str, list[int]] = {}
-        for row in self.rows.values():
-            if row.source_digest in digests:
-                found.setdefault(row.part, []).append(row.row)
-        return found
-
-    def drop(self, rows: Mapping[str, Iterable[int]]) -> None:
-        """Take rows out."""
-        if not rows:
-            return
-        gone = {(part, row) for part, numbers in rows.items() for row in numbers}
-        self.rows = {name: row for name, row in self.rows.items() if (row.part, row.row) not in gone}
-        self.sources = {row.source_digest: row.source for row in self.rows.values()}
 
 
 def recover(store: Path, *, give_up: bool = False) -> tuple[Manifest, Content]:
@@ -89,8 +39,13 @@ def recover(store: Path, *, give_up: bool = False) -> tuple[Manifest, Content]:
     """
     cut_torn_line(store)
     manifest = Manifest.read(store)
-    content = Content()
+    sizes = _files(store)
+    content = Content(open_master(store), part_keys(manifest))
     for part in manifest.visible_parts:
+        is_known = part.name in content.covered
+        if is_known and sizes.get(part.name) == part.bytes and not give_up:
+            # The index tells what is in it: a store of many parts is not read whole to add one.
+            continue
         try:
             names = _names(store / part.name)[1]
         except FileFormatError as error:
@@ -98,16 +53,25 @@ def recover(store: Path, *, give_up: bool = False) -> tuple[Manifest, Content]:
                 remedy = "restore it from a copy, or ingest with replace: that gives up what was in it"
                 raise FileFormatError(error.message, source=error.source, remedy=remedy) from error
             append_drop(store, part.name, range(part.n))
+            content.drop({part.name: range(part.n)})
             continue
-        content.add(part.name, names, manifest.dropped.get(part.name, frozenset()))
+        if not is_known:
+            content.add(part.name, names, manifest.dropped.get(part.name, frozenset()))
     known = {part.name for part in manifest.parts}
-    for folder in sorted(path for path in (store / PARTITIONS).iterdir() if path.is_dir()):
-        remove_leftovers(folder)
-        for path in sorted(folder.glob("[!.]*.h5")):
-            name = path.relative_to(store).as_posix()
-            if name not in known:
-                _adopt(store, name, manifest, content)
+    for name in sorted(sizes.keys() - known):
+        _adopt(store, name, manifest, content)
     return Manifest.read(store), content
+
+
+def _files(store: Path) -> dict[str, int]:
+    """Return the sizes of all complete files of partitions, after those that were not completed are removed."""
+    sizes = {}
+    for folder in [entry for entry in os.scandir(store / PARTITIONS) if entry.is_dir()]:
+        remove_leftovers(Path(folder.path))
+        for entry in os.scandir(folder.path):
+            if entry.name.endswith(".h5") and not entry.name.startswith("."):
+                sizes[f"{PARTITIONS}/{folder.name}/{entry.name}"] = entry.stat().st_size
+    return sizes
 
 
 def _adopt(store: Path, name: str, manifest: Manifest, content: Content) -> None:

@@ -43,7 +43,7 @@ class Catalogue:
     columns : mapping
         Name -> array, HDF5 dataset or `JoinedColumn` of those that are in no index; texts as bytes.
     stored_tables : mapping
-        Name of one of `NAMED` -> its table, as datasets ``keys`` and ``rows``, where it is stored.
+        Name of one of `NAMED` -> datasets of the keys and the rows of its table, where that is stored.
     file : h5py.File, optional
         Closed with the catalogue.
     """
@@ -53,7 +53,7 @@ class Catalogue:
     row: Int
     index: SkyIndex
     columns: Mapping[str, Any]
-    stored_tables: Mapping[str, Any] | None = None
+    stored_tables: Mapping[str, tuple[Any, Any]] | None = None
     file: Any = None
 
     def __post_init__(self) -> None:
@@ -80,8 +80,8 @@ class Catalogue:
             if self.stored_tables is None:
                 self._tables[name] = NameTable.of(self.raw(name))
             else:
-                stored = self.stored_tables[name]
-                self._tables[name] = NameTable(stored["keys"][:], stored["rows"][:])
+                keys, rows = self.stored_tables[name]
+                self._tables[name] = NameTable(keys[:], rows[:])
         return self._tables[name]
 
     def rows_named(self, obs_ids: Sequence[str]) -> Int:
