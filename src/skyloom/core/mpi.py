@@ -120,12 +120,13 @@ def _serve(communicator: Any, program: Callable[[], int]) -> int:
     )
     if not is_program:
         return _wait_for_the_end(communicator)
-    _state["address"] = dask.config.get("scheduler_address")
+    _state["address"] = address = dask.config.get("scheduler_address")
     try:
         code = program()
     finally:
         _state.clear()
-    import_module("dask_mpi.execute").send_close_signal()
+    with import_module("dask.distributed").Client(address, set_as_default=False) as client:
+        client.shutdown()
     sent = [communicator.isend(code, rank, _END) for rank in range(communicator.Get_size()) if rank != 1]
     for request in sent:
         request.wait()
