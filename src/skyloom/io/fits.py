@@ -449,7 +449,11 @@ class OwnFile:
 
     def hdu(self, name: str) -> Hdu:
         if name not in self.planes:
-            raise FileFormatError(f"the extension {name} is missing", source=self.path)
+            raise FileFormatError(
+                f"the extension {name} is missing: the file is truncated, or another program has changed it",
+                source=self.path,
+                remedy="write it again",
+            )
         return self.planes[name]
 
     def plane(self, name: str) -> Array:

@@ -87,6 +87,8 @@ def prepare(
             made.append(observation)
     except InputError as error:
         raise error.located(path) from error
+    if not made:
+        raise FileFormatError("holds no image and no spectrum", source=path)
     return made
 
 

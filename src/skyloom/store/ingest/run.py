@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from skyloom.store.ingest.sources import FileList, find_files, listed_files
 from skyloom.store.ingest.write import Work, Written, write
 from skyloom.store.schema import SCHEMA_VERSION, StoreSettings
 
-__all__ = ["IngestResult", "Progress", "ingest"]
+__all__ = ["IngestResult", "Progress", "ingest", "part_name"]
 
 
 class Progress(Protocol):
@@ -116,8 +116,11 @@ def ingest(
         manifest, content = recover(folder, give_up=replace)
         run = _Run(folder, settings, manifest, content, replace, dict(options or {}), progress, len(files))
         try:
-            sources = run.choose(located(tuple(files), folder, workers, scheduler, failures), failures)
-            run.store(sources, workers, scheduler)
+            sources: Iterable[Source] = located(tuple(files), folder, workers, scheduler, failures)
+            while sources:
+                chosen, waiting = run.choose(sources, failures)
+                run.store(chosen, workers, scheduler)
+                sources, failures = run.settle(waiting), []
         finally:
             # After an interruption, too: without it a reader is slower, not wrong.
             from skyloom.store.files.master_writer import write_master
@@ -153,24 +156,31 @@ class _Run:
         self.known_failures = frozenset(self.manifest.failures)
         self.known_parts = frozenset(part.name for part in self.manifest.parts)
         self.failed = {failure.source for failure in self.manifest.failures}
+        self.shown: set[str] = set()
 
-    def choose(self, sources: Iterable[Source], failures: list[FailureEntry]) -> list[Source]:
-        """Return the sources that are to be stored; tell of the others."""
+    def choose(
+        self, sources: Iterable[Source], failures: list[FailureEntry]
+    ) -> tuple[list[Source], list[tuple[Source, Source]]]:
+        """Return the sources that are to be stored, and others, each with the one before it; tell of the rest.
+
+        Of files for one name the first is stored. Those after it wait: if it cannot be used, the next one is.
+        """
         chosen: dict[str, Source] = {}
         bases: dict[str, Source] = {}
+        waiting: list[tuple[Source, Source]] = []
         for source in sources:
+            first = chosen.get(source.digest) or bases.get(source.base)
+            if first is not None:
+                waiting.append((source, first))
+                continue
             before = self.content.sources.get(source.digest)
-            twin = chosen.get(source.digest)
-            if before == source.name or (twin is not None and twin.name == source.name):
+            if before == source.name:
                 self.skipped.append(source.path)
                 self.tell(source.path)
                 continue
             reason = ""
-            if before is not None or twin is not None:
-                other = before if twin is None else twin.name
-                reason = f"has the same content as {other}, which is stored"
-            elif source.base in bases:
-                reason = f"gives the observation {source.base}, and so does {bases[source.base].path}"
+            if before is not None:
+                reason = _same_content(before)
             elif not self.replace and source.base in self.content.rows:
                 reason = _taken(source.base, self.content)
             if reason:
@@ -179,12 +189,34 @@ class _Run:
             else:
                 chosen[source.digest] = bases[source.base] = source
         self.fail(failures)
-        self.total = self.done + len(chosen)
-        return list(chosen.values())
+        self.total = self.done + len(chosen) + len(waiting)
+        return list(chosen.values()), waiting
+
+    def settle(self, waiting: Sequence[tuple[Source, Source]]) -> list[Source]:
+        """Return which of those that waited for another source to be stored are wanted, for that one was not."""
+        wanted = []
+        failures = []
+        for source, first in waiting:
+            if first.digest not in self.shown:
+                wanted.append(source)
+                continue
+            if source.digest != first.digest:
+                reason = f"gives the observation {source.base}, and so does {first.path}, which is stored"
+                failures.append(FailureEntry(source.path, reason, source.digest))
+            elif source.name != first.name:
+                failures.append(FailureEntry(source.path, _same_content(first.name), source.digest))
+            else:
+                self.skipped.append(source.path)
+            self.tell(source.path)
+        self.fail(failures)
+        return wanted
 
     def store(self, sources: Sequence[Source], workers: int, scheduler: str | None) -> None:
         """Write the parts, and make each visible when it is finished."""
-        tasks = {self._name(group): group.sources for group in groups_of(sources, self.settings)}
+        tasks = {
+            part_name(group, self.settings, self.known_parts): group.sources
+            for group in groups_of(sources, self.settings)
+        }
         alone = workers == 1 and scheduler is None
         store = str(self.folder.absolute())
         outcomes = run_items(
@@ -203,21 +235,6 @@ class _Run:
                 if not alone:
                     for source in tasks[outcome.item]:
                         self.tell(source.path)
-
-    def _name(self, group: Group) -> str:
-        content = {
-            "settings": self.settings.describe(),
-            "schema": SCHEMA_VERSION,
-            "sources": sorted([source.digest, source.base] for source in group.sources),
-        }
-        number = 0
-        while True:
-            # A part whose rows were replaced keeps its name; the same sources stored again need another one.
-            text = json.dumps({**content, "number": number}, sort_keys=True)
-            name = f"{PARTITIONS}/{group.place}/{hashlib.sha256(text.encode()).hexdigest()[:16]}.h5"
-            if name not in self.known_parts:
-                return name
-            number += 1
 
     def _take(self, outcome: Outcome[Written], sources: Sequence[Source]) -> None:
         written = outcome.result
@@ -258,13 +275,14 @@ class _Run:
         append_part(self.folder, part, cleared=cleared, drop=drop)
         self.content.drop(drop)
         self.content.add(part.name, names, hidden)
+        self.shown |= kept
         self.parts.append(part)
         self.stored += [obs_id for number, (obs_id, _, _) in enumerate(names) if number not in hidden]
         return failures
 
     def fail(self, failures: Iterable[FailureEntry]) -> None:
         """Enter failures into the error table, those that stand there already not again."""
-        failures = list(failures)
+        failures = [failure.told_once() for failure in failures]
         append_failures(self.folder, [failure for failure in failures if failure not in self.known_failures])
         self.failures += failures
         self.failed |= {failure.source for failure in failures}
@@ -284,6 +302,27 @@ class _Run:
             tuple(sorted(self.parts)),
             tuple(sorted(set(self.notes))),
         )
+
+
+def part_name(group: Group, settings: StoreSettings, known: Container[str]) -> str:
+    """Return the name of the file for some sources: always the same, unless it is among the known ones."""
+    content = {
+        "settings": settings.describe(),
+        "schema": SCHEMA_VERSION,
+        "sources": sorted([source.digest, source.base] for source in group.sources),
+    }
+    number = 0
+    while True:
+        # A part whose rows were replaced keeps its name; the same sources stored again need another one.
+        text = json.dumps({**content, "number": number}, sort_keys=True)
+        name = f"{PARTITIONS}/{group.place}/{hashlib.sha256(text.encode()).hexdigest()[:16]}.h5"
+        if name not in known:
+            return name
+        number += 1
+
+
+def _same_content(name: str) -> str:
+    return f"has the same content as {name}, which is stored"
 
 
 def _taken(obs_id: str, content: Content) -> str:
