@@ -14,7 +14,17 @@ from skyloom.cli.store_dense import add_dense
 from skyloom.cli.store_export import add_export
 from skyloom.cli.store_query import add_queries
 from skyloom.cli.store_serve import add_serve
-from skyloom.cli.terminal import EXIT_CODES, SHOWN_ROWS, Directory, console, open_store, plain_rows
+from skyloom.cli.store_update import add_update
+from skyloom.cli.terminal import (
+    EXIT_CODES,
+    ITEMS_FAILED,
+    SHOWN_ROWS,
+    Directory,
+    console,
+    open_store,
+    plain_rows,
+    reader_options,
+)
 from skyloom.core.mpi import cluster_address
 from skyloom.errors import InputError
 
@@ -23,8 +33,6 @@ if TYPE_CHECKING:
     from skyloom.store.ingest.run import IngestResult
 
 __all__ = ["add_store"]
-
-ITEMS_FAILED = 4
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -150,7 +158,7 @@ def ingest(
             workers=workers,
             scheduler=scheduler or cluster_address(),
             replace=replace,
-            options=_options(options or ()),
+            options=reader_options(options or ()),
             progress=progress,
         )
     _tell(result, store)
@@ -166,16 +174,6 @@ def _bytes(text: str) -> int:
     if match is None or number <= 0:
         raise InputError(f"{text!r} is no size", field="--adaptive", remedy="write it as 500MB or 2GiB")
     return round(number * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
-
-
-def _options(settings: list[str] | tuple[()]) -> dict[str, Any]:
-    options = {}
-    for setting in settings:
-        key, sign, value = setting.partition("=")
-        if not sign or not key:
-            raise InputError(f"{setting!r} is no option", field="--option", remedy="write it as KEY=VALUE")
-        options[key] = value
-    return options
 
 
 def _tell(result: IngestResult, store: Path) -> None:
@@ -276,3 +274,4 @@ add_queries(commands)
 add_export(commands, lambda: _BAR[0]())
 add_dense(commands, lambda: _BAR[0]())
 add_serve(commands)
+add_update(commands, lambda: _BAR[0]())

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["EXIT_CODES", "SHOWN_ROWS", "Directory", "console", "open_store", "plain_rows"]
+from skyloom.errors import InputError
+
+__all__ = [
+    "EXIT_CODES",
+    "ITEMS_FAILED",
+    "SHOWN_ROWS",
+    "Directory",
+    "console",
+    "open_store",
+    "plain_rows",
+    "reader_options",
+]
 
 EXIT_CODES = """\b
 Exit codes:
@@ -15,6 +27,7 @@ Exit codes:
   2  bad input: one message says what and where
   4  finished, but some files failed; each is listed with its reason
 """
+ITEMS_FAILED = 4
 SHOWN_ROWS = 40
 
 Directory = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the store, or a packed file.")]
@@ -37,6 +50,23 @@ def plain_rows(table: Any) -> list[dict[str, Any]]:
         }
         for row in zip(*columns.values(), strict=True)
     ]
+
+
+def reader_options(settings: Iterable[str]) -> dict[str, Any]:
+    """Return what ``--option KEY=VALUE`` says, for the reader of a file.
+
+    Raises
+    ------
+    InputError
+        When one is written otherwise.
+    """
+    options = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or not key:
+            raise InputError(f"{setting!r} is no option", field="--option", remedy="write it as KEY=VALUE")
+        options[key] = value
+    return options
 
 
 def console() -> Any:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skyloom.store.dense.cube import DenseSummary
     from skyloom.store.export import ExportResult
     from skyloom.store.ingest.run import IngestResult
+    from skyloom.store.ingest.update import UpdateResult
 
 __all__ = ["Store", "create", "open"]
 
@@ -398,6 +399,38 @@ class Store(Contents):
             )
         try:
             return ingest(self.path, paths, **options)
+        finally:
+            self.refresh()
+
+    def update(
+        self, part: str, paths: str | Path | Iterable[str | Path] = (), **options: Any
+    ) -> UpdateResult | tuple[DenseSummary, ...]:
+        """Do one part again, leave the others as they are, and see the result.
+
+        Parameters
+        ----------
+        part : {"metadata", "images", "spectra", "links", "dense"}
+            See `skyloom.store.ingest.update.update`; ``dense``: dense cubes, each from what it tells of itself.
+        paths : path or iterable of paths
+            Of images and spectra: where their sources are. Of ``dense``: the files of the cubes.
+        **options
+            As for `skyloom.store.ingest.update.update`, or `skyloom.store.dense.cube.rebuild_dense_cube`.
+
+        Returns
+        -------
+        UpdateResult, or a DenseSummary for each dense cube
+        """
+        from skyloom.store.ingest.update import update
+
+        given = (paths,) if isinstance(paths, (str, Path)) else tuple(paths)
+        if part == "dense":
+            from skyloom.store.dense.cube import rebuild_dense_cube
+
+            if not given:
+                raise InputError("no dense cube is given", field="paths", remedy="name its file")
+            return tuple(rebuild_dense_cube(self, cube, **options) for cube in given)
+        try:
+            return update(self.path, part, given, **options)
         finally:
             self.refresh()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from skyloom.store.ingest.locate import Source
 from skyloom.store.observation import Observation
 from skyloom.store.schema import StoreSettings
 
-__all__ = ["Work", "Written", "write"]
+__all__ = ["Work", "Written", "write", "write_observations"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Work:
     settings: StoreSettings
     options: Mapping[str, Any]
     tell: Any = None
+    kinds: frozenset[str] | None = None
+    """Of the observations that are stored; None: all."""
 
 
 class Written(NamedTuple):
@@ -58,23 +60,31 @@ def write(work: Work, name: str, sources: tuple[Source, ...]) -> Written:
 
 def _write_stream(work: Work, name: str, stream: _Stream) -> PartEntry | None:
     """Write what comes; None when nothing does."""
-    from skyloom.store.files.parts import write_part
-
-    observations = iter(stream)
-    head = list(islice(observations, 1))
-    if not head:
-        return None
-    path = Path(work.store) / name
     try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # The name of the folder must be on the disk before the journal speaks of a file in it.
-            flush(path.parent.parent)
-        # A worker that died, or was given up, when it had finished has left the same under this name.
-        summary = write_part(path, _joined(head, observations), work.settings, overwrite=True)
+        return write_observations(work.store, name, stream, work.settings)
     except OSError as error:
         stream.current = None
+        path = Path(work.store) / name
         raise InputError(f"cannot be written: {error.strerror or error}", source=path) from error
+
+
+def write_observations(
+    store: str | Path, name: str, observations: Iterable[Observation], settings: StoreSettings
+) -> PartEntry | None:
+    """Write observations as they come into a part of a store, which is visible to nobody yet; None when none comes."""
+    from skyloom.store.files.parts import write_part
+
+    stream = iter(observations)
+    head = list(islice(stream, 1))
+    if not head:
+        return None
+    path = Path(store) / name
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The name of the folder must be on the disk before the journal speaks of a file in it.
+        flush(path.parent.parent)
+    # A worker that died, or was given up, when it had finished has left the same under this name.
+    summary = write_part(path, _joined(head, stream), settings, overwrite=True)
     return PartEntry(name, summary.n, summary.digest, summary.bytes)
 
 
@@ -102,7 +112,7 @@ class _Stream:
             self.current = source
             outcome = attempt(self._prepare, source, source.path)
             self.notes += [(source.path, note) for note in outcome.notes]
-            made, failure = outcome.result or [], outcome.failure
+            made, failure = self._wanted(outcome.result or []), outcome.failure
             double = next((item.obs_id for item in made if item.obs_id in known), None)
             if double is not None:
                 failure = f"gives the observation {double}, and so does another file"
@@ -118,6 +128,10 @@ class _Stream:
                 del item
             if self.work.tell is not None:
                 self.work.tell(source.path)
+
+    def _wanted(self, made: list[Observation]) -> list[Observation]:
+        kinds = self.work.kinds
+        return made if kinds is None else [item for item in made if item.kind in kinds]
 
     def _prepare(self, source: Source, _: str) -> list[Observation]:
         from skyloom.store.ingest.prepare import prepare
