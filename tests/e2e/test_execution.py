@@ -8,11 +8,13 @@ import warnings
 import distributed
 import pytest
 
+from skyloom.core import cluster
 from skyloom.core.execution import run_items
-from skyloom.errors import InputError, RepairWarning
+from skyloom.errors import AssumptionWarning, InputError, RepairWarning
 
 
-def treat(context, item):
+def treat(context, item, detail="all"):
+    assert detail == context
     if item == "bad":
         raise InputError("cannot be used", source="bad.fits", remedy="mend it")
     if item == "bug":
@@ -39,7 +41,8 @@ def check(outcomes):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_here_and_in_processes(workers):
-    check(run_items(treat, "all", ITEMS, workers=workers))
+    # What all items share, and what each has of its own.
+    check(run_items(treat, "all", ITEMS, details=dict.fromkeys(ITEMS, "all"), workers=workers))
 
 
 def test_a_worker_that_dies_is_reported():
@@ -53,14 +56,49 @@ def test_a_worker_that_dies_is_reported():
 def test_on_a_dask_scheduler():
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
-        check(run_items(treat, "all", ITEMS, scheduler=cluster.scheduler_address))
+    ) as here:
+        details = dict.fromkeys(ITEMS, "all")
+        check(run_items(treat, "all", ITEMS, details=details, scheduler=here.scheduler_address))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_worker_with_many_threads_is_told_of():
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None
+        ) as here,
+        pytest.warns(AssumptionWarning, match="has 4 threads and treats one item at a time"),
+    ):
+        check(run_items(treat, "all", ITEMS, scheduler=here.scheduler_address))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_scheduler_without_workers_and_one_that_ends(monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.2)
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as empty:
+        with pytest.raises(InputError, match="has had no worker for 0 s"):
+            list(run_items(treat, "all", ITEMS, scheduler=empty.scheduler_address))
+        empty.scale(1)
+        monkeypatch.setattr(cluster, "PATIENCE", 20.0)
+        outcomes = run_items(treat, "all", ITEMS, scheduler=empty.scheduler_address)
+        assert next(outcomes).item == "one"
+        monkeypatch.setattr(cluster, "PATIENCE", 0.2)
+        empty.scale(0)
+        with pytest.raises(InputError, match="has had no worker"):
+            list(outcomes)
 
 
 # As above; starting the workers leaves sockets behind, too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_on_local_dask_workers():
-    check(run_items(treat, "all", ITEMS, workers=2, local="dask"))
+def test_on_local_dask_workers_of_which_an_item_kills_three():
+    outcomes = {
+        outcome.item: outcome
+        for outcome in run_items(treat, "all", ("dies", *ITEMS), workers=2, local="dask")
+    }
+    assert "3 workers died over it" in outcomes.pop("dies").failure
+    check(outcomes.values())
 
 
 def test_an_absent_scheduler_is_bad_input():
