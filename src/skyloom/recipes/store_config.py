@@ -43,6 +43,9 @@ class LayoutSettings(Settings):
     partition_order: Annotated[int, Field(ge=0, le=12)] = Field(
         DEFAULTS.partition_order, description="HEALPix order of the partitions"
     )
+    adaptive_bytes: Annotated[int, Field(ge=1)] | None = Field(
+        DEFAULTS.adaptive_bytes, description="size of partitions of all orders instead, uncompressed"
+    )
     levels: Annotated[int, Field(ge=1, le=8)] = Field(DEFAULTS.levels, description="resolutions")
     common_grid: GridSettings = GridSettings()
     compression: Literal["lossless", "quantised"] = "lossless"
