@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+import skyloom as sl
+from skyloom.cli import app
 from skyloom.errors import InputError, ShapeError
-from skyloom.store.ingest.partitions import partition_tree
+from skyloom.io.fits import write
+from skyloom.store.ingest.locate import locate
+from skyloom.store.ingest.partitions import PACKED_BYTES, partition_tree
 from skyloom.store.schema import POSITION_ORDER
 from skyloom.store.search.cells import healpix_of
+from tests.store_inputs import digests, small_image, small_spectrum
 
 
 def naive_tree(healpix, size, target, max_order):
@@ -101,3 +107,89 @@ def test_without_positions_and_at_the_edges():
         partition_tree([1], [1], 0)
     with pytest.raises(InputError, match="max_order is 30"):
         partition_tree([1], [1], 1, 30)
+
+
+# --- stores -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A field with many images, and few on the rest of the sky; a spectrum in the field."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(3)
+    places = np.concatenate(
+        [(30, 10) + rng.normal(size=(24, 2)) * 0.2, rng.uniform((0, -60), (360, 60), (12, 2))]
+    )
+    paths = []
+    for number, (ra, dec) in enumerate(places):
+        paths.append(folder / f"image{number:02d}.fits")
+        write(small_image(number, float(ra), float(dec)), paths[-1])
+    paths.append(folder / "spectrum.fits")
+    write(small_spectrum(1, *map(float, places[0])), paths[-1])
+    return paths
+
+
+def held(store):
+    """Observations of each partition, by its order and cell."""
+    counts = {}
+    for part in store.manifest.parts:
+        place = part.name.split("/")[1]
+        counts[place] = counts.get(place, 0) + part.n
+    return counts
+
+
+def test_a_store_of_partitions_by_bytes(files, tmp_path):
+    one = locate(files[0]).n_pixels * PACKED_BYTES
+    fixed = sl.store.create(tmp_path / "fixed", levels=2)
+    adaptive = sl.store.create(tmp_path / "adaptive", levels=2, adaptive_bytes=8 * one)
+    fixed.ingest(files[:30])
+    adaptive.ingest(files[:30])
+    counts = held(adaptive)
+    assert max(counts.values()) <= 8
+    assert min(n for place, n in counts.items() if not place.startswith("0-")) >= 2
+    orders = {int(place.partition("-")[0]) for place in counts}
+    # Finer in the field, coarser elsewhere; fewer files than cells of one order make.
+    assert max(orders) > 5
+    assert min(orders) < 3
+    assert len(counts) < len(held(fixed)) + 4
+    assert max(held(fixed).values()) > 8
+    # What is added lies in cells of its own, and leaves the rest as it is.
+    before = {part.name: (adaptive.path / part.name).read_bytes() for part in adaptive.manifest.parts}
+    fixed.ingest(files)
+    adaptive.ingest(files[::-1])
+    assert {name: (adaptive.path / name).read_bytes() for name in before} == before
+    assert len(adaptive.manifest.parts) > len(before)
+    # Nothing but the files differs.
+    assert digests(adaptive.path) == digests(fixed.path)
+    again = sl.store.open(adaptive.path)
+    assert again.settings.adaptive_bytes == 8 * one
+    for where in ({"cone": ((30.0, 10.0), 0.3)}, {"kind": "spectrum"}, {"box": (0, 200, -60, 0)}):
+        names = [sorted(store.observations(**where)["obs_id"]) for store in (fixed, again)]
+        assert names[0] == names[1]
+        assert len(names[0]) > 0
+    assert sorted(again.links("spectrum")["obs_id"]) == sorted(fixed.links("spectrum")["obs_id"])
+
+
+def test_settings_of_stores_without_them_are_as_they_were(tmp_path):
+    store = sl.store.create(tmp_path / "store")
+    assert "adaptive_bytes" not in (store.path / "store.json").read_text()
+    assert sl.store.open(store.path).settings.adaptive_bytes is None
+    with pytest.raises(InputError, match="adaptive_bytes is 0"):
+        sl.store.create(tmp_path / "other", adaptive_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("500MB", 500e6), ("2GiB", 2 << 30), ("1.5e3", 1500), ("64k", 64e3)]
+)
+def test_sizes_on_the_command_line(text, value, tmp_path):
+    assert (
+        CliRunner().invoke(app, ["store", "create", str(tmp_path / "sky"), "--adaptive", text]).exit_code == 0
+    )
+    assert sl.store.open(tmp_path / "sky").settings.adaptive_bytes == value
+
+
+@pytest.mark.parametrize("text", ["much", "0", "-5MB", "1..2GB", "5XB"])
+def test_what_is_no_size(text, tmp_path):
+    result = CliRunner().invoke(app, ["store", "create", str(tmp_path / "sky"), f"--adaptive={text}"])
+    assert result.exit_code == 2
+    assert "is no size; write it as 500MB or 2GiB" in result.output

@@ -82,7 +82,7 @@ def create(
     adaptive: Annotated[
         str | None,
         typer.Option(
-            metavar="BYTES", help="Cells of all orders instead, each with about as much, uncompressed: 500MB."
+            metavar="BYTES", help="Cells of all orders instead, of files of about this size: 500MB."
         ),
     ] = None,
     compression: Annotated[str, typer.Option(metavar="lossless|quantised")] = "lossless",

@@ -128,8 +128,8 @@ class StoreSettings:
     part_bytes : int
         Uncompressed size beyond which another file of a partition is begun.
     adaptive_bytes : int or None
-        Uncompressed size that a partition is to have: where much lies cells are finer, elsewhere coarser. None: all
-        cells are of ``partition_order``.
+        Size on the disk that files are to have, about: where much lies cells are finer, elsewhere coarser, whatever
+        ``partition_order`` and ``part_bytes`` say. None: all cells are of that order.
 
     Raises
     ------

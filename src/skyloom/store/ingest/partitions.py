@@ -25,6 +25,8 @@ __all__ = ["FINEST_ORDER", "Group", "groups_of", "partition_tree"]
 
 STORED_BYTES = 12
 """Of a number in a source: value, variance, mask and counts, and a third more for the levels."""
+PACKED_BYTES = 6
+"""The same on the disk, compressed without loss: 6.6 measured for frames of SDSS, 4.8 for its spectra."""
 
 FINEST_ORDER = 12
 """Cells of 51 arcsec: less than a frame covers."""
@@ -53,13 +55,13 @@ def groups_of(sources: Sequence[Source], settings: StoreSettings) -> Iterator[Gr
     if not sources:
         return
     finest = healpix_of([source.ra for source in sources], [source.dec for source in sources])
-    size = np.array([source.n_pixels for source in sources], np.int64) * STORED_BYTES
-    limit = settings.part_bytes
+    n_pixels = np.array([source.n_pixels for source in sources], np.int64)
+    size, limit = n_pixels * STORED_BYTES, settings.part_bytes
     if settings.adaptive_bytes is None:
         order = np.where(finest < 0, -1, settings.partition_order)
         cell = np.where(finest < 0, -1, finest >> 2 * (POSITION_ORDER - settings.partition_order))
     else:
-        limit = min(limit, settings.adaptive_bytes)
+        size, limit = n_pixels * PACKED_BYTES, settings.adaptive_bytes
         order, cell = partition_tree(finest, size, settings.adaptive_bytes)
     in_order = np.lexsort((cell, order))
     changes = (np.diff(order[in_order]) != 0) | (np.diff(cell[in_order]) != 0)
