@@ -421,7 +421,7 @@ def test_hostile_requests_leave_the_service_alive(server):
         for body in (b"\xff" * 1000, b"ID=" + b"x" * 2_000_000):
             try:
                 assert session.post(f"{address}/soda/sync", data=body, timeout=30).status_code < 500
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
                 # A request that is too long is cut off.
                 assert len(body) > 1_000_000
         assert session.put(f"{address}/soda/sync", timeout=30).status_code == 405

@@ -212,6 +212,11 @@ def test_circles_touch_polygons():
     assert shape.touches_circles(unit_vectors([0.5], [0.5]), 0.0).tolist() == [True]
 
 
+def middle(wcs, size):
+    place = wcs.pixel_to_world((size[1] - 1) / 2, (size[0] - 1) / 2).icrs
+    return unit_vectors(place.ra.deg, place.dec.deg)
+
+
 # --- pixels and channels --------------------------------------------------------------------------------------------
 
 
@@ -224,7 +229,7 @@ def test_pixels_of_a_circle_are_those_of_a_cutout(x, y, radius):
     from astropy import units as u
 
     expected = cutout_window(wcs, (40, 30), place, 2 * radius * u.arcsec)
-    assert pixels_of(cone, wcs, (40, 30)) == expected
+    assert pixels_of(cone, wcs, (40, 30), middle(wcs, (40, 30))) == expected
 
 
 def test_what_holds_the_image_is_the_image():
@@ -238,13 +243,13 @@ def test_what_holds_the_image_is_the_image():
         "POLYGON 9 -6 11 -6 11 -4 9 -4",
         "POLYGON 340 -60 40 -60 40 60 340 60",
     ):
-        assert pixels_of(region(text), wcs, (40, 30)) == whole, text
+        assert pixels_of(region(text), wcs, (40, 30), middle(wcs, (40, 30))) == whole, text
 
 
 def test_what_lies_elsewhere_has_no_pixels():
     wcs = small_wcs(10.0, -5.0, (40, 30))
     for text in ("CIRCLE 10 -4.99 0.001", "CIRCLE 190 5 3", "RANGE 200 210 -90 90", "POLYGON 90 0 91 0 91 1"):
-        assert pixels_of(region(text), wcs, (40, 30)) is None, text
+        assert pixels_of(region(text), wcs, (40, 30), middle(wcs, (40, 30))) is None, text
 
 
 @settings(max_examples=30, deadline=None)
@@ -254,7 +259,7 @@ def test_pixels_of_a_polygon_hold_its_vertices_and_no_row_more(offsets):
     x, y = 29.5 + np.array(offsets).T / 4
     sky = wcs.all_pix2world(x, y, 0)
     shape = polygon(" ".join(f"{a!r} {b!r}" for a, b in zip(sky[0].tolist(), sky[1].tolist(), strict=True)))
-    rows, columns = pixels_of(shape, wcs, (60, 60))
+    rows, columns = pixels_of(shape, wcs, (60, 60), middle(wcs, (60, 60)))
     for part, values in ((rows, y), (columns, x)):
         # Vertices that fall between two pixels belong to either.
         assert abs(part.start - (values.min() + 0.5)) <= 1.001
@@ -268,10 +273,12 @@ def test_pixels_in_other_frames_than_icrs():
     place = wcs.pixel_to_world(30.0, 20.0).icrs
     corners = [wcs.pixel_to_world(x, y).icrs for x, y in ((25, 15), (35, 15), (35, 25), (25, 25))]
     shape = SkyPolygon.of([(float(corner.ra.deg), float(corner.dec.deg)) for corner in corners])
-    rows, columns = pixels_of(shape, wcs, (50, 50))
+    rows, columns = pixels_of(shape, wcs, (50, 50), middle(wcs, (50, 50)))
     assert (rows.start, rows.stop, columns.start, columns.stop) == pytest.approx((15, 26, 25, 36), abs=1)
     cone = circle(f"{float(place.ra.deg)!r} {float(place.dec.deg)!r} 0.05")
-    assert pixels_of(cone, wcs, (50, 50)) == cutout_window(wcs, (50, 50), place, (10, 10))
+    assert pixels_of(cone, wcs, (50, 50), middle(wcs, (50, 50))) == cutout_window(
+        wcs, (50, 50), place, (10, 10)
+    )
 
 
 @relaxed

@@ -28,9 +28,8 @@ from skyloom.store.schema import COLUMNS
 from skyloom.store.search.index import KINDS
 
 if TYPE_CHECKING:
-    from astropy.wcs import WCS
-
     from skyloom.core.bandpass import Bandpass
+    from skyloom.store.search.polygons import Polygons
     from skyloom.store.search.regions import Region
 
 __all__ = ["Contents", "plural", "unit_of"]
@@ -157,6 +156,10 @@ class Contents:
         """Return the rows whose footprint touches a region; see `skyloom.store.search.regions`."""
         return self._index.touching(region)
 
+    def outlines(self, rows: ArrayLike) -> Polygons:
+        """Return the outlines of some rows; without vertices where they are round."""
+        return self._index.polygons.take(rows)
+
     def rows_named(self, obs_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the rows of observations; -1 where there is none of the name."""
         return self._catalogue.rows_named(obs_ids)
@@ -179,18 +182,9 @@ class Contents:
             f"there is no observation {obs_id!r}", source=self.path, field="obs_id", remedy=remedy
         )
 
-    def geometry(self, obs_id: str, level: int = 0) -> tuple[WCS | None, tuple[int, ...]]:
-        """Return the WCS and the shape of an image or a cube at a level."""
-        reader, number = self._reader(self.row(obs_id))
-        return reader.wcs(number, level), reader.shape(number, level)
-
-    def wavelengths(self, obs_id: str, level: int = 0) -> tuple[NDArray[np.float64], str]:
-        """Return the wavelengths of a cube at a level in A, and their medium."""
-        reader, number = self._reader(self.row(obs_id))
-        wave = reader.planes(number, level, names=("wave",))["wave"]
-        # One voxel, for what is not in a plane.
-        corner = slice(0, 1), slice(0, 1)
-        return wave, reader.cube(number, level, corner, slice(0, 1)).medium
+    def part_of(self, row: int) -> tuple[PartReader, int]:
+        """Return the open file that an observation is in, and its number there."""
+        return self._reader(row)
 
     def cutout(
         self,

@@ -28,7 +28,7 @@ SAMPLES = 64
 """Pixels along a side that are looked at where the projection does not reach all of a region."""
 
 
-def pixels_of(shape: Shape, wcs: WCS | None, size: tuple[int, int]) -> Window | None:
+def pixels_of(shape: Shape, wcs: WCS | None, size: tuple[int, int], centre: Float) -> Window | None:
     """Return the window of pixels that holds a region; parts may lie outside the image.
 
     Parameters
@@ -38,6 +38,8 @@ def pixels_of(shape: Shape, wcs: WCS | None, size: tuple[int, int]) -> Window | 
         Of the image.
     size : (ny, nx)
         Of the image.
+    centre : (3,) array
+        Where about the image is, as a unit vector.
 
     Returns
     -------
@@ -46,13 +48,14 @@ def pixels_of(shape: Shape, wcs: WCS | None, size: tuple[int, int]) -> Window | 
         that holds the whole image is the image, for there is nothing beyond it to ask for.
     """
     sky = celestial(wcs, "a region of the sky")
-    middle = sky.pixel_to_world((size[1] - 1) / 2, (size[0] - 1) / 2).icrs
-    centre = unit_vectors(middle.ra.deg, middle.dec.deg)
-    border = outline(shape)
-    farthest = float(angles(border, centre).max())
     window = None
-    if farthest < NEAR:
-        window = _of_cone(shape, sky, size) if isinstance(shape, Cone) else _of_border(border, sky)
+    if isinstance(shape, Cone):
+        if float(angles(shape.centre, centre)) + math.radians(shape.radius) < NEAR:
+            window = _of_cone(shape, sky, size)
+    else:
+        border = outline(shape)
+        if float(angles(border, centre).max()) < NEAR:
+            window = _of_border(border, sky)
     if window is None:
         window = _of_samples(shape, sky, size)
     if window is None or any(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image, Mode
 from skyloom.core.spectra import Spectra
+from skyloom.store.files.part_reader import PartReader
 from skyloom.store.query import Store
-from skyloom.store.search.polygons import parse_regions
 from skyloom.store.search.sphere import unit_vectors
 from skyloom.store.service.documents import InputParameter, descriptor
 from skyloom.store.service.obscore import BYTES_PER_VALUE, Places
@@ -31,6 +31,8 @@ from skyloom.store.service.pixels import channels_in, pixels_of
 from skyloom.store.service.times import POLARISATIONS, as_tai
 
 __all__ = ["Cutout", "Request", "cutout", "fits_bytes", "read_request", "soda_descriptor"]
+
+Float = NDArray[np.float64]
 
 STANDARD = "ivo://ivoa.net/std/SODA#sync-1.0"
 SEVERAL = "MultiValuedParamNotSupported"
@@ -115,14 +117,19 @@ def cutout(store: Store, request: Request, most_bytes: int) -> Cutout | None:
     n_levels = int(store.column("n_levels", [row])[0])
     if request.level >= n_levels:
         raise ServiceError(f"LEVEL is {request.level}; this data set has the levels 0 to {n_levels - 1}")
-    if not _meets(store, row, request):
+    centre = unit_vectors(*(store.column(name, [row])[0] for name in ("s_ra", "s_dec")))
+    if not _meets(store, row, request, centre):
         return None
-    is_spectrum = store.column("dataproduct_type", [row])[0] == b"spectrum"
-    subject = _spectrum(store, request) if is_spectrum else _pixels(store, request, most_bytes)
+    reader, number = store.part_of(row)
+    subject = (
+        _spectrum(reader, number, request)
+        if reader.kind(number) == "spectrum"
+        else _pixels(reader, number, request, centre, most_bytes)
+    )
     return None if subject is None else Cutout(subject, f"{request.obs_id}_level{request.level}.fits")
 
 
-def _meets(store: Store, row: int, request: Request) -> bool:
+def _meets(store: Store, row: int, request: Request, centre: Float) -> bool:
     """Tell whether the observation reaches into what is asked for; what is not known of it does not."""
     if request.states and "I" not in request.states:
         return False
@@ -131,51 +138,56 @@ def _meets(store: Store, row: int, request: Request) -> bool:
             low, high = (float(store.column(name, [row])[0]) for name in names)
             if not (high >= wanted.low and low <= wanted.high):
                 return False
-    return request.shape is None or _touches(store, row, request.shape)
-
-
-def _touches(store: Store, row: int, shape: Shape) -> bool:
-    ra, dec, radius = (store.column(name, [row]).astype(float) for name in ("s_ra", "s_dec", "radius"))
-    if not np.isfinite([ra, dec]).all():
+    if request.shape is None:
+        return True
+    radius = np.nan_to_num(store.column("radius", [row]))
+    if not np.isfinite(centre).all() or not request.shape.touches_circles(centre[None], radius)[0]:
         return False
-    if not shape.touches_circles(unit_vectors(ra, dec), np.nan_to_num(radius))[0]:
-        return False
-    outlines = parse_regions(store.column("s_region", [row]).tolist())
-    return not outlines.sizes[0] or bool(shape.touches_polygons(outlines)[0])
+    outlines = store.outlines([row])
+    return not outlines.sizes[0] or bool(request.shape.touches_polygons(outlines)[0])
 
 
-def _pixels(store: Store, request: Request, most_bytes: int) -> Image | Cube | None:
+def _pixels(
+    reader: PartReader, number: int, request: Request, centre: Float, most_bytes: int
+) -> Image | Cube | None:
     """Return a window of an image or a cube."""
-    wcs, size = store.geometry(request.obs_id, request.level)
+    size = reader.shape(number, request.level)
     window = slice(0, size[-2]), slice(0, size[-1])
     if request.shape is not None:
-        found = pixels_of(request.shape, wcs, (size[-2], size[-1]))
+        found = pixels_of(request.shape, reader.wcs(number, request.level), (size[-2], size[-1]), centre)
         if found is None:
             return None
         window = found
     channels = None
     if len(size) == 3 and request.band is not None:
-        channels = channels_in(*store.wavelengths(request.obs_id, request.level), request.band)
+        channels = channels_in(*_wavelengths(reader, number, request.level), request.band)
         if channels is None:
             return None
     n_channels = 1 if len(size) == 2 else size[0] if channels is None else channels.stop - channels.start
-    sides = tuple(part.stop - part.start for part in window)
-    wanted = n_channels * sides[0] * sides[1] * BYTES_PER_VALUE
+    height, width = (part.stop - part.start for part in window)
+    wanted = n_channels * height * width * BYTES_PER_VALUE
     if wanted > most_bytes:
         raise ServiceError(
-            f"the cut-out would have {sides[1]} x {sides[0]} pixels"
+            f"the cut-out would have {width} x {height} pixels"
             + (f" in {n_channels} channels" if len(size) == 3 else "")
             + f", {wanted / 1e6:.4g} MB; this service gives at most {most_bytes / 1e6:.4g} MB: ask for less"
             " (CIRCLE, POLYGON, BAND), or for a coarser LEVEL"
         )
-    if sides == (size[-2], size[-1]) and window[0].start == window[1].start == 0:
-        return store.cutout(request.obs_id, level=request.level, channels=channels)
-    middle = tuple(part.start + (side - 1) / 2 for part, side in zip(window[::-1], sides[::-1], strict=True))
-    return store.cutout(request.obs_id, pixel=middle, size=sides, level=request.level, channels=channels)
+    if len(size) == 2:
+        return reader.image(number, request.level, window)
+    return reader.cube(number, request.level, window, channels)
 
 
-def _spectrum(store: Store, request: Request) -> Spectra | None:
-    spectrum = store.spectrum(request.obs_id, request.level)
+def _wavelengths(reader: PartReader, number: int, level: int) -> tuple[Float, str]:
+    """Return the wavelengths of a cube in A, and their medium."""
+    wave = reader.planes(number, level, names=("wave",))["wave"]
+    # One voxel, for what is not in a plane.
+    corner = slice(0, 1), slice(0, 1)
+    return wave, reader.cube(number, level, corner, slice(0, 1)).medium
+
+
+def _spectrum(reader: PartReader, number: int, request: Request) -> Spectra | None:
+    spectrum = reader.spectrum(number, request.level)
     if request.band is None:
         return spectrum
     channels = channels_in(spectrum.wave, spectrum.medium, request.band)
