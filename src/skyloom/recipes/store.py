@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,12 @@ def _open_store(directory: Path, wanted: StoreSettings) -> None:
     if not is_store(directory):
         make_folder(directory, wanted)
         return
-    there = read_settings(directory).describe()
-    for key, value in wanted.describe().items():
-        if there[key] != value:
+    there = read_settings(directory)
+    for key in (item.name for item in fields(StoreSettings)):
+        found, value = getattr(there, key), getattr(wanted, key)
+        if found != value:
             raise ConfigError(
-                f"the store was made with {key} {there[key]}; the configuration says {value}",
+                f"the store was made with {key} {found}; the configuration says {value}",
                 source=str(directory),
                 field=f"layout.{key}",
                 remedy="keep that value, or make another store",

@@ -44,7 +44,7 @@ class LayoutSettings(Settings):
         DEFAULTS.partition_order, description="HEALPix order of the partitions"
     )
     adaptive_bytes: Annotated[int, Field(ge=1)] | None = Field(
-        DEFAULTS.adaptive_bytes, description="size of partitions of all orders instead, uncompressed"
+        DEFAULTS.adaptive_bytes, description="cells of all orders instead, of files of about this size"
     )
     levels: Annotated[int, Field(ge=1, le=8)] = Field(DEFAULTS.levels, description="resolutions")
     common_grid: GridSettings = GridSettings()
