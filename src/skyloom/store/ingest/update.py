@@ -279,7 +279,7 @@ class Job:
             tuple(sorted(self.updated)),
             tuple(sorted(self.removed)),
             self.n_unchanged,
-            tuple(sorted(self.failures)),
+            tuple(sorted(failure.told_once() for failure in self.failures)),
             tuple(sorted(self.parts)),
             tuple(sorted(set(self.notes))),
             self.n_links,
