@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skyloom.cli.terminal import EXIT_CODES, SHOWN_ROWS, Directory, open_store, plain_rows
+from skyloom.cli.terminal import EXIT_CODES, ITEMS_FAILED, SHOWN_ROWS, Directory, open_store, plain_rows
 from skyloom.errors import InputError
 
 __all__ = [
@@ -28,6 +28,7 @@ SHOWN_COLUMNS = (
     "s_resolution",
 )
 
+FORMS = ("json", "csv", "ecsv")
 ObsId = Annotated[str, typer.Argument(metavar="OBS_ID", help="Name of the observation.")]
 Out = Annotated[Path | None, typer.Option(metavar="FILE", help="FITS file to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
@@ -96,13 +97,32 @@ def query(
     out: TableOut = None,
 ) -> None:
     """List observations by place, time, wavelength, band and resolution."""
+    form = _form(json=as_json, csv=as_csv, ecsv=as_ecsv, out=out)
     where = conditions(cone, box, moc, times, wave, bands, kind, resolution)
     table = open_store(store).observations(**where)
-    form = "json" if as_json else "csv" if as_csv else "ecsv" if as_ecsv else ""
     if _told(table, form, out, "observations"):
         return
     _print_table(table, SHOWN_COLUMNS)
     typer.echo(f"{len(table)} observation{'' if len(table) == 1 else 's'}")
+
+
+def _form(*, out: Path | None, **asked: bool) -> str:
+    """Return the form in which a table is to be printed; empty where none is asked for.
+
+    Raises
+    ------
+    InputError
+        When there are several, or a file cannot be of any.
+    """
+    forms = [name for name, is_asked in asked.items() if is_asked]
+    if len(forms) + (out is not None) > 1:
+        told = ", ".join([*(f"--{name}" for name in forms), *(["--out"] if out else [])])
+        raise InputError(f"{told} are given together", field="--out", remedy="give one of them")
+    if out is not None and out.suffix.lstrip(".") not in FORMS:
+        raise InputError(
+            f"{out.suffix!r} is no known form", field="--out", remedy="name the file .ecsv, .csv or .json"
+        )
+    return "".join(forms)
 
 
 def _told(table: Any, form: str, out: Path | None, what: str) -> bool:
@@ -126,6 +146,8 @@ def conditions(
     if moc is not None:
         from mocpy import MOC
 
+        if not moc.is_file():
+            raise InputError("there is no such file", source=moc, field="--moc")
         try:
             where["moc"] = MOC.from_fits(moc)
         except (OSError, ValueError) as error:
@@ -159,10 +181,6 @@ def _table_text(table: Any, form: str) -> str:
 
     if form == "json":
         return "".join(json.dumps(row) + "\n" for row in plain_rows(table))
-    if form not in ("csv", "ecsv"):
-        raise InputError(
-            f"{form!r} is no known form", field="--out", remedy="name the file .ecsv, .csv or .json"
-        )
     buffer = io.StringIO()
     table.write(buffer, format=f"ascii.{form}")
     return buffer.getvalue()
@@ -256,6 +274,7 @@ def photometry(
         raise InputError(
             "spectra are named, or found by conditions", field="OBS_ID", remedy="give one of the two"
         )
+    form = _form(json=as_json, csv=as_csv, ecsv=as_ecsv, out=out)
     opened = open_store(store)
     if fibre:
         if not obs_ids or len(obs_ids) != 1:
@@ -265,10 +284,11 @@ def photometry(
         raise InputError("--seeing belongs to --fibre", field="--seeing")
     else:
         table = opened.photometry(obs_ids or None, bands, system, **where)
-    form = "json" if as_json else "csv" if as_csv else "ecsv" if as_ecsv else ""
     if not _told(table, form, out, "rows"):
         names = tuple(table.colnames)
         _print_table(table, tuple(n for n in names if n != "problem" or any(table["problem"])), digits=5)
+    if fibre and any(row["problem"] and row["flux"] != row["flux"] for row in table):
+        raise typer.Exit(ITEMS_FAILED)
 
 
 def _seeing(text: str | None) -> float | str | None:
@@ -304,8 +324,16 @@ def cutout(
     overwrite: Overwrite = False,
 ) -> None:
     """Cut an image or a cube out, at any resolution, with variance, mask and coordinates."""
+    target = _target(out, f"{obs_id}_level{level}.fits", overwrite)
     found = open_store(store).cutout(obs_id, center=center, size=_size(size, unit), level=level)
-    _write(found, out, Path(f"{obs_id}_level{level}.fits"), overwrite)
+    if center is not None and found.mask.all():
+        raise InputError(
+            f"{obs_id} has no usable pixel at ({center[0]}, {center[1]})",
+            source=store,
+            field="--center",
+            remedy="'skyloom store query --cone' tells what covers this place",
+        )
+    _write(found, target, overwrite)
 
 
 def _size(size: float | None, unit: str) -> Any:
@@ -347,8 +375,9 @@ def spectrum(
     overwrite: Overwrite = False,
 ) -> None:
     """Take a spectrum out, at any resolution, with variance, mask and the covariance of its pixels."""
+    target = _target(out, f"{obs_id}_level{level}.fits", overwrite)
     found = open_store(store).spectrum(obs_id, level=level, grid=grid, transmission=transmission)
-    _write(found, out, Path(f"{obs_id}_level{level}.fits"), overwrite)
+    _write(found, target, overwrite)
 
 
 @commands.command(
@@ -377,22 +406,38 @@ def stack(
     overwrite: Overwrite = False,
 ) -> None:
     """Average images of one band, or spectra, weighted by their inverse variance, with the error of the mean."""
+    target = _target(out, "stack.fits", overwrite)
     opened = open_store(store)
     where = conditions(cone, box, None, times, None, bands, kind, None)
-    if not obs_ids and not where:
-        raise InputError("nothing says what to average", remedy="name observations, or give conditions")
+    if bool(obs_ids) == bool(where):
+        raise InputError(
+            "observations are named, or found by conditions", field="OBS_ID", remedy="give one of the two"
+        )
     names = list(obs_ids or ()) or [str(name) for name in opened.observations(**where)["obs_id"]]
     if not names:
         raise InputError("nothing in the store fits the conditions", remedy="see what 'store query' finds")
     found = opened.stack(names, center=center, size=_size(size, unit), level=level)
-    _write(found, out, Path("stack.fits"), overwrite)
-    typer.echo(f"mean of {len(names)}")
+    _write(found, target, overwrite)
+    used = found.meta["n_stacked"]
+    left_out = f"; {len(names) - used} have no usable pixel there" if used < len(names) else ""
+    typer.echo(f"mean of {used}{left_out}")
 
 
-def _write(found: Any, out: Path | None, default: Path, overwrite: bool) -> None:
+def _target(out: Path | None, default: str, overwrite: bool) -> Path:
+    """Return the FITS file to write, after seeing that it can be: before the work is done, in the words of options."""
+    target = out or Path(default)
+    if target.suffix.lower() not in (".fits", ".fit", ".fts"):
+        raise InputError(f"{target.name} would be a FITS file", field="--out", remedy="name it .fits")
+    if target.exists() and not overwrite:
+        raise InputError(
+            "the file exists already", source=target, remedy="choose another name, or give --overwrite"
+        )
+    return target
+
+
+def _write(found: Any, target: Path, overwrite: bool) -> None:
     from skyloom.io.fits import write
 
-    target = out or default
     write(found, target, overwrite=overwrite)
     shape = " x ".join(str(size) for size in found.shape[::-1])
     typer.echo(f"wrote {target}: {shape}, unit {found.unit}, {int((~found.mask).sum())} usable values")

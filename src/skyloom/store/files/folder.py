@@ -57,7 +57,7 @@ def make_folder(path: str | Path, settings: StoreSettings | None = None) -> Stor
             "there is a store already", source=folder, remedy="ingest into it, or choose another folder"
         )
     try:
-        (folder / PARTITIONS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         # A killed 'create' may have left the empty folder; anything else is somebody's data.
         others = [
             item.name
@@ -70,6 +70,7 @@ def make_folder(path: str | Path, settings: StoreSettings | None = None) -> Stor
                 source=folder,
                 remedy="choose an empty or a new folder",
             )
+        (folder / PARTITIONS).mkdir(exist_ok=True)
         with atomic_path(folder / SETTINGS_NAME) as temporary:
             text = json.dumps({"creator": f"skyloom {__version__}", **chosen.describe()}, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -92,6 +93,12 @@ def read_settings(path: str | Path) -> StoreSettings:
     except FileNotFoundError as error:
         remedy = f"make one with 'skyloom store create {path}'"
         raise FileFormatError("there is no store in this folder", source=path, remedy=remedy) from error
+    except NotADirectoryError as error:
+        raise FileFormatError(
+            "this is a file; only the folder of a store can be written to",
+            source=path,
+            remedy="a packed file holds a copy: use the store that it was made of",
+        ) from error
     except (OSError, ValueError) as error:
         raise FileFormatError(f"cannot be read: {error}", source=file) from error
     schema = values.get("schema") if isinstance(values, dict) else None
