@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import astropy.units as u
@@ -15,28 +15,32 @@ from skyloom.store.dense.targets import Matches, Targets
 if TYPE_CHECKING:
     from skyloom.store.contents import Contents
 
-__all__ = ["as_column", "entries_of", "observation_columns", "target_columns"]
+__all__ = ["Entries", "as_column", "key_columns", "observation_columns", "spectrum_entries", "target_columns"]
 
 Array = NDArray[Any]
+Entries = Mapping[int, Mapping[str, Any]]
+"""What spectra tell, by their row."""
 
 
-def observation_columns(store: Contents, rows: Sequence[int], keys: Sequence[str]) -> dict[str, Any]:
+def observation_columns(
+    store: Contents, rows: Sequence[int], entries: Entries, keys: Sequence[str]
+) -> dict[str, Any]:
     """Return the columns of the observations in some rows, with the keys of spectra."""
     wanted = ("obs_id", "dataproduct_type", "band", "source", "source_digest", "digest")
     table = store.table(np.asarray(rows, dtype=np.int64), wanted)
     columns: dict[str, Any] = {name: table[name] for name in wanted}
     columns["kind"] = columns.pop("dataproduct_type")
-    is_spectrum = np.asarray(columns["kind"]) == "spectrum"
-    entries = [
-        entries_of(store, row, keys) if own else {} for row, own in zip(rows, is_spectrum, strict=True)
-    ]
-    return columns | {name: as_column([entry.get(name) for entry in entries]) for name in keys}
+    return columns | key_columns([entries.get(row, {}) for row in rows], keys)
 
 
-def entries_of(store: Contents, row: int, keys: Sequence[str]) -> dict[str, Any]:
-    """Return what a spectrum tells under some names: its reader, or else a keyword of its header."""
+def spectrum_entries(store: Contents, rows: Sequence[int] | Array, keys: Sequence[str]) -> Entries:
+    """Return what the spectra in some rows tell under some names: their readers, or else keywords of their headers."""
     if not keys:
         return {}
+    return {int(row): _entries_of(store, int(row), keys) for row in np.unique(rows)}
+
+
+def _entries_of(store: Contents, row: int, keys: Sequence[str]) -> dict[str, Any]:
     reader, number = store.reader_of(row)
     meta = {str(name).lower(): value for name, value in reader.spectrum(number).meta.items()}
     found = {name: meta[name.lower()] for name in keys if name.lower() in meta}
@@ -50,6 +54,11 @@ def entries_of(store: Contents, row: int, keys: Sequence[str]) -> dict[str, Any]
     return found
 
 
+def key_columns(entries: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Array]:
+    """Return a column for each key."""
+    return {name: as_column([entry.get(name) for entry in entries]) for name in keys}
+
+
 def as_column(values: Sequence[Any]) -> Array:
     """Return whole numbers with -1, other numbers with NaN, and texts with nothing where none is known."""
     known = [value for value in values if value is not None]
@@ -60,7 +69,9 @@ def as_column(values: Sequence[Any]) -> Array:
     return np.array(["" if value is None else str(value).strip() for value in values], dtype=np.str_)
 
 
-def target_columns(store: Contents, places: Targets, matches: Matches, keys: Sequence[str]) -> dict[str, Any]:
+def target_columns(
+    store: Contents, places: Targets, matches: Matches, entries: Entries, keys: Sequence[str]
+) -> dict[str, Any]:
     """Return the columns of targets: their places, and what their nearest spectra tell."""
     nearest = np.where(np.diff(matches.start) > 0, matches.start[:-1], -1)
     has = nearest >= 0
@@ -88,7 +99,6 @@ def target_columns(store: Contents, places: Targets, matches: Matches, keys: Seq
     }
     for name, text in texts.items():
         columns[name].info.description = text
-    entries = iter([entries_of(store, int(row), keys) for row in rows])
-    per_target = [next(entries) if own else {} for own in has]
-    found: dict[str, Any] = {name: columns[name] for name in columns.colnames}
-    return found | {name: as_column([entry.get(name) for entry in per_target]) for name in keys}
+    owners = iter(rows)
+    per_target = [entries.get(int(next(owners)), {}) if own else {} for own in has]
+    return {name: columns[name] for name in columns.colnames} | key_columns(per_target, keys)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skyloom._version import __version__
 from skyloom.errors import InputError
 from skyloom.io.atomic import atomic_path
-from skyloom.store.dense.columns import observation_columns, target_columns
+from skyloom.store.dense.columns import observation_columns, spectrum_entries, target_columns
 from skyloom.store.dense.labels import Join, SpectrumKeys, join_all, loaded
 from skyloom.store.dense.layout import DenseWriter, check_compression, open_dense, read_column, read_options
 from skyloom.store.dense.plan import make_plan
@@ -143,7 +143,15 @@ def build_dense_cube(
     plan, waves = make_plan(store, size, bands, levels, pixel_scale, spectra, weights, where or {})
     places = find_targets(store, targets, distance)
     matches = match_spectra(store, places, distance)
-    tables = [loaded(join) for join in joins]
+    entries = spectrum_entries(store, matches.row, keys)
+    columns = target_columns(store, places, matches, entries, keys)
+    # Before anything is averaged: a mistake in a join is told at once.
+    reports = join_all(
+        columns,
+        [loaded(join) for join in joins],
+        SpectrumKeys.of_store(store, matches, entries, keys),
+        places,
+    )
     options = {
         "size": size,
         "bands": list(plan.bands),
@@ -162,9 +170,7 @@ def build_dense_cube(
                 writer.write(index, found)
                 if progress is not None:
                     progress(places.name[index], index + 1, len(places.name))
-            observations = observation_columns(store, writer.rows, keys)
-            columns = target_columns(store, places, matches, keys)
-            reports = join_all(columns, tables, SpectrumKeys.of_store(store, matches, keys), places)
+            observations = observation_columns(store, writer.rows, entries, keys)
             provenance = {
                 "options": options,
                 "where": dict(where or {}),

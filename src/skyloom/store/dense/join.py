@@ -44,6 +44,7 @@ FORMS = {
     ".tsv": "ascii.tab",
     ".ecsv": "ascii.ecsv",
     ".parquet": "parquet",
+    ".pq": "parquet",
     ".vot": "votable",
     ".xml": "votable",
 }
@@ -96,7 +97,6 @@ def read_table(path: str | Path) -> Table:
     source = Path(path)
     if not source.is_file():
         raise InputError("there is no such table", source=source, remedy="check the name")
-    form = FORMS.get(source.suffix.lower())
     try:
         with warnings.catch_warnings():
             from astropy.io.votable.exceptions import VOWarning
@@ -105,7 +105,7 @@ def read_table(path: str | Path) -> Table:
             # Units that astropy does not know are kept as text; tables of surveys have many.
             warnings.simplefilter("ignore", UnitsWarning)
             warnings.simplefilter("ignore", VOWarning)
-            table = Table.read(source) if form is None else Table.read(source, format=form)
+            return _read(source, FORMS.get(source.suffix.lower()))
     except Exception as error:
         # Each format of astropy has errors of its own.
         raise InputError(
@@ -113,6 +113,33 @@ def read_table(path: str | Path) -> Table:
             source=source,
             remedy="give FITS, VOTable, ECSV, CSV or Parquet with the usual ending",
         ) from error
+
+
+def _read(source: Path, form: str | None) -> Table:
+    if form != "parquet":
+        return Table.read(source) if form is None else Table.read(source, format=form)
+    # astropy needs pandas for these.
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow: install it, or give another format") from error
+    found = parquet.read_table(source)
+    table = Table()
+    for field, column in zip(found.schema, found.columns, strict=True):
+        values = column.to_pylist() if column.null_count else column.to_numpy()
+        if column.null_count:
+            known = [value for value in values if value is not None]
+            fill = known[0] if known else ""
+            values = np.ma.array(
+                [fill if value is None else value for value in values],
+                mask=[value is None for value in values],
+            )
+        elif values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+            values = values.astype(np.str_)
+        table[field.name] = values
+        unit = (field.metadata or {}).get(b"unit")
+        if unit:
+            table[field.name].unit = unit.decode()
     return table
 
 
@@ -147,7 +174,7 @@ def match_by_key(
     Parameters
     ----------
     wanted : mapping of name to (m,) array
-        The key of each spectrum, or of each target.
+        The key of each spectrum, or of each target; masked where it is not known.
     owner : (m,) int array
         The target of each; the nearest spectrum of a target comes first.
     n_targets : int
@@ -173,6 +200,10 @@ def match_by_key(
                 remedy=f"use {', '.join(wanted)}, or name it in keys= when the cube is built",
             )
         here, good_here = _comparable(wanted[known[_plain(name)]])
+        if owner.size and not good_here.any():
+            raise InputError(
+                f"no spectrum tells its {name!r}", field="key", remedy=f"use {', '.join(wanted)}"
+            )
         there, good_there = _comparable(table[column_name(table, name, "key")])
         if here.dtype.kind != there.dtype.kind:
             here, there = here.astype(str), there.astype(str)

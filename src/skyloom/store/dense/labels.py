@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skyloom.errors import InputError
 from skyloom.io.atomic import atomic_path
-from skyloom.store.dense.columns import as_column, entries_of
+from skyloom.store.dense.columns import Entries, key_columns
 from skyloom.store.dense.join import label_columns, match_by_key, match_by_sky, read_table
 from skyloom.store.dense.layout import open_dense, read_column, read_options, write_columns, write_provenance
 from skyloom.store.dense.targets import MATCHING_RADIUS, Matches, Targets, arcsec_of
@@ -112,11 +112,12 @@ class SpectrumKeys:
     keys: Mapping[str, Array]
 
     @classmethod
-    def of_store(cls, store: Contents, matches: Matches, keys: Sequence[str]) -> SpectrumKeys:
+    def of_store(
+        cls, store: Contents, matches: Matches, entries: Entries, keys: Sequence[str]
+    ) -> SpectrumKeys:
         """Return those of all spectra that belong to targets."""
-        rows, place = np.unique(matches.row, return_inverse=True)
-        entries = [entries_of(store, int(row), keys) for row in rows]
-        columns = {name: as_column([entry.get(name) for entry in entries])[place] for name in keys}
+        columns = key_columns([entries.get(row, {}) for row in matches.row.tolist()], keys)
+        columns = {name: _known(values) for name, values in columns.items()}
         columns["obs_id"] = np.asarray(store.table(matches.row, ("obs_id",))["obs_id"], dtype=np.str_)
         owner = np.repeat(np.arange(matches.start.size - 1), np.diff(matches.start))
         return cls(owner, columns)
@@ -129,7 +130,15 @@ class SpectrumKeys:
         number = file["sources/observation"][:][is_spectrum]
         group = file["observations"]
         others = {"kind", "band", "source", "source_digest", "digest"}
-        return cls(owner, {name: read_column(group[name])[number] for name in group if name not in others})
+        return cls(
+            owner, {name: _known(read_column(group[name])[number]) for name in group if name not in others}
+        )
+
+
+def _known(values: Array) -> Any:
+    """Return a column of `as_column` with what is not known masked."""
+    unknown = values == ("" if values.dtype.kind == "U" else -1)
+    return np.ma.array(values, mask=unknown | (np.isnan(values) if values.dtype.kind == "f" else False))
 
 
 def loaded(join: Join) -> tuple[Join, Table]:

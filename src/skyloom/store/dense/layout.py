@@ -275,7 +275,7 @@ def open_dense(path: str | Path, mode: str = "r") -> Any:
     if not source.is_file():
         raise InputError("there is no such file", source=source, remedy="make it with 'skyloom store dense'")
     try:
-        file = h5py.File(source, mode, locking=mode != "r")
+        file = h5py.File(source, mode)
     except OSError as error:
         raise FileFormatError(f"cannot be opened: {error}", source=source) from error
     layout, version = file.attrs.get("skyloom_layout"), file.attrs.get("skyloom_layout_version")

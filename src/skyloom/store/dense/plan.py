@@ -25,6 +25,8 @@ SPECTRA = ("mean", "nearest")
 SMALLEST_SIDE = 4
 """Pixels: coarser levels of the images are not made."""
 BAND_ORDER = "ugrizyJHK"
+CONDITIONS = ("time", "resolution", "wave", "box", "moc")
+"""On images, beside their place and their bands."""
 
 
 def make_plan(
@@ -47,6 +49,11 @@ def make_plan(
     for name, value, known in (("spectra", spectra, SPECTRA), ("weights", weights, WEIGHTS)):
         if value not in known:
             raise InputError(f"{name} is {value!r}", field=name, remedy=f"use one of {', '.join(known)}")
+    unknown = sorted(set(where) - set(CONDITIONS))
+    if unknown:
+        raise InputError(
+            f"where has {', '.join(unknown)}", field="where", remedy=f"use some of {', '.join(CONDITIONS)}"
+        )
     if size != int(size) or not 1 <= size <= 4096:
         raise InputError(f"size is {size}; expected 1 to 4096 whole pixels", field="size")
     images = store.search(kind="image", **where)
@@ -56,11 +63,14 @@ def make_plan(
     table = store.table(images, ("band", "o_unit", "pixel_scale", "n_levels"))
     scale = arcsec_of(pixel_scale, "pixel_scale") if pixel_scale is not None else _scale(table)
     some = store.search(kind="spectrum")
-    n_levels = store.table(some, ("n_levels",))["n_levels"]
-    highest = max([*n_levels.tolist(), *table["n_levels"].tolist()], default=0)
-    wanted = _levels(levels, highest)
-    waves, unit = _waves(store, some[int(np.argmax(n_levels))] if some.size else None, wanted)
-    units = tuple(_unit_of_band(table, band) for band in chosen)
+    of_spectra = store.table(some, ("o_unit", "n_levels"))
+    n_levels = of_spectra["n_levels"]
+    wanted = _levels(levels, int(np.concatenate([n_levels, table["n_levels"]]).max(initial=0)))
+    waves = _waves(store, some[int(np.argmax(n_levels))] if some.size else None, wanted)
+    band_of = np.asarray(table["band"])
+    units = tuple(
+        _one_unit(table["o_unit"][band_of == band], f"images in the band {band}") for band in chosen
+    )
     plan = Plan(
         int(size),
         scale,
@@ -69,7 +79,7 @@ def make_plan(
         tuple(z for z in wanted if images.size and (-(-size // 2**z) >= SMALLEST_SIDE or z == wanted[0])),
         tuple(waves),
         {level: wave.size for level, wave in waves.items()},
-        unit,
+        _one_unit(of_spectra["o_unit"], "spectra"),
         spectra,
         weights,
         dict(where),
@@ -113,24 +123,23 @@ def _levels(levels: int | Sequence[int] | None, highest: int) -> tuple[int, ...]
     return chosen
 
 
-def _waves(store: Contents, row: Any, levels: Sequence[int]) -> tuple[dict[int, Array], str]:
-    """Return the wavelengths of each level, and the unit, of one spectrum: they are those of all."""
+def _waves(store: Contents, row: Any, levels: Sequence[int]) -> dict[int, Array]:
+    """Return the wavelengths of each level of one spectrum: they are those of all."""
     if row is None:
-        return {}, ""
+        return {}
     reader, number = store.reader_of(int(row))
     names = reader.level_names(number)
-    found = {level: reader.spectrum(number, level, "common") for level in levels if str(level) in names}
-    unit = next((item.unit.to_string() for item in found.values()), "")
-    return {level: item.wave for level, item in found.items()}, unit
+    return {level: reader.spectrum(number, level, "common").wave for level in levels if str(level) in names}
 
 
-def _unit_of_band(table: QTable, band: str) -> str:
-    units = sorted({str(unit) for unit in table["o_unit"][np.asarray(table["band"]) == band]})
+def _one_unit(texts: Any, what: str) -> str:
+    """Return the unit that all are brought to."""
+    units = np.unique(np.asarray(texts, dtype=np.str_)).tolist()
     for other in units[1:]:
         if not u.Unit(other).is_equivalent(u.Unit(units[0])):
             raise UnitError(
-                f"images in the band {band} are in {units[0]} and in {other}",
-                field="bands",
-                remedy="leave some out, with where=, or store them in one unit",
+                f"{what} are in {units[0]} and in {other}",
+                field="unit",
+                remedy="leave some out, or store them in one unit",
             )
-    return units[0] if units else ""
+    return str(units[0]) if units else ""
