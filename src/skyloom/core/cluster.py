@@ -43,6 +43,8 @@ def on_local_workers(
         dashboard_address=None,
         silence_logs=_LOG_ERRORS,
         scheduler_kwargs={"allowed_failures": ALLOWED_DEATHS - 1},
+        # An interruption from the terminal reaches them, too; this process ends them, without their complaints.
+        preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     ) as cluster:
         yield from on_scheduler(function, context, items, details, cluster.scheduler_address)
 
