@@ -50,7 +50,7 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class StoreServer:
-    """A store, answering SIA 2.0 and SODA 1.0 requests: in a thread of its own as a context manager, or by `run`.
+    """A store, answering SIA 2.0 and SODA 1.0 requests: in a thread as a context manager, or by `run`.
 
     Parameters
     ----------
@@ -137,12 +137,16 @@ class StoreServer:
         with suppress(KeyboardInterrupt):
             asyncio.run(self._serve(started, in_main_thread=True))
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Begin to answer, in a thread; `stop` ends it."""
         work = partial(asyncio.run, self._serve(str, in_main_thread=False))
         self._thread = Thread(target=work, name="serve", daemon=True)
         self._thread.start()
         self._ready.wait()
         return self
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
