@@ -26,11 +26,13 @@ NIGHTS = (51075.0, 54440.0)  # MJD of the survey of the stripe
 STRIPE = ((-50.0, 59.0), (-1.25, 1.25))  # deg: stripe 82
 POSITION_ORDER = 29
 # Shares of the rows: frames of the stripe, frames anywhere, spectra in the stripe; the rest are spectra anywhere.
-SHARES = (0.55, 0.15, 0.1)
+SHARES = {"sky": (0.55, 0.15, 0.1), "sdss": (0.23, 0.27, 0.05)}
+# Boxes (deg) of the two caps of the survey, roughly, and their shares of its 12500 square degrees.
+CAPS = (((110.0, 260.0), (-5.0, 60.0), 0.66), ((-40.0, 60.0), (-10.0, 35.0), 0.34))
 N_NIGHTS = 20
 
 
-def mock_observations(n: int, *, seed: int, first: int = 0) -> dict[str, NDArray[Any]]:
+def mock_observations(n: int, *, seed: int, first: int = 0, where: str = "sky") -> dict[str, NDArray[Any]]:
     """Return the columns of ``n`` observations.
 
     Parameters
@@ -40,6 +42,9 @@ def mock_observations(n: int, *, seed: int, first: int = 0) -> dict[str, NDArray
         The same seed gives the same rows.
     first : int
         Number of the first row, where rows are made in pieces; it makes their names different.
+    where : {"sky", "sdss"}
+        Where those lie that are not in the stripe: anywhere, or in the two caps that SDSS has observed, with as many
+        images as spectra, as the survey has.
 
     Returns
     -------
@@ -50,13 +55,16 @@ def mock_observations(n: int, *, seed: int, first: int = 0) -> dict[str, NDArray
     """
     if n < 1:
         raise InputError(f"n is {n}; expected 1 or more", field="n")
+    if where not in SHARES:
+        raise InputError(f"where is {where!r}", field="where", remedy=f"use one of {', '.join(SHARES)}")
     generator = np.random.default_rng([seed, first])
-    stripe, loose, fibres = (int(share * n) for share in SHARES)
+    stripe, loose, fibres = (int(share * n) for share in SHARES[where])
+    anywhere = _anywhere if where == "sky" else _in_caps
     pieces = [
         _frames(*_stripe_fields(stripe, generator), N_NIGHTS, stripe, generator),
-        _frames(*_anywhere(-(-loose // 5), generator), 1, loose, generator),
+        _frames(*anywhere(-(-loose // 5), generator), 1, loose, generator),
         _spectra(*_stripe_fields(fibres * N_NIGHTS * 5, generator, fibres), generator),
-        _spectra(*_anywhere(n - stripe - loose - fibres, generator), generator),
+        _spectra(*anywhere(n - stripe - loose - fibres, generator), generator),
     ]
     columns = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
     columns |= _common(columns, first)
@@ -82,6 +90,18 @@ def _stripe_fields(
 def _anywhere(n: int, generator: np.random.Generator) -> tuple[Float, Float]:
     """Return places spread evenly over the sky."""
     return generator.uniform(0.0, 360.0, n), np.degrees(np.arcsin(generator.uniform(-1.0, 1.0, n)))
+
+
+def _in_caps(n: int, generator: np.random.Generator) -> tuple[Float, Float]:
+    """Return places spread evenly over the two caps of SDSS."""
+    first = round(CAPS[0][2] * n)
+    places = []
+    for ((west, east), (south, north), _), size in zip(CAPS, (first, n - first), strict=True):
+        low, high = (float(np.sin(np.radians(edge))) for edge in (south, north))
+        heights = generator.uniform(low, high, size)
+        places.append((generator.uniform(west, east, size) % 360.0, np.degrees(np.arcsin(heights))))
+    ra, dec = (np.concatenate(column) for column in zip(*places, strict=True))
+    return ra, dec
 
 
 def _frames(

@@ -18,7 +18,7 @@ from skyloom.store.files.master import (
     INDEX_VERSION,
     MASTER_NAME,
     PartKey,
-    covered_parts,
+    covers,
     open_master,
     part_keys,
     read_catalogue,
@@ -54,7 +54,7 @@ def write_master(store: str | Path) -> Path:
     path = folder / MASTER_NAME
     old = open_master(folder)
     try:
-        if old is not None and covered_parts(old) == keys:
+        if old is not None and covers(old, manifest):
             return path
         shapes = {} if old is None else json.loads(text_of(old["spectra"]))
     finally:
@@ -68,6 +68,7 @@ def write_master(store: str | Path) -> Path:
         file.attrs["schema"], file.attrs["index"] = SCHEMA_VERSION, INDEX_VERSION
         state = {name: [key.digest, sorted(key.hidden)] for name, key in keys.items()}
         file["parts"] = json.dumps(state)
+        file.attrs["journal"] = manifest.sha256
         _write_observations(file, catalogue)
         group = file[INDEX]
         group["part"], group["row"] = catalogue.part, catalogue.row
