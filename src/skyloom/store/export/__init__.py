@@ -148,13 +148,16 @@ def _selected(store: Contents, what: str, obs: Any, where: dict[str, Any]) -> ND
             where = {**where, "kind": KINDS[what]}
         rows = store.search(**where)
     else:
-        conditions = sorted(where)
-        if conditions:
+        if where:
             raise InputError(
                 "both observations and conditions are given", field="obs", remedy="give one of them"
             )
-        named = [obs] if isinstance(obs, str) else np.atleast_1d(np.asarray(_names_of(obs))).tolist()
-        rows = np.unique(np.array([store.row(str(name)) for name in named], dtype=np.int64))
+        named = [obs] if isinstance(obs, str) else np.asarray(_names_of(obs)).astype(str).tolist()
+        rows = np.unique(store.rows_named(named)) if named else np.empty(0, np.int64)
+        if rows.size and rows[0] < 0:
+            # One at a time they tell what is wrong, and what was meant.
+            for name in named:
+                store.row(name)
     if not rows.size:
         raise InputError(
             "nothing fulfils the conditions",
