@@ -199,12 +199,13 @@ def match_by_key(
                 field="key",
                 remedy=f"use {', '.join(wanted)}, or name it in keys= when the cube is built",
             )
+        column = table[column_name(table, name, "key")]
         here, good_here = _comparable(wanted[known[_plain(name)]])
         if owner.size and not good_here.any():
             raise InputError(
                 f"no spectrum tells its {name!r}", field="key", remedy=f"use {', '.join(wanted)}"
             )
-        there, good_there = _comparable(table[column_name(table, name, "key")])
+        there, good_there = _comparable(column)
         if here.dtype.kind != there.dtype.kind:
             here, there = here.astype(str), there.astype(str)
         _, codes = np.unique(np.concatenate([here, there]), return_inverse=True)
