@@ -19,6 +19,10 @@ __all__ = ["FITS_FORMAT", "OBSCORE", "ObsCoreColumn", "Places", "obscore_table",
 FITS_FORMAT = "application/fits"
 BYTES_PER_VALUE = 9
 """Value and variance in single precision, and the mask."""
+HEADERS = 50
+"""Kilobytes of headers and notes."""
+BYTES_PER_CHANNEL = 24
+"""Of a spectrum: wavelength, line-spread function and covariance, too."""
 
 
 class ObsCoreColumn(NamedTuple):
@@ -177,8 +181,8 @@ def obscore_table(store: Columns, rows: ArrayLike, places: Places) -> dict[str, 
 
 def _kilobytes(kind: str, sizes: Any) -> int:
     across, along, channels = (max(int(size), 1) for size in sizes)
-    values = {"image": across * along, "spectrum": channels}.get(kind, across * along * channels)
-    return -(-BYTES_PER_VALUE * values // 1000) + 50
+    size = {"image": BYTES_PER_VALUE * across * along, "spectrum": BYTES_PER_CHANNEL * channels}
+    return -(-size.get(kind, BYTES_PER_VALUE * across * along * channels) // 1000) + HEADERS
 
 
 def _plain(values: NDArray[Any]) -> list[Any]:
