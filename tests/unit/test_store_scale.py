@@ -11,7 +11,7 @@ import pytest
 
 from skyloom.errors import FileFormatError, InputError
 from skyloom.mock.observations import mock_observations
-from skyloom.store.files import master
+from skyloom.store.files import master, master_writer
 from skyloom.store.files.folder import make_folder
 from skyloom.store.files.manifest import MANIFEST_NAME, Manifest, PartEntry, append_drop, append_part
 from skyloom.store.files.master_writer import write_master
@@ -95,7 +95,11 @@ def test_an_index_grown_part_by_part_is_that_of_all_parts(rows, tmp_path, monkey
     write_master(store)
     # Each part once: those that the index before knew are not read again.
     assert len(read) == len(set(read)) == len(pieces)
+    # Much that is new is taken in by and by.
+    monkeypatch.setattr(master_writer, "AT_ONCE", 150)
+    before = len(read)
     write_master(whole)
+    assert len(read) == before + len(pieces)
     catalogues = []
     for folder in (store, whole):
         catalogue = master.read_catalogue(folder, Manifest.read(folder))

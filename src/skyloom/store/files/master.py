@@ -31,12 +31,14 @@ __all__ = [
     "INDEX_VERSION",
     "MASTER_NAME",
     "PartKey",
+    "catalogue_of",
     "catalogue_of_part",
     "covered_parts",
     "covers",
     "open_master",
     "part_keys",
     "read_catalogue",
+    "still_right",
     "stored_table",
     "text_of",
     "visible_rows",
@@ -81,11 +83,11 @@ def read_catalogue(store: Path, manifest: Manifest) -> Catalogue:
     """
     file = open_master(store)
     if file is None:
-        return _mixed(store, part_keys(manifest), None)
+        return catalogue_of(store, part_keys(manifest), None)
     try:
         if covers(file, manifest):
             return _from_index(file, tuple(part.name for part in manifest.visible_parts))
-        return _mixed(store, part_keys(manifest), file)
+        return catalogue_of(store, part_keys(manifest), file)
     except BaseException:
         file.close()
         raise
@@ -138,6 +140,12 @@ def covered_parts(file: Any) -> dict[str, PartKey]:
 def text_of(dataset: Any) -> str:
     """Return the text of a dataset of a single one."""
     return str(dataset[()].decode() if isinstance(dataset[()], bytes) else dataset[()])
+
+
+def still_right(before: Mapping[str, PartKey], keys: Mapping[str, PartKey]) -> dict[str, PartKey]:
+    """Return the parts whose rows an index that knows others ``before`` has, less those that are hidden since."""
+    known = [name for name in before if name in keys and before[name].digest == keys[name].digest]
+    return {name: before[name] for name in known if before[name].hidden <= keys[name].hidden}
 
 
 def _from_index(file: Any, names: tuple[str, ...]) -> Catalogue:
@@ -212,8 +220,8 @@ def write_index(
     write_attributes(group, {"NX_class": "NXcollection", "description": "what searches need, as it is read"})
 
 
-def _mixed(store: Path, keys: Mapping[str, PartKey], file: Any) -> Catalogue:
-    """Take rows from the index where they are still right, and from the parts where not."""
+def catalogue_of(store: Path, keys: Mapping[str, PartKey], file: Any) -> Catalogue:
+    """Take rows from an open index (or None) where they are still right, and from the parts where not."""
     names = tuple(keys)
     pieces = []
     covered: dict[str, PartKey] = {}
@@ -279,8 +287,7 @@ def visible_rows(
     visible : (n,) bool array
     """
     before = covered_parts(file)
-    known = [name for name in before if name in keys and before[name].digest == keys[name].digest]
-    covered = {name: before[name] for name in known if before[name].hidden <= keys[name].hidden}
+    covered = still_right(before, keys)
     part, row = file[INDEX]["part"][:], file[INDEX]["row"][:]
     codes = {name: code for code, name in enumerate(keys)}
     translation = np.array([codes[name] if name in covered else -1 for name in before] or [-1], np.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from skyloom.store.files.master import (
     INDEX_VERSION,
     MASTER_NAME,
     PartKey,
+    catalogue_of,
+    covered_parts,
     covers,
     open_master,
     part_keys,
-    read_catalogue,
+    still_right,
     text_of,
     write_index,
 )
@@ -34,49 +37,75 @@ __all__ = ["write_master"]
 
 STACKED = ("flux", "variance", "mask", "n_good")
 LARGEST_LEVEL = 8
+AT_ONCE = 2_000_000
+"""New observations whose tables are in memory."""
 ASKED_FOR = ("obs_id", "source", "source_digest")
 
 
 def write_master(store: str | Path) -> Path:
     """Write the index of a store anew, as its journal stands; the caller holds the lock.
 
-    Column by column: what the old index knew is taken over from it, what is new read from the parts.
+    Column by column: what the old index knew is taken over from it, what is new read from the parts. Where very much
+    is new, some of it is taken in after the other, so that its tables need not be in memory at once.
 
     Returns
     -------
     path of the file
     """
-    import h5py
-
     folder = Path(store)
     manifest = Manifest.read(folder)
-    keys = part_keys(manifest)
-    path = folder / MASTER_NAME
     old = open_master(folder)
-    try:
-        if old is not None and covers(old, manifest):
-            return path
-        shapes = {} if old is None else json.loads(text_of(old["spectra"]))
-    finally:
-        if old is not None:
-            old.close()
-    catalogue = read_catalogue(folder, manifest)
+    is_done = False
+    if old is not None:
+        with old:
+            is_done = covers(old, manifest)
+    while not is_done:
+        is_done = _write_next(folder, manifest)
+    return folder / MASTER_NAME
+
+
+def _write_next(folder: Path, manifest: Manifest) -> bool:
+    """Write an index that knows some more of the parts; tell whether it knows all."""
+    old = open_master(folder)
+    shapes = {} if old is None else json.loads(text_of(old["spectra"]))
+    keys = part_keys(manifest)
+    fresh = keys.keys() - ({} if old is None else still_right(covered_parts(old), keys)).keys()
+    rows, late = 0, set()
+    for part in manifest.visible_parts:
+        if part.name in fresh:
+            # At least one, however large it is.
+            if rows and rows + part.n > AT_ONCE:
+                late.add(part.name)
+            rows += part.n
+    chosen = {name: key for name, key in keys.items() if name not in late}
+    with closing(catalogue_of(folder, chosen, old)) as catalogue:
+        _write(folder, catalogue, chosen, shapes, "" if late else manifest.sha256)
+    return not late
+
+
+def _write(
+    folder: Path,
+    catalogue: Catalogue,
+    keys: Mapping[str, PartKey],
+    shapes: Mapping[str, Any],
+    journal: str,
+) -> None:
+    import h5py
+
+    path = folder / MASTER_NAME
     with atomic_path(path, overwrite=True) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         write_attributes(
             file, {"NX_class": "NXroot", "default": OBSERVATIONS, "creator": f"skyloom {__version__}"}
         )
         file.attrs["schema"], file.attrs["index"] = SCHEMA_VERSION, INDEX_VERSION
-        state = {name: [key.digest, sorted(key.hidden)] for name, key in keys.items()}
-        file["parts"] = json.dumps(state)
-        file.attrs["journal"] = manifest.sha256
+        file["parts"] = json.dumps({name: [key.digest, sorted(key.hidden)] for name, key in keys.items()})
+        file.attrs["journal"] = journal
         _write_observations(file, catalogue)
         group = file[INDEX]
         group["part"], group["row"] = catalogue.part, catalogue.row
         write_index(group, catalogue.index, catalogue.raw)
         _write_external(file, folder, keys, shapes)
         file.attrs["complete"] = True
-    catalogue.close()
-    return path
 
 
 def _write_observations(file: Any, catalogue: Catalogue) -> None:
