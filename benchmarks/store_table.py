@@ -66,11 +66,11 @@ print(json.dumps([done.returncode, cpu, peak, done.stdout.decode()]))
 """
 
 
-def run(arguments: Sequence[Any]) -> Usage:
-    """Run a command of Skyloom and return what this one process took."""
+def run(arguments: Sequence[Any], through: Sequence[Any] = ()) -> Usage:
+    """Run a command of Skyloom, ``through`` a program that starts it, and return what it took with its children."""
     start = time.perf_counter()
     launched = subprocess.run(
-        [sys.executable, "-S", "-c", _LAUNCH, *command_line(*arguments)],
+        [sys.executable, "-S", "-c", _LAUNCH, *map(str, through), *command_line(*arguments)],
         stdout=subprocess.PIPE,
         check=True,
         env=ENVIRONMENT,
