@@ -218,3 +218,24 @@ def test_commands(store, tmp_path):
         ("--fibre", "star", "alone"),
     ):
         run("photometry", store.path, *arguments, code=2)
+
+
+@pytest.mark.parametrize(("band", "published"), [("u", 0.04), ("r", 0.0), ("z", -0.02)])
+def test_both_sides_of_a_fibre_have_the_zero_points_of_the_survey(tmp_path, band, published):
+    """A frame says 22.5 mag of one nanomaggy in the survey's magnitudes, which are not AB in u and z."""
+    scene = image("r")
+    fading = 10 ** (-0.4 * published)
+    write(
+        scene.evolve(data=scene.data * np.float32(fading), meta=scene.meta | {"band": band}),
+        tmp_path / "i.fits",
+    )
+    write(spectrum(), tmp_path / "s.fits")
+    made = skyloom.store.create(tmp_path / "store", levels=1)
+    made.ingest([tmp_path])
+    (row,) = made.fibre_photometry("s", seeing=1.2)
+    (own,) = made.fibre_photometry("s", seeing=1.2, bandpasses=sdss_bandpasses(band))
+    # Filters that are given are those of an image in AB.
+    assert row["spectrum_flux"].value / own["spectrum_flux"].value == pytest.approx(fading, rel=1e-9)
+    if band != "u":  # of which the spectrum lacks the blue half
+        assert row["spectrum_flux"].value == pytest.approx(TOTAL * fading, rel=3e-3)
+        assert float(row["ratio"] * row["star_share"]) == pytest.approx(1.0, abs=0.01)

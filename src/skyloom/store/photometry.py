@@ -145,7 +145,9 @@ def fibre_photometry(
         the fibre's circle (correlated noise and that of the smoothing counted in), ``spectrum_flux`` and
         ``spectrum_flux_err``, their ``ratio`` spectrum over image with ``ratio_err``, ``star_share``: the share of a
         star's light that the fibre takes in at this seeing, and the ``problem`` if something is missing. Fluxes in
-        nanomaggies. ``meta["diameter"]``: that of the fibre. Linked cubes are left out.
+        nanomaggies, those of both sides with the zero points of the survey where images of SDSS are measured with its
+        own filters (AB is 0.04 mag brighter in u, 0.02 mag fainter in z). ``meta["diameter"]``: that of the fibre.
+        Linked cubes are left out.
 
     Raises
     ------
@@ -246,7 +248,9 @@ def _synthetic(
     wanted = {image.band for image, fit in zip(images, fits, strict=True) if fit}
     found: dict[str, tuple[float, float]] = {}
     if wanted:
-        table = synthetic_magnitudes(spectra, {band: known[band] for band in sorted(wanted)})
+        # Frames keep the zero points of the survey, which are off AB in u and z; those of others are AB.
+        system: PhotometricSystem = "SDSS" if bandpasses is None else "AB"
+        table = synthetic_magnitudes(spectra, {band: known[band] for band in sorted(wanted)}, system=system)
         columns = (table[name].to_value(u.nmgy).tolist() for name in ("flux", "flux_err"))
         found = dict(zip(table["band"].tolist(), zip(*columns, strict=True), strict=True))
     return [found[image.band] if fit else (np.nan, np.nan) for image, fit in zip(images, fits, strict=True)]
