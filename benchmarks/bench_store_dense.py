@@ -179,6 +179,10 @@ def show_cost(folder: Path) -> None:
     show("disk per target, three levels, no spectra", f"{size / 1e3:.0f} kB")
 
 
+def first_night() -> tuple[None, float]:
+    return None, nights()[0].tai / DAY + 0.02
+
+
 def many_places(n: int) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     return np.array(CENTRE) + rng.uniform(-0.01, 0.01, (n, 2))
@@ -189,10 +193,17 @@ def build_many(store: str, out: str, n: int) -> dict[str, float]:
     from skyloom.store.query import Store
 
     opened = Store(store)
-    opened.dense_cube(out, many_places(4), size=32, bands="gr", levels=(0, 1), overwrite=True)
+    options = {
+        "size": 32,
+        "bands": "gr",
+        "levels": (0, 1),
+        "overwrite": True,
+        "where": {"time": first_night()},
+    }
+    opened.dense_cube(out, many_places(4), **options)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.process_time()
-    opened.dense_cube(out, many_places(n), size=32, bands="gr", levels=(0, 1), overwrite=True)
+    opened.dense_cube(out, many_places(n), **options)
     cpu = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"cpu": cpu, "before": before, "peak": peak}
