@@ -21,6 +21,7 @@ from skyloom.store.ingest.run import ingest
 
 ROOT = Path(__file__).resolve().parents[2]
 N_FILES = 14
+LIMIT = 300  # Seconds after which something hangs, on however busy a machine.
 # Every process loads its modules, in one thread of the linear algebra; as root Open MPI wants to be asked twice.
 ENVIRONMENT = {
     **os.environ,
@@ -61,13 +62,14 @@ def mpiexec() -> str:
     return program
 
 
-def started(*command: object) -> subprocess.Popen[str]:
+def started(*command: object, start_new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=start_new_session,
     )
 
 
@@ -131,7 +133,9 @@ def test_a_worker_that_is_killed_is_replaced_by_the_others(files, reference, clu
 def test_under_mpiexec(files, reference, mpiexec, tmp_path):
     store = make_store(tmp_path / "store")
     command = (mpiexec, "-n", "4", sys.executable, "-m", "skyloom.cli", "store", "ingest", store, files)
-    done = subprocess.run([*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*map(str, command)], env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT
+    )
     # One file has failed, which is told once; all ranks say so to mpiexec.
     assert done.returncode == 4, done.stdout + done.stderr
     assert done.stdout.count("14 new observations") == 1
@@ -147,7 +151,7 @@ def test_an_exception_on_a_rank_ends_the_run_with_its_reason(mpiexec):
         "raise SystemExit(run_on_ranks(fail))"
     )
     command = (mpiexec, "-n", "3", sys.executable, "-c", program)
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 1
     assert "rank 1 has failed" in done.stderr
     assert "RuntimeError: this went wrong" in done.stderr
@@ -155,9 +159,30 @@ def test_an_exception_on_a_rank_ends_the_run_with_its_reason(mpiexec):
 
 def test_two_ranks_are_too_few(mpiexec):
     command = (mpiexec, "-n", "2", sys.executable, "-m", "skyloom.cli", "store", "info", "none")
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2
     assert done.stderr.count("start at least 3") == 1
+
+
+def test_an_interruption_ends_the_workers_and_leaves_a_store(files, reference, tmp_path):
+    store = make_store(tmp_path / "store")
+    command = ("-m", "skyloom.cli", "store", "ingest", store, files, "--workers", "2")
+    process = started(*command, start_new_session=True)
+    try:
+        line_with(process, "(1)/14")
+        # As a terminal does: the workers get it, too.
+        os.killpg(process.pid, signal.SIGINT)
+        # Its output ends when the last of the processes that have it has ended.
+        said, _ = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    seen = digests(store)
+    assert 0 < len(seen) < N_FILES
+    assert seen.items() <= reference.items()
+    ingest(store, [files])
+    assert digests(store) == reference
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -125,7 +126,8 @@ def _serve(communicator: Any, program: Callable[[], int]) -> int:
         code = program()
     finally:
         _state.clear()
-    with import_module("dask.distributed").Client(address, set_as_default=False) as client:
+    # A scheduler that was lost has been told of by the program, and has no workers any more.
+    with suppress(OSError), import_module("dask.distributed").Client(address, set_as_default=False) as client:
         client.shutdown()
     sent = [communicator.isend(code, rank, _END) for rank in range(communicator.Get_size()) if rank != 1]
     for request in sent:
