@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import warnings
+from xml.etree import ElementTree as ET
 
 import astropy.units as u
 import numpy as np
@@ -62,6 +63,24 @@ def test_a_votable_is_valid_and_reads_back_exactly(odd, tmp_path, what):
     for name in expected.dtype.names:
         same(table.array[name], expected[name])
     assert np.ma.getmaskarray(table.array["healpix"]).sum() == (expected["healpix"] == -1).sum() > 0
+
+
+@pytest.mark.parametrize("what", ["observations", "voxels"])
+def test_elements_are_in_the_order_of_the_schema(odd, tmp_path, what):
+    # astropy's validator does not look at it; other readers do.
+    write_votable(stream_of(odd, what), tmp_path / "table.vot")
+    resource = ET.parse(tmp_path / "table.vot").getroot()[0]
+    kinds = [element.tag.partition("}")[2] for element in resource]
+    order = ["INFO", "COOSYS", "TIMESYS", "TABLE"]
+    assert list(dict.fromkeys(kinds)) == order
+    assert [order.index(kind) for kind in kinds] == sorted(order.index(kind) for kind in kinds)
+    fields = [element.tag.partition("}")[2] for element in resource[-1]]
+    assert fields == ["DESCRIPTION", *["FIELD"] * (len(fields) - 2), "DATA"]
+    for field in resource[-1][1:-1]:
+        assert [element.tag.partition("}")[2] for element in field] in (
+            ["DESCRIPTION"],
+            ["DESCRIPTION", "VALUES"],
+        )
 
 
 @pytest.mark.parametrize("what", ["observations", "voxels"])

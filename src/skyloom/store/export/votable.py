@@ -87,8 +87,10 @@ def _head(stream: TableStream, n_rows: int = 0) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<VOTABLE version="1.4" {_NAMESPACES}>\n'
-        f'<RESOURCE type="results">\n{systems}'
-        f'  <INFO name="QUERY_STATUS" value="OK"/>\n  <INFO name="creator" value="Skyloom {__version__}"/>\n{notes}'
+        # The schema wants what is told of a resource before its systems.
+        '<RESOURCE type="results">\n'
+        f'  <INFO name="QUERY_STATUS" value="OK"/>\n  <INFO name="creator" value="Skyloom {__version__}"/>\n'
+        f"{notes}{systems}"
         f'<TABLE name={quoteattr(stream.name)} nrows="{n_rows:0{_COUNT_WIDTH}d}">\n'
         f"<DESCRIPTION>{escape(stream.description)}</DESCRIPTION>\n"
         + "".join(_field(column) for column in stream.fields)
