@@ -87,6 +87,15 @@ def test_spectra_and_cubes(export, odd, tmp_path):
     assert "2 observations do not fit into one file" in message
 
 
+def test_a_packed_store_gives_the_same_voxels(export, odd, tmp_path):
+    export(tmp_path / "one.vot", "--what", "voxels")
+    packed = odd.pack(tmp_path / "odd.h5")
+    arguments = ["store", "export", str(packed), str(tmp_path / "other.vot"), "--what", "voxels"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "other.vot").read_bytes() == (tmp_path / "one.vot").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
