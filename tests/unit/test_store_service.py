@@ -34,6 +34,7 @@ from skyloom.store.service.pixels import channels_in, pixels_of
 from skyloom.store.service.server import is_loopback
 from skyloom.store.service.shapes import SkyPolygon
 from skyloom.store.service.shapes import outline as border_of
+from skyloom.store.service.sia2 import _check_work
 from skyloom.store.service.times import as_tai
 from tests.store_inputs import small_wcs
 from tests.store_rows import outline, rectangle
@@ -382,3 +383,24 @@ def test_which_addresses_are_of_this_machine():
     assert not any(
         map(is_loopback, ("0.0.0.0", "::", "192.168.1.5", "example.org", "", "127.0.0.1.example.org"))
     )
+
+
+def test_regions_that_would_keep_a_service_busy_are_refused():
+    class Large:
+        """A store of a million observations, all of them near every region."""
+
+        def __len__(self):
+            return 1_000_000
+
+        def near(self, _):
+            return 1_000_000
+
+    _check_work(Large(), [circle("10 20 180")])
+    _check_work(Large(), [polygon("10 20 30 20 30 40 10 40")])
+    turn = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    ring = " ".join(
+        f"{180 + 30 * x:.6f} {30 * y:.6f}" for x, y in zip(np.cos(turn), np.sin(turn), strict=True)
+    )
+    for shapes in ([circle("10 20 180")] * 300, [polygon(ring)]):
+        with pytest.raises(ServiceError, match="too many observations are near"):
+            _check_work(Large(), shapes)

@@ -156,6 +156,10 @@ class Contents:
         """Return the rows whose footprint touches a region; see `skyloom.store.search.regions`."""
         return self._index.touching(region)
 
+    def near(self, region: Region) -> int:
+        """Return how many observations `touching` looks at for a region."""
+        return int(self._index.candidates(region).size)
+
     def outlines(self, rows: ArrayLike) -> Polygons:
         """Return the outlines of some rows; without vertices where they are round."""
         return self._index.polygons.take(rows)

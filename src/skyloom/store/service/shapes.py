@@ -86,9 +86,12 @@ class SkyPolygon:
     def touches_circles(self, vectors: Float, radii: ArrayLike) -> Bool:
         """Tell which circles touch, see `skyloom.store.search.regions.Region`."""
         reach = np.radians(np.broadcast_to(np.asarray(radii, dtype=np.float64), len(vectors)))
-        touched = self.holds(vectors)
+        touched = np.zeros(len(vectors), bool)
+        near = np.flatnonzero(angles(vectors, self.around.centre) <= np.radians(self.around.radius) + reach)
+        touched[near] = self.holds(vectors[near])
         for one, other in zip(self.first, self.second, strict=True):
-            touched |= arc_distances(vectors, one, other) <= reach
+            near = near[~touched[near]]
+            touched[near] = arc_distances(vectors[near], one, other) <= reach[near]
         return touched
 
     def touches_polygons(self, polygons: Polygons) -> Bool:

@@ -46,6 +46,8 @@ ROWS = 10_000
 MOST_SHAPES = 500
 MOST_VERTICES = 1000
 """Of all regions of a query."""
+MOST_WORK = 5_000_000
+"""Comparisons of observations with edges of regions: some seconds."""
 EXAMPLES = 1000
 """Rows among which an example is looked for."""
 STANDARD = "ivo://ivoa.net/std/SIA#query-2.0"
@@ -105,6 +107,7 @@ def find(store: Store, parameters: Parameters, places: Places) -> Rows:
     """
     tests = _tests(store, parameters, places)
     shapes = _shapes(parameters)
+    _check_work(store, shapes)
     if shapes:
         rows = np.unique(np.concatenate([store.touching(shape) for shape in shapes]))
     else:
@@ -123,6 +126,23 @@ def _shapes(parameters: Parameters) -> list[Shape]:
             f"POS has {len(shapes)} regions with {vertices} vertices; at most {MOST_SHAPES} and {MOST_VERTICES}"
         )
     return shapes
+
+
+def _check_work(store: Store, shapes: list[Shape]) -> None:
+    """Refuse regions that would keep the service busy for minutes."""
+    edges = [len(shape.first) if isinstance(shape, SkyPolygon) else 1 for shape in shapes]
+    # A single simple region is always looked at: at most at the whole store.
+    most = max(MOST_WORK, 8 * len(store))
+    if sum(edges) <= 8:
+        return
+    work = 0
+    for shape, own in zip(shapes, edges, strict=True):
+        work += own * store.near(shape)
+        if work > most:
+            raise ServiceError(
+                f"too many observations are near the {len(shapes)} regions of POS with {sum(edges)} edges;"
+                " ask for smaller or fewer regions"
+            )
 
 
 def _tests(store: Store, parameters: Parameters, places: Places) -> list[Callable[[Rows], Bool]]:
