@@ -67,9 +67,15 @@ def _chord_of(angle: float) -> float:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _outline_touches(
-    start: int, stop: int, corner_ra: Float, corner_dec: Float, point: Vector, radius: float
+    start: int,
+    stop: int,
+    corner_ra: Float,
+    corner_dec: Float,
+    point: Vector,
+    radius: float,
+    may_hold: bool,
 ) -> bool:
-    """Tell whether a polygon comes within ``radius`` (rad) of a point, or holds it.
+    """Tell whether a polygon comes within ``radius`` (rad) of a point, or (where it may) holds it.
 
     The directions from the point to the corners turn once around where it is inside; so they do around the opposite
     point of the sky, from which the corners lie on the other side.
@@ -88,6 +94,8 @@ def _outline_touches(
             beside = _dot(_cross(second, normal), point) >= 0.0
             if beside and math.asin(min(abs(_dot(normal, point)) / length, 1.0)) <= radius:
                 return True
+        if not may_hold:
+            continue
         first_side = _dot(point, first)
         turns += math.atan2(_dot(point, normal), _dot(first, second) - first_side * _dot(point, second))
         sides += first_side
@@ -148,7 +156,11 @@ def rows_in_cone(
             near = chord <= _chord_of(math.radians(cone[2] + radius))
             # A centre in the cone decides; others with an outline need it.
             if near and chord > whole and start[row + 1] > start[row]:
-                near = _outline_touches(start[row], start[row + 1], corner_ra, corner_dec, centre, reach)
+                # The outline is within the circle about its centre: from outside of that it holds nothing.
+                may_hold = chord <= _chord_of(math.radians(radius + ROUNDING))
+                near = _outline_touches(
+                    start[row], start[row + 1], corner_ra, corner_dec, centre, reach, may_hold
+                )
             if near:
                 found[n_found] = row
                 n_found += 1

@@ -306,8 +306,11 @@ def _piece_of_index(file: Any, part: Array, row: Array, kept: NDArray[np.int64])
     """Take over rows of an index."""
     group = file[INDEX]
     columns = {name: (group if name in NUMBERS else file[OBSERVATIONS])[name] for name in COLUMNS}
-    kind, band = (_read_codes(group, name).take(kept) for name in ("kind", "band"))
-    return Piece(columns, kept, part[kept], row[kept], kind, band, _read_outlines(group).take(kept))
+    kind, band, outlines = _read_codes(group, "kind"), _read_codes(group, "band"), _read_outlines(group)
+    if kept.size < part.size:
+        part, row = part[kept], row[kept]
+        kind, band, outlines = kind.take(kept), band.take(kept), outlines.take(kept)
+    return Piece(columns, kept, part, row, kind, band, outlines)
 
 
 def _places(part: Array, row: Array) -> NDArray[np.int64]:

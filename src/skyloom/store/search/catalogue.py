@@ -184,7 +184,14 @@ class JoinedColumn:
         return self.order.size
 
     def __getitem__(self, rows: slice) -> Array:
-        return self.take(np.arange(self.order.size)[rows])
+        if rows != slice(None):
+            return self.take(np.arange(self.order.size)[rows])
+        whole = [np.asarray(piece.columns[self.name][:]) for piece in self.pieces]
+        whole = [
+            values if piece.kept.size == values.size else values[piece.kept]
+            for piece, values in zip(self.pieces, whole, strict=True)
+        ]
+        return np.concatenate(whole)[self.order]
 
     def take(self, rows: Int) -> Array:
         """Return some rows."""
@@ -193,11 +200,7 @@ class JoinedColumn:
         first = 0
         for piece in self.pieces:
             own = np.flatnonzero((place >= first) & (place < first + piece.kept.size))
-            stored = piece.columns[self.name]
-            # A whole column is read as it lies.
-            whole = None if own.size < piece.kept.size else np.asarray(stored[:])
-            wanted = piece.kept[place[own] - first]
-            values[own] = read_rows(stored, wanted) if whole is None else whole[wanted]
+            values[own] = read_rows(piece.columns[self.name], piece.kept[place[own] - first])
             first += piece.kept.size
         return values
 

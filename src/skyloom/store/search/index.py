@@ -46,6 +46,8 @@ SMALLEST = 1.0 / 3600.0
 """Radius of the first class of size, in deg."""
 SHARED = 0.8
 """Regions that reach this far of a larger one use its cells."""
+FEW = 2000
+"""Candidates that cost less than to find out which cells are near."""
 NOWHERE = 127
 """Class of what has no position."""
 
@@ -261,10 +263,26 @@ class SkyIndex:
         """Return ranges of cells (k, 2), and the rows (k, 2) between which each is to be looked for."""
         wanted = None if kinds is None else set(kinds)
         classes = [own for own in self.classes if wanted is None or not own.kinds.isdisjoint(wanted)]
-        ranges = _ranges_of(place, [own.largest for own in classes])
+        ranges = self._ranges_of(place, classes)
         rows = np.array([own[:2] for own in classes], np.int64).reshape(-1, 2)
         borders = np.repeat(rows, [len(own) for own in ranges], axis=0)
         return borders, np.concatenate([np.empty((0, 2), np.int64), *ranges])
+
+    def _ranges_of(self, place: Region, classes: Sequence[SizeClass]) -> list[Int]:
+        """Return ranges of cells for each class: those of a larger one where they will do, as a search takes time."""
+        ranges: list[Int] = []
+        padded = 0.0
+        for own in reversed(classes):
+            is_shared = bool(ranges) and own.largest + place.extent >= SHARED * (padded + place.extent)
+            if not is_shared and ranges:
+                cells = self.columns["healpix"][own.first : own.last]
+                is_shared = int(np.diff(np.searchsorted(cells, ranges[-1])).sum()) < FEW
+            if is_shared:
+                ranges.append(ranges[-1])
+            else:
+                ranges.append(place.ranges(own.largest))
+                padded = own.largest
+        return ranges[::-1]
 
     def _touching_cone(self, cone: Cone, borders: Int, ranges: Int) -> Int:
         """Return the rows that touch a cone, out of ranges of cells of classes of size."""
@@ -349,19 +367,6 @@ class SkyIndex:
             raise InputError(f"level is {level}; expected 0 or more", field="level")
         n_levels = self.columns["n_levels"]
         return lambda rows: n_levels[rows] > level
-
-
-def _ranges_of(place: Region, paddings: Sequence[float]) -> list[Int]:
-    """Return ranges of cells for each padding; what is padded nearly as far shares them, as each search costs time."""
-    ranges: list[Int] = []
-    padded = 0.0
-    for padding in reversed(paddings):
-        if not ranges or padding + place.extent < SHARED * (padded + place.extent):
-            ranges.append(place.ranges(padding))
-            padded = padding
-        else:
-            ranges.append(ranges[-1])
-    return ranges[::-1]
 
 
 def _names(wanted: str | Iterable[str]) -> list[str]:
