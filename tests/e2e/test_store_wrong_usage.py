@@ -73,7 +73,11 @@ WRONG: dict[str, tuple[str, tuple[str, ...]]] = {
     "seeing without fibre": ("photometry {store} field004 --seeing 2", ("--seeing belongs to --fibre",)),
     "no seeing": ("photometry {store} field004 --fibre --seeing bad", ("'bad' is no seeing",)),
     "verify nothing": ("verify {new}", ("there is no store",)),
-    "pack over a file": ("pack {store} {packed}", ("sky.h5", "exists already")),
+    "pack over a file": ("pack {store} {packed}", ("sky.h5", "exists already", "choose another name")),
+    "a file that is none": (
+        "info {files}/field000.fits",
+        ("field000.fits", "no store", "skyloom store pack"),
+    ),
 }
 
 

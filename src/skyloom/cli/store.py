@@ -266,6 +266,8 @@ def pack(
         raise InputError(
             f"{compression!r} is no compression", field="--compression", remedy="use lz4 or gzip"
         )
+    if out.exists():
+        raise InputError("the file exists already", source=out, remedy="choose another name")
     pack_store(store, out, compression=compression)
     typer.echo(f"wrote {out}, {out.stat().st_size / 1e6:.4g} MB")
 

@@ -12,7 +12,7 @@ from astropy.table import QTable
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
-from skyloom.errors import InputError
+from skyloom.errors import FileFormatError, InputError
 from skyloom.store.contents import Contents, plural, unit_of
 from skyloom.store.cutouts import cutout_window, pixel_of
 from skyloom.store.files.folder import make_folder
@@ -76,6 +76,16 @@ def open(path: str | Path) -> Store:  # noqa: A001  # as in sl.store.open(path)
     FileFormatError
         When there is none, or it is damaged.
     """
+    place = Path(path)
+    if place.is_file():
+        import h5py
+
+        if not h5py.is_hdf5(place):
+            raise FileFormatError(
+                "this file is no store",
+                source=path,
+                remedy="give the folder of a store, or a file that 'skyloom store pack' wrote",
+            )
     return Store(path)
 
 
