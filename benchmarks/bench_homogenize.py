@@ -60,8 +60,8 @@ target: {{psf: f160w, grid: f160w}}
 MEASURE = """
 import json, resource, sys, time
 from skyloom.recipes.config import load_config
-from skyloom.recipes.homogenize import homogenize
-from skyloom.recipes.homogenize_config import HomogenizeConfig
+from skyloom.recipes.homogenize.run import homogenize
+from skyloom.recipes.homogenize.config import HomogenizeConfig
 import skyloom.io.hst, skyloom.io.segmentation, skyloom.report.figures, scipy.ndimage, scipy.special
 import numpy
 from skyloom.kernels.regions import pair_variances

@@ -19,7 +19,7 @@ from skyloom.imaging.psf_fit import match_to
 from skyloom.io.tables import write_ecsv
 from skyloom.recipes.config import load_config
 from skyloom.recipes.folder import write_config
-from skyloom.recipes.halpha_config import HalphaConfig
+from skyloom.recipes.halpha.config import HalphaConfig
 
 UNIT = "1e-20 erg / (s cm2 arcsec2)"
 SHARP, BLURRED = GaussianPSF(0.1), GaussianPSF(0.8)

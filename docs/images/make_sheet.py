@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image as Picture
 
 from skyloom.recipes.config import load_config
-from skyloom.recipes.homogenize import homogenize_band
-from skyloom.recipes.homogenize_config import HomogenizeConfig
-from skyloom.recipes.homogenize_inputs import object_mask, prepare, read_image, target_grid
+from skyloom.recipes.homogenize.config import HomogenizeConfig
+from skyloom.recipes.homogenize.inputs import object_mask, prepare, read_image, target_grid
+from skyloom.recipes.homogenize.run import homogenize_band
 from skyloom.report.figures import BandRow, contact_sheet
 
 BANDS = ("f435w", "f814w", "f160w")

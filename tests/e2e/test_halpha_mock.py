@@ -27,10 +27,10 @@ from skyloom.core.linelist import default_lines
 from skyloom.io.fits import read_product
 from skyloom.mock.halpha_files import MAP_NAMES, write_halpha_mock
 from skyloom.recipes.config import load_config
-from skyloom.recipes.halpha_cleaning import Hst, find_stars
-from skyloom.recipes.halpha_config import HalphaConfig
-from skyloom.recipes.halpha_inputs import open_source
-from skyloom.recipes.halpha_products import DESCRIPTIONS
+from skyloom.recipes.halpha.cleaning import Hst, find_stars
+from skyloom.recipes.halpha.config import HalphaConfig
+from skyloom.recipes.halpha.inputs import open_source
+from skyloom.recipes.halpha.products import DESCRIPTIONS
 
 NAME = "spiral"
 # Figures have tests of their own; `whole` makes them. Cosmic rays take as long as all the rest.

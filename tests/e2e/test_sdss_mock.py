@@ -14,7 +14,7 @@ from skyloom.mock.files import SCENES
 from skyloom.mock.sdss_field import sdss_field
 from skyloom.mock.sdss_files import SdssFiles, write_sdss_mock
 from skyloom.recipes.config import load_config
-from skyloom.recipes.store_config import StoreConfig
+from skyloom.recipes.store.config import StoreConfig
 from skyloom.store.ingest.sources import FileList, listed_files
 
 SHAPE = (64, 96)

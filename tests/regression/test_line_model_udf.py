@@ -12,10 +12,10 @@ import pytest
 
 from skyloom.imaging.line_model_halves import judge_line_model
 from skyloom.recipes.config import load_config
-from skyloom.recipes.homogenize import homogenize_band
-from skyloom.recipes.homogenize_config import HomogenizeConfig
-from skyloom.recipes.homogenize_inputs import object_mask, prepare, read_image, target_grid
-from skyloom.recipes.homogenize_line_model import read_line_map
+from skyloom.recipes.homogenize.config import HomogenizeConfig
+from skyloom.recipes.homogenize.inputs import object_mask, prepare, read_image, target_grid
+from skyloom.recipes.homogenize.line_model import read_line_map
+from skyloom.recipes.homogenize.run import homogenize_band
 
 GALAXIES = ("3", "15", "37", "912", "919")
 CONFIG = """\

@@ -13,8 +13,8 @@ from skyloom.core.bandpass import Bandpass
 from skyloom.core.noise import sum_variance
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import AssumptionWarning
-from skyloom.recipes.halpha_config import MuseSettings
-from skyloom.recipes.halpha_muse import read_muse_side
+from skyloom.recipes.halpha.config import MuseSettings
+from skyloom.recipes.halpha.muse import read_muse_side
 from tests.snr_scenes import celestial
 
 CURVES = {"f658n": Bandpass.tophat(6584.0, 90.0, name="f658n")}

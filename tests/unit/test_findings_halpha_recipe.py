@@ -15,10 +15,10 @@ from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.units import parse_unit
 from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS
 from skyloom.mock.halpha_files import write_halpha_mock
-from skyloom.recipes.halpha_anchor import on_grid
-from skyloom.recipes.halpha_cleaning import Rays, binned
-from skyloom.recipes.halpha_inputs import add_photons, measure_noise
-from skyloom.recipes.halpha_products import deviation, star_formation
+from skyloom.recipes.halpha.anchor import on_grid
+from skyloom.recipes.halpha.cleaning import Rays, binned
+from skyloom.recipes.halpha.inputs import add_photons, measure_noise
+from skyloom.recipes.halpha.products import deviation, star_formation
 
 NAME = "spiral"
 

@@ -9,8 +9,8 @@ from astropy.io import fits
 import skyloom as sl
 from skyloom.mock.cube_files import write_cube_mock
 from skyloom.recipes.config import load_config
-from skyloom.recipes.ifs import ifs
-from skyloom.recipes.ifs_config import IfsConfig
+from skyloom.recipes.ifs.config import IfsConfig
+from skyloom.recipes.ifs.run import ifs
 
 
 @pytest.fixture(scope="module")

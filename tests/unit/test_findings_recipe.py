@@ -13,9 +13,9 @@ from skyloom.imaging.convolve import match_psf
 from skyloom.imaging.regions import sum_regions
 from skyloom.mock.files import write_hst_mock
 from skyloom.mock.images import sky_wcs
-from skyloom.recipes import homogenize as recipe
 from skyloom.recipes.config import load_config
-from skyloom.recipes.homogenize_config import HomogenizeConfig
+from skyloom.recipes.homogenize import run as recipe
+from skyloom.recipes.homogenize.config import HomogenizeConfig
 
 BANDS = ("f606w", "f160w")
 

@@ -8,7 +8,7 @@ import pytest
 
 from skyloom.errors import ConfigError
 from skyloom.recipes.config import load_config, resolved_yaml
-from skyloom.recipes.halpha_config import HalphaConfig, LineFiles, PsfSettings
+from skyloom.recipes.halpha.config import HalphaConfig, LineFiles, PsfSettings
 from skyloom.recipes.registry import RECIPES, recipe_of
 
 BASE = """

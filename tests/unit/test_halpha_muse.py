@@ -22,8 +22,8 @@ from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS
 from skyloom.io.line_maps import write_line_maps
 from skyloom.mock.halpha_files import write_halpha_mock
 from skyloom.mock.halpha_muse import muse_side
-from skyloom.recipes.halpha_config import MuseSettings
-from skyloom.recipes.halpha_muse import read_muse_side
+from skyloom.recipes.halpha.config import MuseSettings
+from skyloom.recipes.halpha.muse import read_muse_side
 
 REDSHIFT = 0.00219
 

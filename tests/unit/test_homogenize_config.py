@@ -9,7 +9,7 @@ import pytest
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.recipes.config import load_config, parse_yaml, resolved_yaml, validate
-from skyloom.recipes.homogenize_config import HomogenizeConfig
+from skyloom.recipes.homogenize.config import HomogenizeConfig
 from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
 
 TEXT = """\

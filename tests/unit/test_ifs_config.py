@@ -6,7 +6,7 @@ import pytest
 
 from skyloom.errors import ConfigError, InputError
 from skyloom.recipes.config import load_config, parse_yaml, resolved_yaml, validate
-from skyloom.recipes.ifs_config import IfsConfig
+from skyloom.recipes.ifs.config import IfsConfig
 from skyloom.recipes.registry import RECIPES, recipe_of
 
 TEXT = """\

@@ -18,7 +18,7 @@ from skyloom.mock.files import SCENES
 from skyloom.mock.halpha import HalphaMock, observe_halpha
 from skyloom.mock.halpha_files import HALPHA_SCENES, HalphaFiles, write_halpha_mock
 from skyloom.recipes.config import load_config
-from skyloom.recipes.halpha_config import HalphaConfig
+from skyloom.recipes.halpha.config import HalphaConfig
 
 OPTIONS = {"seed": 7, "n_nebulae": 40, "border": 2}
 SHAPE = (440, 240)  # two stripes

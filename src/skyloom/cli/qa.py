@@ -40,6 +40,6 @@ Tables, figures and verdicts are made anew from the images in the folder; no ima
         ] = None,
     ) -> None:
         """Judge the products of a Halpha run again: HST against MUSE, nebulae, noise."""
-        from skyloom.recipes.halpha_qa_report import judge_run
+        from skyloom.recipes.halpha.qa_report import judge_run
 
         finish(judge_run(directory, settings or ()))

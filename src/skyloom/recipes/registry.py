@@ -49,26 +49,26 @@ RECIPES = {
         Recipe(
             name="homogenize",
             summary="images of many bands: same PSF, same pixels, masks, no sky, errors with their correlation",
-            config="skyloom.recipes.homogenize_config:HomogenizeConfig",
-            function="skyloom.recipes.homogenize:homogenize",
+            config="skyloom.recipes.homogenize.config:HomogenizeConfig",
+            function="skyloom.recipes.homogenize.run:homogenize",
         ),
         Recipe(
             name="ifs",
             summary="integral-field cubes: bins of equal S/N, their spectra, stellar continua, emission lines, maps",
-            config="skyloom.recipes.ifs_config:IfsConfig",
-            function="skyloom.recipes.ifs:ifs",
+            config="skyloom.recipes.ifs.config:IfsConfig",
+            function="skyloom.recipes.ifs.run:ifs",
         ),
         Recipe(
             name="halpha",
             summary="HST narrow band less its continuum, anchored to MUSE: Halpha maps at the resolution of HST",
-            config="skyloom.recipes.halpha_config:HalphaConfig",
-            function="skyloom.recipes.halpha:halpha",
+            config="skyloom.recipes.halpha.config:HalphaConfig",
+            function="skyloom.recipes.halpha.run:halpha",
         ),
         Recipe(
             name="store",
             summary="images, spectra and cubes in one store: every resolution with errors, found by place and time",
-            config="skyloom.recipes.store_config:StoreConfig",
-            function="skyloom.recipes.store:store",
+            config="skyloom.recipes.store.config:StoreConfig",
+            function="skyloom.recipes.store.run:store",
         ),
     )
 }

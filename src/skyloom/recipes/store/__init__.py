@@ -1,0 +1,1 @@
+"""Files into a store, by a configuration, with a report."""
