@@ -16,6 +16,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from skyloom.core.geometry import celestial
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
@@ -225,7 +226,8 @@ def _placed(
     arcsec = side * abs(float(wcs.wcs.cd[1, 1])) * 3600.0
     try:
         # The diagonal: exposures may be turned.
-        n_pixels = round(arcsec * np.sqrt(2.0) / _scale(reader.path, row, level, whole, shape)) + 2 * EDGE
+        pixel = 3600.0 * np.sqrt(abs(np.linalg.det(celestial(whole, "a place").pixel_scale_matrix)))
+        n_pixels = round(arcsec * np.sqrt(2.0) / pixel) + 2 * EDGE
         window = cutout_window(whole, (shape[-2], shape[-1]), place, min(n_pixels, LARGEST))
     except InputError as error:
         if error.field == "center":
@@ -235,21 +237,6 @@ def _placed(
     if any(part.stop <= 0 or part.start >= length for part, length in zip(window, shape[-2:], strict=True)):
         return None
     return place_image(reader.image(number, level, window), (wcs, (side, side)), unit)
-
-
-_SCALES: dict[tuple[str, int, int], float] = {}
-
-
-def _scale(path: Any, row: int, level: int, wcs: WCS | None, shape: tuple[int, ...]) -> float:
-    """Return the side of a pixel in arcsec; computed once for each image and level."""
-    from skyloom.core.geometry import pixel_scale
-
-    key = (str(path), row, level)
-    if key not in _SCALES:
-        if len(_SCALES) > 4096:
-            _SCALES.clear()
-        _SCALES[key] = pixel_scale(wcs, (shape[-2], shape[-1]))
-    return _SCALES[key]
 
 
 def _empty_images(n_bands: int, side: int) -> ImageStack:
