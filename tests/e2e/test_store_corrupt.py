@@ -140,3 +140,40 @@ def test_of_two_files_for_one_name_one_is_stored_and_the_other_listed(maker, tmp
     assert stored["source"] == kept.name
     given, found = sl.read(kept), sl.store.open(store).spectrum(stored["obs_id"])
     np.testing.assert_array_equal(found.data[~given.mask], given.data[~given.mask])
+
+
+def several(seed: int, start: float = 4000.0) -> sl.Spectra:
+    wave = start + 2.0 * np.arange(60)
+    data = np.random.default_rng(seed).normal(3.0, 1.0, (4, 60))
+    unit = "1e-17 erg/(s cm2 AA)"
+    return sl.Spectra(data, np.ones_like(data), np.zeros(data.shape, bool), unit, wave, "vacuum")
+
+
+def test_a_file_of_many_spectra_fails_once(tmp_path: Path) -> None:
+    """However many of its names are taken; what was stored before stays."""
+    first, second = tmp_path / "a" / "rows.fits", tmp_path / "b" / "rows.fits"
+    for seed, path in enumerate((first, second)):
+        path.parent.mkdir()
+        sl.write(several(seed), path)
+    store = tmp_path / "store"
+    run("create", store, "--levels", 1)
+    run("ingest", store, first)
+    before = digests(store)
+    parts = sorted((store / "partitions").rglob("*.h5"))
+    for _ in range(2):
+        assert "rows-0 and 3 more" in run("ingest", store, second, code=4)
+        assert sorted((store / "partitions").rglob("*.h5")) == parts
+    assert len(sl.store.open(store).failures()) == 1
+    assert digests(store) == before
+    run("ingest", store, second, "--replace")
+    assert len(sl.store.open(store).failures()) == 0
+    np.testing.assert_array_equal(
+        sl.store.open(store).spectrum("rows-2").data[0], several(1).data[2].astype(np.float32)
+    )
+
+
+def test_wavelengths_that_are_none_are_refused(tmp_path: Path) -> None:
+    sl.write(several(0, start=-4.0), tmp_path / "velocities.fits")
+    store = tmp_path / "store"
+    run("create", store)
+    assert "the wavelengths begin at -4 A" in run("ingest", store, tmp_path / "velocities.fits", code=4)

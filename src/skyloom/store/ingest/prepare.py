@@ -279,6 +279,10 @@ def _wavelengths(subject: Image | Cube | Spectra, headers: tuple[Header, ...]) -
         low, high = _band_edges(subject.meta, headers)
         return {"em_min": low * METRES, "em_max": high * METRES, "em_xel": 1, "em_res_power": float("nan")}
     wave = subject.wave
+    if not wave[0] > 0:
+        raise InputError(
+            f"the wavelengths begin at {wave[0]:g} A", field="wave", remedy="give them in A, more than 0"
+        )
     ends = np.array([wave[0], wave[len(wave) // 2], wave[-1]])
     if subject.medium == "air":
         ends = air_to_vacuum(ends)

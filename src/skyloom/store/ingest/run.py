@@ -262,12 +262,17 @@ class _Run:
             )
         elif taken:
             drop = {part.name: taken}
+            by_file: dict[str, list[str]] = {}
+            for number in taken:
+                by_file.setdefault(names[number][2], []).append(names[number][0])
             failures = [
-                FailureEntry(
-                    paths[names[number][2]], _taken(names[number][0], self.content), names[number][2]
-                )
-                for number in taken
+                FailureEntry(paths[digest], _taken(own[0], self.content, len(own) - 1), digest)
+                for digest, own in by_file.items()
             ]
+            if len(taken) == len(names):
+                # Nothing in it would be seen, and each further run would leave such a file.
+                (self.folder / part.name).unlink(missing_ok=True)
+                return failures
         hidden = frozenset(drop.get(part.name, ()))
         kept = {digest for number, (_, _, digest) in enumerate(names) if number not in hidden}
         # Of those that have failed before alone: the journal would name every file of the store.
@@ -325,8 +330,9 @@ def _same_content(name: str) -> str:
     return f"has the same content as {name}, which is stored"
 
 
-def _taken(obs_id: str, content: Content) -> str:
+def _taken(obs_id: str, content: Content, others: int = 0) -> str:
+    more = f" and {others} more, and {obs_id}" if others else ", which"
     return (
-        f"gives the observation {obs_id}, which is stored already from {content.rows[obs_id].source} with other"
+        f"gives the observation {obs_id}{more} is stored already from {content.rows[obs_id].source} with other"
         " content; ingest with replace to store this one instead"
     )
