@@ -16,6 +16,7 @@ from skyloom.errors import FileFormatError, InputError, UnitError
 from skyloom.store.dense import DenseCube, rebuild_dense_cube
 from skyloom.store.dense.layout import read_options
 from skyloom.store.dense.targets import find_targets, near
+from skyloom.store.query import Store
 from tests.dense_inputs import flat_image, flat_spectrum, store_of
 
 ARCSEC = 1 / 3600
@@ -314,3 +315,22 @@ def test_targets_of_a_table_have_units_and_names(store):
     found = find_targets(store, table, 1.0)
     assert (found.name, found.ra.tolist(), found.dec.tolist()) == (("one",), [10.0], [-5.0])
     assert find_targets(store, ["sc"], 1.0).ra[0] == pytest.approx(359.9999)
+
+
+def test_stores_of_one_kind_and_packed_ones(store, tmp_path):
+    spectra = store_of(tmp_path / "spectra", {"a": flat_spectrum(2.0, 10.0, -5.0)})
+    spectra.dense_cube(tmp_path / "s.h5")
+    cube = DenseCube(tmp_path / "s.h5")
+    assert (cube.bands, cube.image_levels, cube.spectrum_levels) == ((), (), (0, 1))
+    assert cube[0]["spectrum_1_valid"].any()
+    images = store_of(tmp_path / "images", {"a": flat_image(2.0, 10.0, -5.0)})
+    with pytest.raises(InputError, match="no spectrum with a place"):
+        images.dense_cube(tmp_path / "i.h5")
+    images.dense_cube(tmp_path / "i.h5", [(10.0, -5.0)], size=8)
+    assert DenseCube(tmp_path / "i.h5")[0]["image_1_valid"].all()
+    packed = Store(store.pack(tmp_path / "all.h5"))
+    for name, one in (("folder", store), ("packed", packed)):
+        one.dense_cube(tmp_path / f"{name}.h5", size=8)
+    first, second = (next(DenseCube(tmp_path / f"{name}.h5").batches(9)) for name in ("folder", "packed"))
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
