@@ -34,6 +34,10 @@ def test_everything_is_stored_and_sound(sdss_store):
     assert len(sdss_store) == 20
     assert len(sdss_store.failures()) == 0
     assert len(sdss_store.verify()) == 0
+    # Frames and spectra of one survey bear one name, however their headers write it.
+    surveys = {str(row["obs_id"]): str(row["obs_collection"]) for row in sdss_store.observations()}
+    assert {surveys[name] for name in FRAMES | {"sdss-0411-51817-0119"}} == {"SDSS"}
+    assert (surveys[STAR], surveys[GALAXY]) == ("SEGUE-2", "BOSS")
     # Neighbouring pixels of real spectra are correlated, and stored so.
     stored = sdss_store.spectrum(STAR)
     assert stored.correlation.tolist() == [0.25, 1.0, 0.25]

@@ -143,7 +143,7 @@ def test_discovery_says_what_the_store_says(service, store):
         ({"instrument": ["camera"]}, {"field000", "field001", "field002"}),
         ({"instrument": ["camera", "unit"], "data_type": "cube"}, {"ring"}),
         ({"instrument": "CAMERA"}, set()),
-        ({"collection": "sdss", "data_type": "spectrum"}, {"sdss-3126-54804-0211"}),
+        ({"collection": "SDSS", "data_type": "spectrum"}, {"sdss-3126-54804-0211"}),
         ({"target_name": "Ring <2> & more"}, {"ring"}),
         ({"calib_level": [3, 4]}, set()),
         ({"exptime": (29.0, 31.0)}, {"field000", "field001", "field002"}),

@@ -33,6 +33,8 @@ __all__ = ["columns_of", "prepare"]
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 METRES = 1e-10  # of an angstrom
 _OTHER_LETTERS = re.compile(r"[^A-Za-z0-9+\-._]+")
+# The headers of SDSS write the names of its surveys small.
+_SURVEYS = {"sdss": "SDSS", "boss": "BOSS", "eboss": "eBOSS", "segue1": "SEGUE-1", "segue2": "SEGUE-2"}
 _UCD = {
     "image": "phot.flux.density;em",
     "cube": "phot.flux.density;em",
@@ -207,7 +209,7 @@ def columns_of(
 def _collection(meta: Mapping[str, Any], columns: Mapping[str, Any]) -> str:
     told = str(meta.get("survey") or meta.get("collection") or "").strip()
     if told:
-        return told
+        return _SURVEYS.get(told.lower(), told)
     return "SDSS" if str(columns["obs_id"]).startswith("sdss-") else str(columns["instrument_name"])
 
 
