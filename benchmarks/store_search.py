@@ -111,7 +111,7 @@ def show_index(folder: Path, number: int) -> None:
         figures["load"] <= LOAD_SECONDS,
     )
     show(f"    all columns of {figures['table_rows']} rows found", f"{figures['table'] * 1e3:.1f} ms")
-    show("    write it, all links computed", f"CPU {written:.1f} s")
+    show("    write it", f"CPU {written:.1f} s")
     shutil.rmtree(store)
 
 
