@@ -87,6 +87,7 @@ _OBJECT_TEXTS = {
     "survey": "SURVEY",
     "run2d": "RUN2D",
     "spectrograph": "INSTRUMENT",
+    "programme": "PROGRAMNAME",
 }
 _OBJECT_NUMBERS = {"redshift": "Z", "redshift_err": "Z_ERR"}
 _OBJECT_FLUXES = {
@@ -139,8 +140,8 @@ def read_sdss_spectrum(
         mjd, fiberid, object, ra, dec (deg), fibre_diameter (arcsec) and fibre_from (how it is known), exposure (s),
         time_start, time_stop and time_from (see `skyloom.io.sdss_time.spectrum_times`), heliocentric,
         milky_way_corrected, correlation_from ("typical", "given" or "independent"); and as far as the file tells
-        redshift, class, survey, spectro_flux, fibre_flux, fibre2_flux and psf_flux (nmgy in ugriz), and_mask and
-        or_mask (pixels per bit).
+        redshift, class, survey, programme, spectro_flux, fibre_flux, fibre2_flux and psf_flux (nmgy in ugriz), and_mask
+        and or_mask (pixels per bit).
 
     Warns
     -----
@@ -358,6 +359,8 @@ def _object(file: FitsFile, table: Hdu) -> dict[str, Any]:
             text = row[column].decode("latin-1").strip() if isinstance(row.get(column), bytes) else ""
             if text:
                 known[name] = text
+        # Tables of the first spectra of BOSS name the survey as the programme alone.
+        known.setdefault("survey", known.get("programme", ""))
         for name, column in _OBJECT_NUMBERS.items():
             if column in row and math.isfinite(row[column]):
                 known[name] = float(row[column])
