@@ -245,3 +245,16 @@ def test_a_flipped_bit_is_found_or_harmless(tmp_path):
         else:
             assert content(path) == original, f"byte {place}"
     assert named > 10
+
+
+@pytest.mark.parametrize("byte", range(0, 12, 3))
+def test_a_damaged_size_at_the_head_of_a_chunk_is_no_end_of_the_process(tmp_path, byte):
+    """The decompressor believes the size that a chunk begins with; HDF5 would read beyond its memory."""
+    make_store(tmp_path / "store")
+    path = tmp_path / "store" / "partitions" / "5-1" / "aa.h5"
+    with h5py.File(path, "r", locking=False) as file:
+        chunk = file["semi_sparse_cube/0/spectra/flux"].id.get_chunk_info(0)
+    damaged = bytearray(path.read_bytes())
+    damaged[chunk.byte_offset + byte] ^= 0xFF
+    path.write_bytes(damaged)
+    assert len(verify(tmp_path / "store"))

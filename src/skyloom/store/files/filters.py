@@ -34,7 +34,10 @@ RAGGED_CHUNK = 4096
 
 
 def value_filters(compression: str = "lz4") -> dict[str, Any]:
-    """Return the options of `h5py.Group.create_dataset` for planes of numbers: lossless.
+    """Return the options of `h5py.Group.create_dataset` for planes of numbers: lossless, with a checksum of each chunk.
+
+    The checksum comes after the compression, so that a damaged chunk is refused before it is decompressed: bitshuffle
+    believes the size that stands in the chunk, and a flipped bit there would let HDF5 read beyond its memory.
 
     Raises
     ------
@@ -44,9 +47,9 @@ def value_filters(compression: str = "lz4") -> dict[str, Any]:
     if compression == "lz4":
         import hdf5plugin
 
-        return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+        return {**hdf5plugin.Bitshuffle(cname="lz4"), "fletcher32": True}
     if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
     raise InputError(
         f"compression is {compression!r}", field="compression", remedy=f"use one of {', '.join(COMPRESSIONS)}"
     )
