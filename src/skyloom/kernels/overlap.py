@@ -47,28 +47,27 @@ def _draw_edge(cover: Float, xa: float, ya: float, xb: float, yb: float) -> None
         x = x_next
         signed = sign * height
         start, stop = int(left), int(math.ceil(right))
-        line = cover[row]
         if stop <= start + 1:
             middle = 0.5 * (left + right) - start
-            line[start] += signed * (1.0 - middle)
-            line[start + 1] += signed * middle
+            cover[row, start] += signed * (1.0 - middle)
+            cover[row, start + 1] += signed * middle
             continue
         per_pixel = 1.0 / (right - left)
         enter = 1.0 - (left - start)
         leave = right - (stop - 1)
         first_area = 0.5 * per_pixel * enter * enter
         last_area = 0.5 * per_pixel * leave * leave
-        line[start] += signed * first_area
+        cover[row, start] += signed * first_area
         if stop == start + 2:
-            line[start + 1] += signed * (1.0 - first_area - last_area)
+            cover[row, start + 1] += signed * (1.0 - first_area - last_area)
         else:
             second = per_pixel * (enter + 0.5)
-            line[start + 1] += signed * (second - first_area)
+            cover[row, start + 1] += signed * (second - first_area)
             for column in range(start + 2, stop - 1):
-                line[column] += signed * per_pixel
+                cover[row, column] += signed * per_pixel
             reached = second + (stop - start - 3) * per_pixel
-            line[stop - 1] += signed * (1.0 - reached - last_area)
-        line[stop] += signed * last_area
+            cover[row, stop - 1] += signed * (1.0 - reached - last_area)
+        cover[row, stop] += signed * last_area
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -198,20 +197,20 @@ def overlap(
             bits = 0
             for j in range(rows):
                 running = 0.0
-                line, bad = data[top + j], mask[top + j]
-                spreads = variance[top + j] if with_variance else line
+                # Indexed in full: a view of a row is counted in and out, which costs more than its few pixels.
+                line = top + j
                 for k in range(columns):
                     running += cover[j, k]
                     cover[j, k] = 0.0
                     total += running
-                    if bad[left + k]:
+                    if mask[line, left + k]:
                         continue
                     used += running
-                    value += running * line[left + k]
+                    value += running * data[line, left + k]
                     if with_variance:
-                        spread += running * spreads[left + k]
+                        spread += running * variance[line, left + k]
                     if with_flags and abs(running) > TOUCH:
-                        bits |= flags[top + j, left + k]
+                        bits |= flags[line, left + k]
                 cover[j, columns] = 0.0
             column, line_out = window[2] + i, row - 1
             share = used / total if good else 0.0
