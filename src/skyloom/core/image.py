@@ -21,6 +21,8 @@ from skyloom.errors import InputError, ShapeError
 __all__ = ["Flag", "Image", "Mode", "check_correlation", "check_planes", "check_shapes", "copy_with"]
 
 Array = NDArray[Any]
+CHECKED = frozenset({"data", "variance", "mask"})
+"""Planes that decide whether a pixel is usable."""
 CHECKED_TOGETHER = 1 << 17  # Voxels whose planes and tests stay in the cache.
 
 
@@ -150,7 +152,12 @@ class Image:
         return geometry.pixel_scale(self.wcs, self.shape)
 
     def evolve(self, step: Step | None = None, **changes: Any) -> Image:
-        """Return a new image with ``changes`` made and ``step`` added to the history."""
+        """Return a new image with ``changes`` made and ``step`` added to the history.
+
+        Pixels are looked at again only where data, variance or mask are among the changes.
+        """
+        if not CHECKED & changes.keys():
+            return self.evolve_checked(step, **changes)
         if step is not None:
             changes["history"] = (*changes.get("history", self.history), step)
         changed: Image = replace(self, **changes)
