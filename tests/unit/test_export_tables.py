@@ -123,6 +123,31 @@ def test_a_fits_table_has_units_and_good_sums(odd, tmp_path, what):
     assert np.ma.getmaskarray(table["healpix"]).sum() == (expected["healpix"] == -1).sum()
 
 
+@pytest.mark.parametrize(
+    ("what", "scales"), [("voxels", {"time": "tai"}), ("observations", {"t_min": "utc", "t_start": "tai"})]
+)
+def test_times_of_a_fits_table_have_their_scale(odd, tmp_path, what, scales):
+    path = tmp_path / "table.fits"
+    expected = gathered(stream_of(odd, what))
+    write_fits_stream(stream_of(odd, what), path)
+    with warnings.catch_warnings():
+        # astropy notes that no position of an observatory is given.
+        warnings.simplefilter("ignore")
+        table = Table.read(path, astropy_native=True)
+    assert fits.getval(path, "TIMESYS", 1) == "TAI"
+    for name, scale in scales.items():
+        assert table[name].scale == scale
+        known = np.isfinite(expected[name])
+        assert known.any()
+        np.testing.assert_allclose(table[name].mjd[known], expected[name][known], rtol=0, atol=1e-9)
+
+
+def test_a_long_description_stays_whole(tmp_path):
+    stream = TableStream("t", "word " * 40, (Field("x", "f8"),), iter([np.zeros(1, [("x", "f8")])]))
+    write_fits_stream(stream, tmp_path / "t.fits")
+    assert " ".join(fits.getheader(tmp_path / "t.fits", 1)["COMMENT"]).split() == ["word"] * 40
+
+
 def test_text_beyond_ascii(tmp_path):
     (tmp_path / "files").mkdir()
     for name, target in (("one", "Größe 2 𝛼"), ("two", "NGC 1")):

@@ -113,12 +113,17 @@ def export(
     if what not in (*TABLES, *KINDS):
         known = ", ".join((*TABLES, *KINDS))
         raise InputError(f"{what!r} cannot be exported", field="what", remedy=f"use one of {known}")
+    _check(Path(out), what, format, level, units)
     if what != "observations" and obs is None:
         where = {"level": level, **where}
     rows = _selected(store, what, obs, where)
     if what in KINDS:
-        if format not in (None, "fits"):
-            raise InputError(f"{what} are written as FITS, not {format}", field="format", remedy="use fits")
+        if samp and rows.size > MOST_SHOWN:
+            raise InputError(
+                f"{rows.size} {what} are too many to be opened at once",
+                field="samp",
+                remedy=f"send at most {MOST_SHOWN}",
+            )
         from skyloom.store.export.fits import write_objects
 
         paths = write_objects(store, rows, out, level=level, overwrite=overwrite, progress=progress)
@@ -133,6 +138,27 @@ def export(
     written = write(_table(store, what, rows, level, units, progress), out, overwrite=overwrite)
     told = _shown([Path(out)], "votable" if form == "votable" else "fits-table") if samp else ()
     return ExportResult((Path(out),), written, int(rows.size), told)
+
+
+def _check(out: Path, what: str, form: str | None, level: int, units: str) -> None:
+    """Raise `InputError` on what does not fit together, before anything is read."""
+    if what in KINDS:
+        told = form or _SUFFIXES.get(out.suffix.lower(), "fits")
+        if told != "fits" and not (form is None and out.is_dir()):
+            raise InputError(
+                f"{what} are written as FITS, not {told}",
+                source=out,
+                field="format",
+                remedy="name a folder for them, or export voxels",
+            )
+    if what != "voxels" and units != "own":
+        raise InputError(
+            f"units of {what} are their own", field="units", remedy="leave it out, or export voxels"
+        )
+    if what == "observations" and level:
+        raise InputError(
+            "the table of observations has no levels", field="level", remedy="leave it out, or export voxels"
+        )
 
 
 def _selected(store: Contents, what: str, obs: Any, where: dict[str, Any]) -> NDArray[np.int64]:
@@ -159,6 +185,14 @@ def _selected(store: Contents, what: str, obs: Any, where: dict[str, Any]) -> ND
             for name in named:
                 store.row(name)
     if not rows.size:
+        level = where.get("level", 0)
+        if level and not store.search(level=level).size:
+            raise InputError(
+                f"no observation has level {level}",
+                source=store.path,
+                field="level",
+                remedy="see how many levels there are with 'skyloom store info'",
+            )
         raise InputError(
             "nothing fulfils the conditions",
             source=store.path,
@@ -215,12 +249,6 @@ def _table(
 def _shown(paths: Sequence[Path], kind: str) -> tuple[str, ...]:
     from skyloom.store.export.samp import broadcast
 
-    if len(paths) > MOST_SHOWN:
-        raise InputError(
-            f"{len(paths)} files are written, too many to be opened at once",
-            field="samp",
-            remedy=f"send at most {MOST_SHOWN}",
-        )
     names: dict[str, None] = {}
     for path in paths:
         names |= dict.fromkeys(broadcast(path, kind))

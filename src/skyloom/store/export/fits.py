@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,11 +73,16 @@ def _cards(stream: TableStream) -> bytes:
         if column.null is not None:
             cards += card(f"TNULL{number}", column.null)
         cards += card(f"TCOMM{number}", column.description)
+        if column.system in ("TAI", "UTC"):
+            # Readers take times without a scale for UTC: more than half a minute off.
+            cards += card(f"TCTYP{number}", column.system) + card(f"TCUNI{number}", "d")
     systems = {column.system for column in stream.fields}
+    if "TAI" in systems:
+        cards += card("TIMESYS", "TAI") + card("MJDREF", 0.0)
     if "ICRS" in systems:
         cards += card("RADESYS", "ICRS")
     cards += b"".join(card(name.upper(), value) for name, value in stream.notes.items())
-    return cards + text_cards("COMMENT", [stream.description[:72]])
+    return cards + text_cards("COMMENT", wrap(stream.description, 72))
 
 
 def write_objects(

@@ -133,7 +133,12 @@ def _fields(columns: dict[str, NDArray[Any]], units: str) -> tuple[Field, ...]:
         Field("ra", "f8", "deg", "pos.eq.ra;meta.main", "right ascension of the pixel or fibre", "ICRS"),
         Field("dec", "f8", "deg", "pos.eq.dec;meta.main", "declination of the pixel or fibre", "ICRS"),
         Field(
-            "time", "f8", "d", "time.epoch;obs.exposure", "MJD; middle of the exposure of the pixel", "TAI"
+            "time",
+            "f8",
+            "d",
+            "time.epoch;obs.exposure",
+            "MJD in TAI; middle of the exposure of the pixel",
+            "TAI",
         ),
         Field(
             "wavelength", "f8", "Angstrom", "em.wl", "in vacuum; of an image: pivot wavelength of its band"
