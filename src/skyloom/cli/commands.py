@@ -360,9 +360,8 @@ def _finish(result: RunResult) -> None:
 
     console = _console()
     done = f" ({_count(result.resumed, 'item')} from an earlier run)" if result.resumed else ""
-    console.print(
-        f"[bold]{result.recipe}[/]: {_count(len(result.products), 'file')}{done} in {escape(str(result.directory))}"
-    )
+    made = escape(result.summary) or f"{_count(len(result.products), 'file')}{done}"
+    console.print(f"[bold]{result.recipe}[/]: {made} in {escape(str(result.directory))}")
     if result.report is not None:
         console.print(f"report: {escape(str(result.report))}")
     failed = [check for check in result.checks if not check.passed]

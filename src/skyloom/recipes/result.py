@@ -71,6 +71,8 @@ class RunResult:
         The science checks, passed or not.
     report : Path or None
         The HTML report.
+    summary : str
+        What was made, where a count of files would not say it.
     """
 
     recipe: str
@@ -80,6 +82,7 @@ class RunResult:
     failures: tuple[ItemFailure, ...] = ()
     checks: tuple[Check, ...] = field(default=())
     report: Path | None = None
+    summary: str = ""
 
     @property
     def exit_code(self) -> ExitCode:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skyloom.errors import ConfigError
 from skyloom.recipes.config import resolved_yaml
@@ -20,14 +20,15 @@ from skyloom.report.html import write_report
 from skyloom.report.model import DataTable, Product, ReportFigure, RunReport, Section
 from skyloom.store.files.folder import is_store, make_folder, read_settings
 from skyloom.store.files.manifest import MANIFEST_NAME, Manifest
-from skyloom.store.files.part_reader import PartReader
 from skyloom.store.ingest.run import IngestResult, ingest
+from skyloom.store.query import Store
 from skyloom.store.schema import StoreSettings
 
-__all__ = ["store", "visible_columns"]
+__all__ = ["store"]
 
 SHOWN_FAILURES = 200
-_COLUMNS = ("dataproduct_type", "instrument_name", "band", "s_ra", "s_dec", "radius", "t_start", "n_levels")
+_KINDS = ("dataproduct_type", "instrument_name", "band")
+_COLUMNS = (*_KINDS, "s_ra", "s_dec", "radius")
 
 
 def store(
@@ -88,6 +89,10 @@ def store(
         resumed=len(result.skipped),
         failures=tuple(ItemFailure(failure.source, failure.reason) for failure in result.failures),
         report=report,
+        summary=(
+            f"{len(result.stored)} new observations in {len(result.parts)} parts,"
+            f" {len(result.skipped)} files were stored already, {len(result.failures)} failed"
+        ),
     )
 
 
@@ -111,25 +116,12 @@ def _open_store(directory: Path, wanted: StoreSettings) -> None:
 # --- report ---------------------------------------------------------------------------------------------------------
 
 
-def visible_columns(directory: Path, names: Sequence[str] = _COLUMNS) -> dict[str, Any]:
-    """Return columns of all visible observations, as arrays."""
-    manifest = Manifest.read(directory)
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    for part in manifest.visible_parts:
-        hidden = manifest.dropped.get(part.name, frozenset())
-        kept = [row for row in range(part.n) if row not in hidden]
-        with PartReader(directory / part.name) as reader:
-            for name, values in reader.columns(names).items():
-                found[name].append(values[kept])
-    return {name: np.concatenate(values) if values else np.empty(0) for name, values in found.items()}
-
-
 def build_report(
     config: StoreConfig, result: IngestResult, products: tuple[Path, ...], timings: dict[str, float]
 ) -> RunReport:
     """Gather what the report of a run shows."""
     directory = Path(config.output.directory)
-    columns = visible_columns(directory)
+    content = Store(directory)
     manifest = Manifest.read(directory)
     n_bytes = sum(part.bytes for part in manifest.parts)
     failures = {item.source: item.reason for item in result.failures[:SHOWN_FAILURES]}
@@ -144,24 +136,21 @@ def build_report(
             f" {len(manifest.parts)} files of {n_bytes / 1e6:.4g} MB."
         ),
         config_yaml=resolved_yaml(config),
-        sections=(_content_section(config, columns), *_notes_section(result)),
+        sections=(_content_section(config, content), *_notes_section(result)),
         products=tuple(Product(path, _described(path)) for path in products),
         failures=failures,
         timings=timings,
     )
 
 
-def _content_section(config: StoreConfig, columns: dict[str, Any]) -> Section:
-    keys = zip(*(columns[name].tolist() for name in _COLUMNS[:3]), strict=True)
-    counts = Counter(keys)
-    rows = tuple(
-        (kind, instrument, band, counts[kind, instrument, band]) for kind, instrument, band in sorted(counts)
-    )
+def _content_section(config: StoreConfig, content: Store) -> Section:
+    columns = {name: _plain(content.column(name)) for name in _COLUMNS}
+    counts = Counter(zip(*(columns[name].tolist() for name in _KINDS), strict=True))
+    rows = tuple((*key, counts[key]) for key in sorted(counts))
     table = DataTable("What is stored", ("kind", "instrument", "band", "observations"), rows)
-    placed = np.isfinite(columns["s_ra"].astype(float)) if len(columns["s_ra"]) else np.empty(0, bool)
-    text = (
-        f"{int((~placed).sum())} of {len(placed)} observations have no position." if (~placed).any() else ""
-    )
+    placed = np.isfinite(columns["s_ra"])
+    without = int(np.count_nonzero(~placed))
+    text = f"{without} of {len(placed)} observations have no position." if without else ""
     figures: tuple[ReportFigure, ...] = ()
     if config.output.figures and placed.any():
         from skyloom.report.figures.coverage import sky_coverage
@@ -172,9 +161,15 @@ def _content_section(config: StoreConfig, columns: dict[str, Any]) -> Section:
             columns["s_dec"][placed],
             np.nan_to_num(columns["radius"][placed]),
             columns["dataproduct_type"][placed],
+            content.outlines(np.flatnonzero(placed)),
         )
         figures = (ReportFigure("Coverage", png),)
     return Section("Content", text, figures, (table,))
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    decoded: NDArray[Any] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+    return decoded
 
 
 def _notes_section(result: IngestResult) -> tuple[Section, ...]:

@@ -1,26 +1,39 @@
-"""Where on the sky observations lie."""
+"""Where on the sky observations lie: their outlines."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
+from matplotlib.collections import EllipseCollection, PolyCollection
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, new_figure, to_png
 
 __all__ = ["sky_coverage"]
 
+Outlines = tuple[NDArray[np.int64], Float, Float]
 COLOURS = {"image": "#2563a8", "cube": ACCENT, "spectrum": INK}
+PLURALS = {"image": "images", "cube": "cubes", "spectrum": "spectra"}
 MOST_SHOWN = 20_000  # of a kind; more would only darken the same places
 WIDE = 60.0  # deg; wider fields are shown on the whole sky
 
 
-def sky_coverage(title: str, ra: Float, dec: Float, radius: Float, kind: Any, *, dpi: float = 110.0) -> bytes:
-    """Draw the circles that observations cover: on a map of their field, or of the whole sky.
+def sky_coverage(
+    title: str,
+    ra: Float,
+    dec: Float,
+    radius: Float,
+    kind: Any,
+    outlines: Outlines | None = None,
+    *,
+    dpi: float = 110.0,
+) -> bytes:
+    """Draw what observations cover: their outlines on a map of their field, or points on the whole sky.
 
     Parameters
     ----------
@@ -29,6 +42,9 @@ def sky_coverage(title: str, ra: Float, dec: Float, radius: Float, kind: Any, *,
         deg.
     kind : (n,) array of str
         "image", "cube" or "spectrum".
+    outlines : (start, ra, dec), optional
+        Vertices ``start[i]`` to ``start[i + 1]`` of the outline of observation i, deg; one without vertices is a circle
+        of its radius. None: circles all.
     dpi : float
 
     Returns
@@ -47,10 +63,13 @@ def sky_coverage(title: str, ra: Float, dec: Float, radius: Float, kind: Any, *,
         for name in ("image", "cube", "spectrum"):
             chosen = np.flatnonzero(kinds == name)
             if chosen.size:
-                label = f"{chosen.size} {'spectra' if name == 'spectrum' else name + 's'}"
+                label = f"{chosen.size} {name if chosen.size == 1 else PLURALS[name]}"
                 shown = chosen[:: -(-chosen.size // MOST_SHOWN)]
                 place = (east[shown], dec[shown], radius[shown])
-                (_draw_whole if whole else _draw_field)(axes, place, COLOURS[name], label, centre)
+                if whole:
+                    _draw_whole(axes, place, COLOURS[name], label, centre)
+                else:
+                    _draw_field(axes, place, COLOURS[name], label, _corners(outlines, shown, centre))
         axes.set_title(title)
         axes.grid(color=FAINT, linewidth=0.3, alpha=0.5)
         if not whole:
@@ -76,8 +95,30 @@ def _draw_whole(
     axes.set_xticklabels([f"{(-angle) % 360}°" for angle in range(-150, 151, 30)], color=FAINT, fontsize=7)
 
 
-def _draw_field(axes: Axes, place: tuple[Float, Float, Float], colour: str, label: str, _: float) -> None:
-    east, dec, radius = place
+def _corners(outlines: Outlines | None, rows: NDArray[np.int64], centre: float) -> list[Float]:
+    """Return the vertices of some outlines as (east of the centre, declination); empty ones of what is round."""
+    if outlines is None:
+        return [np.empty((0, 2))] * len(rows)
+    start, ra, dec = outlines
+    east = (ra - centre + 180.0) % 360.0 - 180.0
+    return [
+        np.column_stack([east[start[row] : start[row + 1]], dec[start[row] : start[row + 1]]]) for row in rows
+    ]
+
+
+def _draw_field(
+    axes: Axes, place: tuple[Float, Float, Float], colour: str, label: str, corners: Sequence[Float]
+) -> None:
+    is_round = np.array([len(outline) == 0 for outline in corners])
+    drawn = PolyCollection(
+        [outline for outline in corners if len(outline)],
+        facecolors="none",
+        edgecolors=colour,
+        linewidths=0.6,
+        alpha=0.5,
+    )
+    axes.add_collection(drawn)
+    east, dec, radius = (values[is_round] for values in place)
     size = 2.0 * radius
     circles = EllipseCollection(
         size / np.cos(np.radians(dec)),
@@ -92,15 +133,15 @@ def _draw_field(axes: Axes, place: tuple[Float, Float, Float], colour: str, labe
         alpha=0.5,
     )
     axes.add_collection(circles)
-    axes.plot(east, dec, ".", color=colour, markersize=3, alpha=0.6, label=label)
+    axes.plot(place[0], place[1], ".", color=colour, markersize=3, alpha=0.6, label=label)
 
 
 def _finish_field(axes: Axes, dec: Float, radius: Float, east: Float, centre: float) -> None:
-    margin = float(np.max(radius)) * 1.1 + 0.02
     across = np.cos(np.radians(float(np.mean(dec))))
+    reach = 1.05 * radius + 0.02
     # East is on the left.
-    axes.set_xlim(float(east.max()) + margin / across, float(east.min()) - margin / across)
-    axes.set_ylim(float(dec.min()) - margin, float(dec.max()) + margin)
+    axes.set_xlim(float(np.max(east + reach / across)), float(np.min(east - reach / across)))
+    axes.set_ylim(float(np.min(dec - reach)), float(np.max(dec + reach)))
     axes.set_aspect(1.0 / across, adjustable="box")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: f"{(value + centre) % 360.0:.4g}°")
