@@ -7,6 +7,8 @@ area, and a level fitted between the images would take them for a difference of 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
@@ -74,8 +76,9 @@ def find_lost_light(image: Image, reference: Image, stars: Mask, psf: PSF) -> QT
         light = np.maximum(lost, 0.0)
         centre_y = float((light * y).sum() / light.sum()) + box[0].start
         centre_x = float((light * x).sum() / light.sum()) + box[1].start
-        whole = _wings(image, psf, centre_x, centre_y)
-        rows.append((centre_x, centre_y, flux / float(whole[box][inside].sum())))
+        whole = np.zeros(inside.shape)
+        _add_wings(whole, (box[0].start, box[1].start), image, psf, (centre_x, centre_y), 1.0)
+        rows.append((centre_x, centre_y, flux / float(whole[inside].sum())))
     found = np.array(rows).reshape(-1, 3)
     return QTable({"x": found[:, 0], "y": found[:, 1], "flux": found[:, 2] * image.unit})
 
@@ -96,7 +99,8 @@ def add_lost_light(image: Image, lost: QTable, psf: PSF) -> Image:
         return image
     added = np.zeros(image.shape)
     for row in lost:
-        added += row["flux"].to_value(image.unit) * _wings(image, psf, row["x"], row["y"])
+        flux = row["flux"].to_value(image.unit)
+        _add_wings(added, (0, 0), image, psf, (float(row["x"]), float(row["y"])), flux)
     return image.evolve(
         step("add_lost_light", stars=len(lost)),
         data=(image.data + added).astype(image.data.dtype),
@@ -104,16 +108,27 @@ def add_lost_light(image: Image, lost: QTable, psf: PSF) -> Image:
     )
 
 
-def _wings(image: Image, psf: PSF, x: float, y: float) -> Float:
-    """(ny, nx) PSF of a star at a position, sum 1 over all pixels within reach."""
+def _add_wings(
+    plane: Float, corner: tuple[int, int], image: Image, psf: PSF, place: tuple[float, float], flux: float
+) -> None:
+    """Add the PSF of a star at (x, y) of an image, of this sum over all pixels within reach, to a part of it.
+
+    ``corner``: row and column of the image at which the part begins.
+    """
     half = int(np.ceil(REACH / image.pixel_scale))
-    column, row = round(x), round(y)
-    stamp = psf.render(image.pixel_matrix, 2 * half + 1, (x - column, y - row))
-    ny, nx = image.shape
-    plane = np.zeros(image.shape)
-    top, left = max(0, row - half), max(0, column - half)
-    bottom, right = min(ny, row + half + 1), min(nx, column + half + 1)
-    plane[top:bottom, left:right] = stamp[
-        top - row + half : bottom - row + half, left - column + half : right - column + half
-    ]
-    return plane
+    column, row = round(place[0]), round(place[1])
+    stamp = _stamp(psf, image.pixel_matrix.tobytes(), 2 * half + 1, place[0] - column, place[1] - row)
+    first_row, first_column = row - half - corner[0], column - half - corner[1]
+    ny, nx = plane.shape
+    top, left = max(0, first_row), max(0, first_column)
+    bottom, right = min(ny, first_row + stamp.shape[0]), min(nx, first_column + stamp.shape[1])
+    if bottom > top and right > left:
+        plane[top:bottom, left:right] += (
+            flux * stamp[top - first_row : bottom - first_row, left - first_column : right - first_column]
+        )
+
+
+@lru_cache(maxsize=64)
+def _stamp(psf: PSF, matrix: bytes, side: int, x: float, y: float) -> Float:
+    """Return the PSF around a position within a pixel; that of a star is asked for when measured and when added."""
+    return psf.render(np.frombuffer(matrix).reshape(2, 2), side, (x, y))
