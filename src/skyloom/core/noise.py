@@ -474,7 +474,7 @@ def add_source_poisson(image: Image, gain: float, exposure: float) -> Image:
     for name, value in (("gain", gain), ("exposure", exposure)):
         if not value > 0:
             raise InputError(f"{name} is {value}; expected > 0", field=name)
-    valid = image.valid.astype(np.float64)
+    valid = image.valid.astype(image.data.dtype)
     signal = uniform_filter(np.where(image.mask, 0.0, image.data), 3, mode="constant")
     share = uniform_filter(valid, 3, mode="constant")
     mean = np.divide(signal, share, out=np.zeros_like(signal), where=share > 0)
