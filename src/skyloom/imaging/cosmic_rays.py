@@ -240,8 +240,8 @@ def _candidates(image: Image, searched: Mask, search: _Search) -> Mask:
         if not searched[inner].any():
             continue
         data, variance = (plane[outer] for plane in (image.data, image.variance))
-        plane = _padded(data * scale, image.valid[outer])
-        noise = _padded(variance * scale**2, image.valid[outer])
+        plane = _padded(data * scale, ~image.mask[outer])
+        noise = _padded(variance * scale**2, ~image.mask[outer])
         rays = _detect(plane, noise, np.pad(~searched[outer], BORDER, mode="reflect"), search)
         top, left = (a.start - b.start + BORDER for a, b in zip(inner, outer, strict=True))
         height, width = found[inner].shape

@@ -237,7 +237,7 @@ def _measured(image: Image, x: float, y: float) -> float:
         return 0.0
     top, left = max(0, round(y) - half), max(0, round(x) - half)
     box = slice(top, max(0, round(y) + half + 1)), slice(left, max(0, round(x) + half + 1))
-    valid = image.valid[box]
+    valid = ~image.mask[box]
     rows, columns = np.indices(valid.shape)
     distance = np.hypot(rows + top - y, columns + left - x)
     ring = valid & (distance > 1.5 * inner) & (distance <= 2.0 * inner + 1)

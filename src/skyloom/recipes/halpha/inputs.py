@@ -256,7 +256,7 @@ def _faintest_tile(image: Image) -> Image:
     for y in range(0, max(ny - TILE // 2, 1), TILE):
         for x in range(0, max(nx - TILE // 2, 1), TILE):
             place = (slice(y, min(y + TILE, ny)), slice(x, min(x + TILE, nx)))
-            usable = image.valid[place][::4, ::4]
+            usable = ~image.mask[place][::4, ::4]
             if np.count_nonzero(usable) < 0.7 * usable.size:
                 continue
             level = float(np.median(image.data[place][::4, ::4][usable]))
