@@ -67,7 +67,7 @@ def digests(store: Path) -> dict[str, str]:
     """Return the digest of every visible observation, after seeing that each can be read."""
     manifest = Manifest.read(store)
     found: dict[str, str] = {}
-    for part in manifest.parts:
+    for part in manifest.visible_parts:
         hidden = manifest.dropped.get(part.name, frozenset())
         with PartReader(store / part.name) as reader:
             assert len(reader) == part.n

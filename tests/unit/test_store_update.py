@@ -198,6 +198,36 @@ def test_again_and_again(store, files):
     assert len({part.name for part in Manifest.read(store).parts}) == len(Manifest.read(store).parts)
 
 
+def test_what_was_replaced_takes_no_room(store, files):
+    def on_disk():
+        return {path.relative_to(store).as_posix() for path in store.glob("partitions/*/*.h5")}
+
+    seen, first = digests(store), on_disk()
+    update.update(store, "images", [files])
+    # Readers that are at work may still open the old ones; the next run removes them.
+    assert first < on_disk()
+    update.update(store, "spectra", [files])
+    update.update(store, "metadata")
+    assert on_disk() == {part.name for part in Manifest.read(store).visible_parts}
+    assert not first & on_disk()
+    assert digests(store) == seen
+    assert not len(verify(store))
+    with sky.open(store) as opened:
+        assert opened.info()["parts"] == len(on_disk())
+        assert opened.info()["bytes"] == sum((store / name).stat().st_size for name in on_disk())
+
+
+def test_what_was_given_up_is_kept(store, files):
+    name = Manifest.read(store).visible_parts[0].name
+    damaged = store / name
+    with damaged.open("r+b") as file:
+        file.write(b"no file of HDF5 begins like this")
+    run.ingest(store, [files], replace=True)
+    for _ in range(2):
+        update.update(store, "images", [files])
+    assert damaged.exists()
+
+
 def test_files_are_known_by_their_content(store, files, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()

@@ -356,7 +356,11 @@ class Store(Contents):
         columns = self._index.columns
         begin, end = columns["t_start"], columns["t_stop"]
         known = np.isfinite(begin) & np.isfinite(end)
-        size = self.path.stat().st_size if self.is_packed else sum(part.bytes for part in self.manifest.parts)
+        size = (
+            self.path.stat().st_size
+            if self.is_packed
+            else sum(part.bytes for part in self.manifest.visible_parts)
+        )
         bands, counts = np.unique(self._index.band.codes, return_counts=True)
         named = {self._index.band.values[code]: int(n) for code, n in zip(bands, counts, strict=True)}
         return {
@@ -365,7 +369,7 @@ class Store(Contents):
             **{plural(kind): n for kind, n in self._kinds().items()},
             "bands": {band: n for band, n in sorted(named.items()) if band},
             "time": [float(begin[known].min()), float(end[known].max())] if known.any() else None,
-            "parts": max(len(self.manifest.parts), int(self.is_packed)),
+            "parts": max(len(self.manifest.visible_parts), int(self.is_packed)),
             "bytes": size,
             "failures": len(self.manifest.failures),
             "settings": None if self.settings is None else self.settings.describe(),

@@ -22,7 +22,8 @@ def recover(store: Path, *, give_up: bool = False) -> tuple[Manifest, Content]:
     """Clear a store of what a killed ingest has left unfinished, and take in what it had finished.
 
     A file that was completed but not entered into the journal is entered now, unless something in it is stored
-    already (it was to replace that: its sources are ingested again). Files that were not completed are removed.
+    already (it was to replace that: its sources are ingested again). Files that were not completed are removed, and
+    those of which everything has been replaced by an earlier run: until now readers may have had them in use.
 
     The caller holds the lock.
 
@@ -60,6 +61,7 @@ def recover(store: Path, *, give_up: bool = False) -> tuple[Manifest, Content]:
     known = {part.name for part in manifest.parts}
     for name in sorted(sizes.keys() - known):
         _adopt(store, name, manifest, content)
+    _remove_replaced(store, sizes, manifest, content)
     return Manifest.read(store), content
 
 
@@ -94,6 +96,23 @@ def _adopt(store: Path, name: str, manifest: Manifest, content: Content) -> None
     ]
     append_part(store, PartEntry(name, len(names), digest, path.stat().st_size), cleared=cleared)
     content.add(name, names)
+
+
+def _remove_replaced(store: Path, sizes: dict[str, int], manifest: Manifest, content: Content) -> None:
+    """Remove the files of which each observation stands in another file by now.
+
+    What was given up, because it is damaged or its source has it no more, stays: nothing else holds it.
+    """
+    visible = {part.name for part in manifest.visible_parts}
+    for part in manifest.parts:
+        if part.name in visible or sizes.get(part.name) != part.bytes:
+            continue
+        try:
+            names = _names(store / part.name)[1]
+        except SkyloomError:
+            continue
+        if all(obs_id in content.rows for obs_id, _, _ in names):
+            (store / part.name).unlink()
 
 
 def _names(path: Path) -> tuple[str, list[tuple[str, str, str]]]:
