@@ -65,7 +65,7 @@ def report(cpu, numbers, remainder, rho):
 OURS = (
     SETUP
     + """
-from skyloom.spectral.binning import bin_to_snr
+from skyloom.spectral.bins.binning import bin_to_snr
 method, known = sys.argv[3], sys.argv[4] == "known"
 small, spread = disc_and_blobs(60)
 bin_to_snr(add_noise(small, spread, 1), spread, 10.0, method, correlation=rho)

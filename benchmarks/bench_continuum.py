@@ -45,7 +45,7 @@ OURS = (
 from astropy.wcs import WCS
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image
-from skyloom.imaging.continuum import subtract_continuum
+from skyloom.imaging.narrow_band.continuum import subtract_continuum
 wcs = WCS(naxis=2)
 wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [53.0, -27.0]
 wcs.wcs.crpix, wcs.wcs.cdelt = [1.0, 1.0], [-0.04 / 3600, 0.04 / 3600]

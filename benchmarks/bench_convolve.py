@@ -37,7 +37,7 @@ OURS = (
 from astropy.wcs import WCS
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.convolve import match_psf
+from skyloom.imaging.psfs.convolve import match_psf
 wcs = WCS(naxis=2)
 wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [53.0, -27.0]
 wcs.wcs.crpix, wcs.wcs.cdelt = [1.0, 1.0], [-0.06 / 3600, 0.06 / 3600]
@@ -80,7 +80,7 @@ import numpy as np
 from astropy.wcs import WCS
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF, MoffatPSF
-from skyloom.imaging.convolve import match_psf, matching_kernel
+from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
 import json
 wcs = WCS(naxis=2)
 wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [53.0, -27.0]

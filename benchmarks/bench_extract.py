@@ -22,8 +22,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import region_variances
-from skyloom.spectral.extract import extract_spectra, merge_slabs
-from skyloom.spectral.noise import measure_cube_noise
+from skyloom.spectral.bins.extract import extract_spectra, merge_slabs
+from skyloom.spectral.noise.measure import measure_cube_noise
 side, n, bins, radius = (int(text) for text in sys.argv[1:5])
 generator = np.random.default_rng(1)
 y, x = np.indices((side, side))

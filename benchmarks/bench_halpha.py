@@ -102,7 +102,7 @@ def judge(mock: Path, folder: Path) -> None:
 
 def moved_labels(mock: Path, image: Image) -> LabelMap:
     """Bring the labels of the nebulae to the grid of HST."""
-    from skyloom.imaging.masks import move_labels
+    from skyloom.imaging.measure.masks import move_labels
 
     labels = sl.read(mock / f"{NAME}_nebulae_mask.fits", instrument="segmentation")
     assert isinstance(labels, LabelMap)

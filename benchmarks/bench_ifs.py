@@ -27,12 +27,12 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import skyloom as sl
-from skyloom.io.templates import write_templates
+from skyloom.io.templates.library import write_templates
 from skyloom.mock.cube_files import default_scene, write_cube_mock
 from skyloom.mock.cubes import CubeModel, cube_model
 from skyloom.mock.spectrographs import muse
 from skyloom.mock.templates import populations
-from skyloom.spectral.snr import spectra_line_snr
+from skyloom.spectral.signal.snr import spectra_line_snr
 
 TARGET_SECONDS = 30.0  # to the spectra
 WHOLE_SECONDS = 120.0  # with fits and maps

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.regression.test_line_model_udf import matched_bands, udf_config
 
 from skyloom.errors import AssumptionWarning
-from skyloom.imaging.line_model import fit_line_model
-from skyloom.imaging.line_model_halves import judge_line_model
+from skyloom.imaging.line_models.halves import judge_line_model
+from skyloom.imaging.line_models.line_model import fit_line_model
 
 
 def main() -> None:

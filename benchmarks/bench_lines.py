@@ -16,7 +16,7 @@ from scipy.special import erf
 
 from skyloom.core.linelist import LineList, default_lines
 from skyloom.core.spectra import Spectra
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.lines.linefit import fit_lines
 
 LIGHT = 299792.458
 UNIT = "1e-20 erg/(s cm2 AA)"

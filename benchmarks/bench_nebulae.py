@@ -23,9 +23,9 @@ import numpy as np
 from astropy.wcs import WCS
 from skyloom.core.image import Image, Mode
 from skyloom.core.labels import LabelMap
-from skyloom.imaging.comparison import compare_regions
-from skyloom.imaging.label_grids import move_labels
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.measure.comparison import compare_regions
+from skyloom.imaging.grids.label_grids import move_labels
+from skyloom.imaging.measure.regions import sum_regions
 
 side, count = int(sys.argv[1]), int(sys.argv[2])
 unit = "1e-20 erg / (s cm2 arcsec2)"

@@ -24,10 +24,10 @@ import json, resource, sys, time
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from skyloom.core.cube import Cube, CubeCorrelation
-from skyloom.spectral.extinction import extinction_curve
+from skyloom.spectral.axes.extinction import extinction_curve
 from skyloom.core.linelist import air_to_vacuum
-from skyloom.spectral.prepare import prepare_cube
-from skyloom.spectral.snr import line_snr
+from skyloom.spectral.axes.prepare import prepare_cube
+from skyloom.spectral.signal.snr import line_snr
 side, n_wave, storage = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 Z, AV, LINE = 0.0185, 0.32, "Halpha"
 wave = 4750.0 + 1.25 * np.arange(n_wave)
@@ -67,7 +67,7 @@ for (y, x), (data, variance) in before.items():
         error = max(error, *(abs(r / e - 1) for r, e in zip(reached, exact)))
 figures["error"] = error
 figures["snr_mean"] = float(np.mean(maps.snr.data))
-from skyloom.spectral.snr import channels_needed
+from skyloom.spectral.signal.snr import channels_needed
 window = channels_needed(rest.wave, "air", LINE, 0.0, lsf=1.1)
 touched = 17 * voxels + 9 * (window.stop - window.start) * side * side
 figures["window"] = window.stop - window.start

@@ -34,7 +34,7 @@ def timed(function):
 """
 OPEN = (
     SETUP
-    + "from skyloom.io.cubes import open_cube\ncube = open_cube(path)\ncube.read(slice(0, 2))\nbase = peak()\n"
+    + "from skyloom.io.cubes.files import open_cube\ncube = open_cube(path)\ncube.read(slice(0, 2))\nbase = peak()\n"
 )
 REPORT = 'print(json.dumps({"time": timed(job), "peak": peak() - base}))\n'
 RAW = """
@@ -60,7 +60,7 @@ JOBS = {
     "100 channels": OPEN + "def job():\n    cube.read(slice(1000, 1100))\n",
     "30 rows": OPEN + "def job():\n    cube.read(slice(None), slice(100, 130))\n",
     "inspection": SETUP
-    + "from skyloom.io.inspect import inspect\nbase = peak()\ndef job():\n    inspect(path)\n",
+    + "from skyloom.io.inspection.inspect import inspect\nbase = peak()\ndef job():\n    inspect(path)\n",
     "peer: astropy, whole": SETUP + PEER,
 }
 AXES = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CTYPE3": "AWAV", "CUNIT3": "Angstrom", "CRVAL3": 4750.0}

@@ -21,8 +21,8 @@ from astropy.wcs import WCS, Sip
 
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.pixel_map import pixel_map
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.pixel_map import pixel_map
+from skyloom.imaging.grids.reproject import reproject
 
 # Job: target of CPU seconds, peer that does the same to the data alone, target of the ratio.
 JOBS = {

@@ -29,11 +29,11 @@ from skyloom.core.noise import (
 )
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import RepairWarning
-from skyloom.imaging.background import empty_sky, measure_background, sky_trend, subtract_background
-from skyloom.imaging.convolve import match_psf
-from skyloom.imaging.masks import mask_from_labels
-from skyloom.imaging.matching import matching_kernel
-from skyloom.imaging.regions import sum_apertures, sum_regions
+from skyloom.imaging.measure.masks import mask_from_labels
+from skyloom.imaging.measure.regions import sum_apertures, sum_regions
+from skyloom.imaging.psfs.convolve import match_psf
+from skyloom.imaging.psfs.matching import matching_kernel
+from skyloom.imaging.sky.background import empty_sky, measure_background, sky_trend, subtract_background
 from skyloom.io.segmentation import read_segmentation
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,7 +24,7 @@ from tests.snr_scenes import LSF, noise_cube, rotating_disc
 
 from skyloom.core.cube import Cube
 from skyloom.errors import AssumptionWarning
-from skyloom.spectral.snr import channels_needed, continuum_snr, first_velocity_map, line_snr
+from skyloom.spectral.signal.snr import channels_needed, continuum_snr, first_velocity_map, line_snr
 
 CORRELATED = np.array([1.0, 2.0, 1.0])
 

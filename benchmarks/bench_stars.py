@@ -35,9 +35,9 @@ from scipy.ndimage import shift
 from skyloom.core.apertures import circle_overlap
 from skyloom.core.image import Image
 from skyloom.errors import AssumptionWarning
-from skyloom.imaging.convolve import match_psf, matching_kernel
-from skyloom.imaging.psf import PsfMeasurement, measure_psf
-from skyloom.imaging.star_stack import stack_stars
+from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
+from skyloom.imaging.psfs.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.psfs.star_stack import stack_stars
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("SKYLOOM_DATA", ROOT.parent / "shared" / "data")).resolve()

@@ -29,10 +29,10 @@ from skyloom.core.continuum import ContinuumFit
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
 from skyloom.kernels.broadening import Channels, broaden, fill_taps, tap_space
-from skyloom.spectral.attenuation import attenuation_curve
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.stellar import fit_continuum
-from skyloom.spectral.template_grid import prepare_templates
+from skyloom.spectral.axes.attenuation import attenuation_curve
+from skyloom.spectral.axes.grids import pixel_edges
+from skyloom.spectral.stellar.fit import fit_continuum
+from skyloom.spectral.stellar.template_grid import prepare_templates
 
 WAVE = 4750.0 + 1.25 * np.arange(2200)
 Z = 0.02

@@ -26,9 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from tests.ssp_lines import line_offsets  # noqa: E402
 
 from skyloom.core.linelist import convert_medium  # noqa: E402
-from skyloom.io.ssp_spectra import read_template_spectrum  # noqa: E402
-from skyloom.io.template_sets import MANGADAP, TEMPLATE_SETS, install_sets, load_templates  # noqa: E402
-from skyloom.io.wheels import fetch_wheel, unpack_members  # noqa: E402
+from skyloom.io.templates.sets import MANGADAP, TEMPLATE_SETS, install_sets, load_templates  # noqa: E402
+from skyloom.io.templates.ssp_spectra import read_template_spectrum  # noqa: E402
+from skyloom.io.templates.wheels import fetch_wheel, unpack_members  # noqa: E402
 
 WINDOWS = ((4000, 4400), (4400, 4800), (4800, 5300), (5300, 5800), (5800, 6300), (6300, 6700))
 SHARP = 0.55

@@ -11,7 +11,7 @@ from scipy.special import erf
 from skyloom.core.image import Image
 from skyloom.core.noise import convolve_correlation
 from skyloom.core.psf import FWHM_PER_SIGMA, GaussianPSF
-from skyloom.imaging.convolve import convolve
+from skyloom.imaging.psfs.convolve import convolve
 from tests.grids import tangent_wcs
 
 BAND_UNIT, LINE_UNIT = "electron / s", "1e-20 erg / (s cm2)"

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 from skyloom.core.linelist import convert_medium
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
-from skyloom.spectral.attenuation import attenuation_curve
+from skyloom.spectral.axes.attenuation import attenuation_curve
 
 Float = NDArray[np.float64]
 C = 299792.458

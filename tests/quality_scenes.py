@@ -14,9 +14,9 @@ from skyloom import io
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.comparison import compare_regions
-from skyloom.imaging.psf_fit import match_to
-from skyloom.io.tables import write_ecsv
+from skyloom.imaging.measure.comparison import compare_regions
+from skyloom.imaging.psfs.psf_fit import match_to
+from skyloom.io.formats.tables import write_ecsv
 from skyloom.recipes.config import load_config
 from skyloom.recipes.folder import write_config
 from skyloom.recipes.halpha.config import HalphaConfig

@@ -11,7 +11,7 @@ from scipy.special import erf
 
 from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.linelist import default_lines
-from skyloom.spectral.widths import LIGHT, channel_edges
+from skyloom.spectral.axes.widths import LIGHT, channel_edges
 
 LSF = 1.1
 UNIT = "1e-20 erg/(s cm2 AA)"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from skyloom.io.wheels import Wheel
+from skyloom.io.templates.wheels import Wheel
 
 N_WAVE = 300
 # What a median of 1 or a mass means does not matter here: each template has its own level, so order can be told.

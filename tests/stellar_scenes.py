@@ -12,8 +12,8 @@ from skyloom.core.linelist import convert_medium
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
 from skyloom.mock.templates import SPEED_OF_LIGHT, Populations, populations
-from skyloom.spectral.attenuation import attenuation_curve
-from skyloom.spectral.grids import pixel_edges
+from skyloom.spectral.axes.attenuation import attenuation_curve
+from skyloom.spectral.axes.grids import pixel_edges
 
 UNIT = "1e-20 erg / (s cm2 AA)"
 

@@ -21,12 +21,12 @@ from typer.testing import CliRunner
 import skyloom as sl
 from skyloom import cli
 from skyloom.core.line_fit import LineFlag
-from skyloom.io.betis import EXTENSIONS
-from skyloom.io.line_maps import read_fitted_spectra
-from skyloom.io.template_sets import load_templates
-from skyloom.io.templates import write_templates
+from skyloom.io.products.betis import EXTENSIONS
+from skyloom.io.products.line_maps import read_fitted_spectra
+from skyloom.io.templates.library import write_templates
+from skyloom.io.templates.sets import load_templates
 from skyloom.mock.cube_files import write_cube_mock
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.lines.linefit import fit_lines
 
 RANGE = (6300.0, 6900.0)
 QUIET = ("--set", "output.figures=false", "--set", "output.report=false")

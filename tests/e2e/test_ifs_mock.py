@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 import skyloom as sl
 from skyloom import cli
-from skyloom.io.bin_files import read_map_file
 from skyloom.io.fits import read_product
+from skyloom.io.products.bin_files import read_map_file
 from skyloom.mock.cube_files import write_cube_mock
-from skyloom.spectral.snr import spectra_line_snr
+from skyloom.spectral.signal.snr import spectra_line_snr
 
 RANGE = (6300.0, 6900.0)
 # Fits have tests of their own; `whole` makes them.

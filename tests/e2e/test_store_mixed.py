@@ -22,8 +22,8 @@ from skyloom.cli import app
 from skyloom.core.labels import LabelMap
 from skyloom.core.line_maps import LineMaps
 from skyloom.io.fits import read_product, write_product
-from skyloom.io.line_maps import write_line_maps
-from skyloom.spectral.maps import line_maps
+from skyloom.io.products.line_maps import write_line_maps
+from skyloom.spectral.gas.maps import line_maps
 
 BANDS = ("f606w", "f814w")
 LEVELS = 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.sky_scenes import KINDS, filtered_noise, galaxy_field, sky_image
 
-from skyloom.imaging.background import measure_background, subtract_background
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.measure.regions import sum_regions
+from skyloom.imaging.sky.background import measure_background, subtract_background
 
 REALISATIONS = 80
 PEDESTAL = 5.0

@@ -7,7 +7,7 @@ import pytest
 from tests.binning_scenes import add_noise, disc_and_blobs, gaussian_correlation
 
 from skyloom.core.noise import region_variances
-from skyloom.spectral.binning import METHODS, bin_to_snr
+from skyloom.spectral.bins.binning import METHODS, bin_to_snr
 
 TARGET = 10.0
 SIGMA = 0.6

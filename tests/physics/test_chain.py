@@ -8,8 +8,8 @@ import pytest
 from skyloom.core.image import Image
 from skyloom.core.noise import region_variances
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.convolve import match_psf, matching_kernel
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
 from skyloom.mock.images import sky_wcs
 from skyloom.mock.noise import draw_noise, drizzle_kernel, kernel_correlation
 

@@ -8,8 +8,8 @@ from tests.oracles_continuum import BLUE, KERNELS, NARROW, RED, make_images, noi
 
 from skyloom.core.image import Mode
 from skyloom.core.noise import region_variances
-from skyloom.imaging.continuum import subtract_continuum
-from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.narrow_band.continuum import subtract_continuum
+from skyloom.imaging.narrow_band.line_flux import line_flux
 
 SIGMAS = (1.0, 0.5, 0.7)
 GAP = 5  # Pixels between boxes, so that their sums are independent.

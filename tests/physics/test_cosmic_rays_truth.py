@@ -9,7 +9,7 @@ from tests.cosmic_scenes import EXPOSURE, crowded_field, drizzled_noise
 
 from skyloom.core.image import Flag
 from skyloom.core.psf import MoffatPSF
-from skyloom.imaging.cosmic_rays import remove_cosmic_rays
+from skyloom.imaging.repair.cosmic_rays import remove_cosmic_rays
 from skyloom.mock.noise import correlated_noise
 from skyloom.mock.observe import cosmic_rays
 

@@ -8,14 +8,14 @@ from scipy.special import ndtr
 from tests.line_scenes import table_of_lines
 
 from skyloom.core.linelist import default_lines
-from skyloom.spectral.bpt import bpt_classes
-from skyloom.spectral.density import DENSITY_RATIOS, electron_density
-from skyloom.spectral.derived import (
+from skyloom.spectral.axes.extinction import extinction_curve
+from skyloom.spectral.gas.bpt import bpt_classes
+from skyloom.spectral.gas.density import DENSITY_RATIOS, electron_density
+from skyloom.spectral.gas.derived import (
     balmer_extinction,
     deredden_lines,
     ew_classes,
 )
-from skyloom.spectral.extinction import extinction_curve
 
 N = 20_000
 

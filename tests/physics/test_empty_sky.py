@@ -16,9 +16,9 @@ from skyloom.core.noise import (
     sum_variance,
 )
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.background import empty_sky, measure_background
-from skyloom.imaging.convolve import match_psf
-from skyloom.imaging.matching import matching_kernel
+from skyloom.imaging.psfs.convolve import match_psf
+from skyloom.imaging.psfs.matching import matching_kernel
+from skyloom.imaging.sky.background import empty_sky, measure_background
 
 BOXES = (1, 3, 5, 9)
 LIMITS = {"acs": (0.80, 1.15), "ir": (0.75, 1.20)}

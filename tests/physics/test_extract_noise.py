@@ -9,8 +9,8 @@ from tests.oracles_extract import correlated_noise
 
 from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.spectral_noise import weighted_sum_variance
-from skyloom.spectral.extract import extract_spectra
-from skyloom.spectral.noise import apply_cube_noise, measure_cube_noise
+from skyloom.spectral.bins.extract import extract_spectra
+from skyloom.spectral.noise.measure import apply_cube_noise, measure_cube_noise
 
 SHAPE = (240, 96, 96)
 SIZES = (1, 9, 50, 300)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from skyloom.core.psf import GaussianPSF, MoffatPSF
-from skyloom.imaging.convolve import match_psf
-from skyloom.imaging.masks import apply_object_mask, mask_from_labels
+from skyloom.imaging.measure.masks import apply_object_mask, mask_from_labels
+from skyloom.imaging.psfs.convolve import match_psf
 from skyloom.mock.bands import udf_band
 from skyloom.mock.field import field_target
 from skyloom.mock.images import segmentation, sky_wcs, truth_image

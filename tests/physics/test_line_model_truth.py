@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 from tests.line_model_scenes import BAND_FWHM, LINE_FWHM, scene
 
 from skyloom.core.labels import LabelMap
-from skyloom.imaging.line_model import fit_line_model
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.line_models.line_model import fit_line_model
+from skyloom.imaging.measure.regions import sum_regions
 
 pytestmark = pytest.mark.slow
 DRAWS = 20

@@ -7,7 +7,7 @@ import pytest
 from tests.oracles_lines import SPEED_OF_LIGHT, mock_spectra
 
 from skyloom.core.linelist import Line, LineList, default_lines
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.lines.linefit import fit_lines
 
 WAVE = 6480 + 1.25 * np.arange(180)
 LSF = 1.1

@@ -9,7 +9,7 @@ from tests import oracles_convolve as oracles
 
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
-from skyloom.imaging.convolve import match_psf
+from skyloom.imaging.psfs.convolve import match_psf
 
 SCALE = 0.06
 PIXELS = square_matrix(SCALE)

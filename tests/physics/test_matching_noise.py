@@ -13,7 +13,7 @@ from tests import oracles_convolve as oracles
 from skyloom.core.image import Image
 from skyloom.core.noise import sum_variance
 from skyloom.core.psf import GaussianPSF, MoffatPSF, square_matrix
-from skyloom.imaging.convolve import match_psf, matching_kernel
+from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
 from skyloom.mock.noise import draw_noise, drizzle_kernel, kernel_correlation
 
 SCALE = 0.06

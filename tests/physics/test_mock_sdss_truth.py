@@ -13,7 +13,7 @@ from astropy.time import Time
 import skyloom as sl
 from skyloom.core.noise import autocorrelate
 from skyloom.core.psf import GaussianPSF
-from skyloom.io.sdss_ccd import BANDS, ccd
+from skyloom.io.sdss.ccd import BANDS, ccd
 from skyloom.mock.sdss import EPOCHS, interpolate_sky, noise_kernel, observe_frame
 from skyloom.mock.sdss_field import NANOMAGGY, sdss_bandpass, sdss_field
 from skyloom.mock.sdss_files import write_frame, write_quick_frames, write_spectrum

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skyloom.core.noise import sum_variance
-from skyloom.io.templates import read_templates, write_templates
+from skyloom.io.templates.library import read_templates, write_templates
 from skyloom.mock.bands import STEP, udf_band
 from skyloom.mock.field import FIELD_CENTRE, field_target
 from skyloom.mock.images import sky_wcs

@@ -7,8 +7,8 @@ from scipy import ndimage
 from tests.quality_scenes import BLURRED, quality_scene
 
 from skyloom.core.image import Mode
-from skyloom.imaging.comparison import compare_regions
-from skyloom.imaging.psf_fit import match_to
+from skyloom.imaging.measure.comparison import compare_regions
+from skyloom.imaging.psfs.psf_fit import match_to
 
 DRAWS = 6
 

@@ -9,11 +9,11 @@ from tests.line_scenes import UNIT
 
 from skyloom.core.linelist import default_lines
 from skyloom.core.spectra import Spectra
-from skyloom.spectral.bpt import bpt_classes
-from skyloom.spectral.density import DENSITY_RATIOS, electron_density
-from skyloom.spectral.derived import balmer_extinction, deredden_lines
-from skyloom.spectral.extinction import extinction_curve
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.axes.extinction import extinction_curve
+from skyloom.spectral.gas.bpt import bpt_classes
+from skyloom.spectral.gas.density import DENSITY_RATIOS, electron_density
+from skyloom.spectral.gas.derived import balmer_extinction, deredden_lines
+from skyloom.spectral.lines.linefit import fit_lines
 
 N = 600
 TRUTH = {

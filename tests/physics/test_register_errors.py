@@ -7,7 +7,7 @@ from tests.unit.test_register import SHAPE, blobs
 
 from skyloom.core.image import Image
 from skyloom.core.noise import autocorrelate
-from skyloom.imaging.register import INTERPOLATION_ERROR, register
+from skyloom.imaging.grids.register import INTERPOLATION_ERROR, register
 
 TRIANGLE = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
 DRIZZLED = autocorrelate(TRIANGLE) / autocorrelate(TRIANGLE).max()

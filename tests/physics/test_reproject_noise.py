@@ -24,8 +24,8 @@ from tests.oracles_resample import (
 
 from skyloom.core.image import Image
 from skyloom.core.noise import autocorrelate, region_variances
-from skyloom.imaging.convolve import convolve
-from skyloom.imaging.reproject import pixel_variance, reproject
+from skyloom.imaging.grids.reproject import pixel_variance, reproject
+from skyloom.imaging.psfs.convolve import convolve
 
 N = 100
 SOURCE = tangent_wcs((N, N))

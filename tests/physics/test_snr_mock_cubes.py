@@ -8,7 +8,7 @@ import pytest
 from skyloom.mock.cubes import observe_cube
 from skyloom.mock.galaxies import rotating_disc
 from skyloom.mock.spectrographs import manga, muse, pmas
-from skyloom.spectral.snr import first_velocity_map, line_snr, spectra_line_snr
+from skyloom.spectral.signal.snr import first_velocity_map, line_snr, spectra_line_snr
 
 INSTRUMENTS = {"muse": (muse, 2.0, (50, 50)), "manga": (manga, 5.0, (50, 50)), "pmas": (pmas, 8.0, (50, 50))}
 
@@ -58,8 +58,8 @@ def test_noise_of_the_mock_has_standard_snr(name):
 def test_bins_keep_their_signal_to_noise_as_spectra():
     """The S/N of a sum of spaxels in the map is that of the line in the summed spectrum, and shows in its scatter."""
     from skyloom.core.labels import LabelMap
-    from skyloom.spectral.bins import measure_bins
-    from skyloom.spectral.extract import extract_spectra
+    from skyloom.spectral.bins.contents import measure_bins
+    from skyloom.spectral.bins.extract import extract_spectra
 
     cube = observe_cube(
         None, muse((6480.0, 6660.0)), (60, 60), seed=6, field="square", sky_residuals=False

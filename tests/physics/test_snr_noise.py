@@ -13,8 +13,8 @@ from tests.snr_scenes import LSF, axis, cube_of, line_profile, noise_cube, rotat
 
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning
-from skyloom.spectral.snr import first_velocity_map, line_snr
-from skyloom.spectral.widths import LIGHT
+from skyloom.spectral.axes.widths import LIGHT
+from skyloom.spectral.signal.snr import first_velocity_map, line_snr
 
 HALPHA = default_lines()["Halpha"].rest("air")
 KERNELS = {"white": None, "correlated": np.array([1.0, 2.0, 1.0])}

@@ -9,10 +9,10 @@ from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import sum_variance
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import cube_sum_variance, lag_bands, measure_lags, weighted_sum_variance
-from skyloom.spectral.extinction import deredden
-from skyloom.spectral.prepare import prepare_cube
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
+from skyloom.spectral.axes.extinction import deredden
+from skyloom.spectral.axes.prepare import prepare_cube
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
 
 N_DRAWS = 3000
 N_WAVE = 120

@@ -12,7 +12,7 @@ from skyloom.core.noise import autocorrelate
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import InputError, UnitError
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.measure.regions import sum_regions
 from skyloom.store.stack import stack_images, stack_spectra
 
 SIDE = 54

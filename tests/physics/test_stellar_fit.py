@@ -18,9 +18,9 @@ from tests.stellar_scenes import (
 from skyloom.core.continuum import ContinuumFlag
 from skyloom.core.linelist import default_lines
 from skyloom.mock.templates import populations
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.linefit import fit_lines
-from skyloom.spectral.stellar import fit_continuum
+from skyloom.spectral.axes.grids import pixel_edges
+from skyloom.spectral.lines.linefit import fit_lines
+from skyloom.spectral.stellar.fit import fit_continuum
 
 N = 110
 WAVE = 4700.0 + 1.25 * np.arange(1620)

@@ -18,7 +18,7 @@ from skyloom.mock.cubes import observe_cube
 from skyloom.mock.galaxies import rotating_disc
 from skyloom.mock.render import paint_each
 from skyloom.mock.spectrographs import muse
-from skyloom.spectral.synthetic import synthetic_image, synthetic_images
+from skyloom.spectral.bands.synthetic import synthetic_image, synthetic_images
 
 BROAD = Bandpass.tophat(6900.0, 900.0, edge=60.0, name="broad")
 NARROW = Bandpass.tophat(6630.0, 70.0, edge=8.0, name="narrow")

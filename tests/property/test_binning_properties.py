@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.binning_scenes import gaussian_correlation
 from tests.unit.test_binning import check_promises
 
-from skyloom.spectral.binning import METHODS, bin_to_snr
+from skyloom.spectral.bins.binning import METHODS, bin_to_snr
 
 FIELDS = st.fixed_dictionaries(
     {

@@ -9,7 +9,7 @@ from tests.oracles_lines import mock_spectra
 
 from skyloom.core.linelist import default_lines
 from skyloom.core.spectra import Spectra
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.lines.linefit import fit_lines
 
 WAVE = 6440 + 1.25 * np.arange(260)
 LINES = default_lines().select(("NII6548", "Halpha", "NII6583"))

@@ -9,7 +9,7 @@ from tests.grids import tangent_wcs
 
 from skyloom.core.image import Image
 from skyloom.errors import InputError
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
 
 METHODS = st.sampled_from(["auto", "lanczos3", "bilinear", "area"])
 SIDES = st.integers(16, 41)

@@ -15,9 +15,9 @@ from tests.io_objects import assert_same, sip_wcs, tan_wcs
 import skyloom as sl
 from skyloom.core.cube import CubeCorrelation
 from skyloom.core.provenance import Step
-from skyloom.io.blocks import card
-from skyloom.io.files import parse_header
-from skyloom.io.plain_json import from_json, to_json
+from skyloom.io.formats.blocks import card
+from skyloom.io.formats.files import parse_header
+from skyloom.io.formats.plain_json import from_json, to_json
 
 FEW = settings(max_examples=40, deadline=None)
 

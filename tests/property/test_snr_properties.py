@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.snr_scenes import axis, cube_of, noise_cube
 
 from skyloom.core.linelist import default_lines
-from skyloom.spectral.snr import line_snr
+from skyloom.spectral.signal.snr import line_snr
 
 HALPHA = default_lines()["Halpha"].rest("air")
 WAVE = axis(HALPHA)

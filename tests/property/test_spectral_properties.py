@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands, weighted_sum_variance
-from skyloom.spectral.extinction import deredden
-from skyloom.spectral.grids import overlap, pixel_edges
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
+from skyloom.spectral.axes.extinction import deredden
+from skyloom.spectral.axes.grids import overlap, pixel_edges
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
 
 SETTINGS = settings(max_examples=40, deadline=None, derandomize=True)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import skyloom as sl
-from skyloom.imaging.anchor import fit_anchor
-from skyloom.imaging.photometry import FLUX_DENSITY, convert_unit
-from skyloom.imaging.psf_fit import align, match_to
-from skyloom.imaging.register import shift_wcs
+from skyloom.imaging.anchoring.anchor import fit_anchor
+from skyloom.imaging.grids.register import shift_wcs
+from skyloom.imaging.measure.units import FLUX_DENSITY, convert_unit
+from skyloom.imaging.psfs.psf_fit import align, match_to
 from skyloom.io.bandpass import read_bandpass
-from skyloom.spectral.synthetic import synthetic_image
+from skyloom.spectral.bands.synthetic import synthetic_image
 
 pytestmark = pytest.mark.data
 

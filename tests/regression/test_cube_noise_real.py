@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import skyloom
-from skyloom.spectral.extract import extract_spectra
-from skyloom.spectral.noise import CubeNoise, apply_cube_noise, measure_cube_noise
+from skyloom.spectral.bins.extract import extract_spectra
+from skyloom.spectral.noise.measure import CubeNoise, apply_cube_noise, measure_cube_noise
 
 pytestmark = pytest.mark.data
 CORE = "muse/A478_cut_core_20x20.fits"

@@ -13,11 +13,11 @@ import skyloom as sl
 from skyloom.core.geometry import local_matrix
 from skyloom.core.psf import FWHM_PER_SIGMA
 from skyloom.errors import AssumptionWarning, FileFormatError, UnitError
-from skyloom.io.cube_layout import GenericLayout
-from skyloom.io.cubes import open_cube
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.cubes.layout import GenericLayout
+from skyloom.io.cubes.muse import lsf_sigma
 from skyloom.io.images import noise_scale
-from skyloom.io.inspect import inspect, render
-from skyloom.io.muse import lsf_sigma
+from skyloom.io.inspection.inspect import inspect, render
 
 pytestmark = pytest.mark.data
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skyloom.imaging.line_model_halves import judge_line_model
+from skyloom.imaging.line_models.halves import judge_line_model
 from skyloom.recipes.config import load_config
 from skyloom.recipes.homogenize.config import HomogenizeConfig
 from skyloom.recipes.homogenize.inputs import object_mask, prepare, read_image, target_grid

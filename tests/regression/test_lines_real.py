@@ -12,8 +12,8 @@ from astropy.table import Table
 import skyloom as sl
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.spectra import Spectra
-from skyloom.io.muse import lsf_sigma
-from skyloom.spectral.linefit import fit_lines
+from skyloom.io.cubes.muse import lsf_sigma
+from skyloom.spectral.lines.linefit import fit_lines
 
 pytestmark = pytest.mark.data
 

@@ -15,9 +15,9 @@ from astropy.wcs import WCS
 from skyloom.core.bandpass import Bandpass, HeaderWidth, photbw_width
 from skyloom.core.image import Image
 from skyloom.errors import AssumptionWarning
-from skyloom.imaging.photometry import FLUX_DENSITY, convert_unit
+from skyloom.imaging.measure.units import FLUX_DENSITY, convert_unit
 from skyloom.io import read_bandpass
-from skyloom.io.headers import parse_bunit
+from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.hst import hst_meta
 
 pytestmark = pytest.mark.data

@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from skyloom.core.image import Image
-from skyloom.imaging.register import register
+from skyloom.imaging.grids.register import register
 
 
 def stamp(folder, galaxy, band):

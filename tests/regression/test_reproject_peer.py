@@ -5,7 +5,7 @@ import pytest
 from tests.grids import tangent_wcs
 
 from skyloom.core.image import Image
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
 
 peer = pytest.importorskip("reproject", reason="the peer package `reproject` is not installed")
 SHAPE = (70, 81)

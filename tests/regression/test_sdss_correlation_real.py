@@ -10,7 +10,7 @@ import pytest
 from scipy.interpolate import LSQUnivariateSpline
 
 from skyloom.core.spectral_noise import lag_bands, weighted_sum_variance
-from skyloom.io.sdss_spec import TYPICAL_CORRELATION, read_sdss_spectrum
+from skyloom.io.sdss.spec import TYPICAL_CORRELATION, read_sdss_spectrum
 
 KNOTS = 300  # pixels: much wider than the sums
 pytestmark = pytest.mark.data

@@ -14,7 +14,7 @@ from astropy.io import fits
 from skyloom.imaging import fibre_flux
 from skyloom.io import sdss_bandpasses
 from skyloom.spectral import synthetic_magnitudes
-from skyloom.spectral.photometry import pogson_magnitude
+from skyloom.spectral.bands.photometry import pogson_magnitude
 
 BANDS = "gri"
 WHOLE = 7.4  # arcsec, diameter of the aperture that the survey takes for the whole of a star

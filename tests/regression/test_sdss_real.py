@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import skyloom as sl
 from skyloom.cli import app
-from skyloom.io.claimed_scatter import image_pull, spectrum_scatter
+from skyloom.io.inspection.claimed_scatter import image_pull, spectrum_scatter
 from skyloom.io.registry import sniff_instrument
 
 pytestmark = pytest.mark.data

@@ -15,8 +15,8 @@ from tests.sky_scenes import ACS, INFRARED, OBJECTS, published_sky, read_stamp
 
 from skyloom.core.labels import UNKNOWN
 from skyloom.errors import RepairWarning
-from skyloom.imaging.background import measure_background, sky_trend
-from skyloom.imaging.masks import mask_from_labels, move_labels, source_mask
+from skyloom.imaging.measure.masks import mask_from_labels, move_labels, source_mask
+from skyloom.imaging.sky.background import measure_background, sky_trend
 from skyloom.io.segmentation import read_segmentation
 
 pytestmark = pytest.mark.data

@@ -11,9 +11,9 @@ from astropy.wcs import WCS
 from skyloom.core.cube import Cube
 from skyloom.core.linelist import LineList, default_lines
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.spectral.noise import apply_cube_noise, measure_cube_noise
-from skyloom.spectral.snr import channels_needed, continuum_snr, first_velocity_map, line_snr
-from skyloom.spectral.widths import LIGHT, channel_widths
+from skyloom.spectral.axes.widths import LIGHT, channel_widths
+from skyloom.spectral.noise.measure import apply_cube_noise, measure_cube_noise
+from skyloom.spectral.signal.snr import channels_needed, continuum_snr, first_velocity_map, line_snr
 
 pytestmark = pytest.mark.data
 

@@ -8,10 +8,10 @@ import pytest
 import skyloom as sl
 from skyloom.core.spectral_noise import lag_bands, weighted_sum_variance
 from skyloom.errors import AssumptionWarning, RepairWarning
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.prepare import prepare_cube
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
+from skyloom.spectral.axes.grids import pixel_edges
+from skyloom.spectral.axes.prepare import prepare_cube
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
 
 pytestmark = pytest.mark.data
 

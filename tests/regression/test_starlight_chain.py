@@ -8,9 +8,9 @@ import pytest
 import skyloom as sl
 from skyloom.core.spectra import Spectra
 from skyloom.io.starlight import BaseEntry, bin_names, read_grid, read_spectrum, write_starlight_set
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
-from skyloom.spectral.sky_residuals import sky_residual_mask
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
+from skyloom.spectral.noise.sky_residuals import sky_residual_mask
 
 pytestmark = pytest.mark.data
 

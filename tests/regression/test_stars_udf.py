@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skyloom.imaging.psf import measure_psf
+from skyloom.imaging.psfs.psf import measure_psf
 
 pytestmark = pytest.mark.data
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_stars.py"

@@ -9,7 +9,7 @@ from tests.stellar_scenes import mastar_library
 import skyloom as sl
 from skyloom.core.continuum import ContinuumFlag
 from skyloom.errors import AssumptionWarning, RepairWarning
-from skyloom.spectral.stellar import fit_continuum
+from skyloom.spectral.stellar.fit import fit_continuum
 
 pytestmark = pytest.mark.data
 

@@ -9,7 +9,7 @@ from photutils.segmentation import SegmentationImage, SourceCatalog
 from scipy import ndimage
 from tests.sky_scenes import galaxy_field, sky_image
 
-from skyloom.imaging.regions import sum_apertures, sum_regions
+from skyloom.imaging.measure.regions import sum_apertures, sum_regions
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from astropy.io import fits
 import skyloom as sl
 from skyloom.core.psf import FWHM_PER_SIGMA
 from skyloom.errors import AssumptionWarning, RepairWarning
-from skyloom.io.cubes import open_cube
-from skyloom.io.manga import CUBE_BAD_BITS, RSS_BAD_BITS
-from skyloom.io.pmas import SETUPS
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.cubes.manga import CUBE_BAD_BITS, RSS_BAD_BITS
+from skyloom.io.cubes.pmas import SETUPS
 
 pytestmark = pytest.mark.data
 

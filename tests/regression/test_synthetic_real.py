@@ -8,12 +8,12 @@ from tests.oracles_synthetic import naive_means
 
 from skyloom.core.bandpass import Bandpass
 from skyloom.errors import AssumptionWarning
-from skyloom.io.cubes import open_cube
+from skyloom.io.cubes.files import open_cube
 from skyloom.mock.cubes import observe_cube
 from skyloom.mock.galaxies import rotating_disc
 from skyloom.mock.render import paint_each
 from skyloom.mock.spectrographs import muse
-from skyloom.spectral.synthetic import synthetic_image, synthetic_images
+from skyloom.spectral.bands.synthetic import synthetic_image, synthetic_images
 
 pytestmark = pytest.mark.data
 

@@ -7,8 +7,8 @@ import pytest
 from astropy.io import fits
 from tests.ssp_lines import line_offsets
 
-from skyloom.io.template_sets import TEMPLATE_SETS, load_templates
-from skyloom.io.templates import read_templates, write_templates
+from skyloom.io.templates.library import read_templates, write_templates
+from skyloom.io.templates.sets import TEMPLATE_SETS, load_templates
 
 pytestmark = pytest.mark.data
 

@@ -9,7 +9,7 @@ import pytest
 import skyloom as sl
 from skyloom.core.image import Mode
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
-from skyloom.imaging.errors_in_both import NoiseSource, Problem, _pair_sum, block_index, regress
+from skyloom.imaging.anchoring.errors_in_both import NoiseSource, Problem, _pair_sum, block_index, regress
 from skyloom.mock.images import sky_wcs
 from skyloom.mock.noise import kernel_correlation
 from tests import oracles_anchor

@@ -7,11 +7,11 @@ import pytest
 
 from skyloom.core.image import Mode
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging import background as sky
-from skyloom.imaging import wings
-from skyloom.imaging.background_error import level_error
-from skyloom.imaging.sources import detect_sources, find_excursions, grow_mask, lower_envelope
-from skyloom.imaging.wings import WingFit, fit_wings, unbinned, wing_templates
+from skyloom.imaging.sky import background as sky
+from skyloom.imaging.sky import wings
+from skyloom.imaging.sky.level_error import level_error
+from skyloom.imaging.sky.sources import detect_sources, find_excursions, grow_mask, lower_envelope
+from skyloom.imaging.sky.wings import WingFit, fit_wings, unbinned, wing_templates
 from tests import oracles_sky
 from tests.invariants import check_invariants
 from tests.sky_scenes import filtered_noise, galaxy_field, sky_image

@@ -10,8 +10,8 @@ from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.noise import region_variances
 from skyloom.errors import InputError, ShapeError
-from skyloom.spectral.binning import METHODS, bin_to_snr
-from skyloom.spectral.bins import measure_bins
+from skyloom.spectral.bins.binning import METHODS, bin_to_snr
+from skyloom.spectral.bins.contents import measure_bins
 from tests import oracles_binning
 from tests.binning_scenes import add_noise, circular_mask, disc_and_blobs, gaussian_correlation
 from tests.sky_scenes import tangent_wcs

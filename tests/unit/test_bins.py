@@ -9,7 +9,7 @@ import pytest
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.errors import InputError, ShapeError
-from skyloom.spectral.bins import measure_bins, paint
+from skyloom.spectral.bins.contents import measure_bins, paint
 from tests import oracles_binning
 from tests.binning_scenes import gaussian_correlation
 from tests.sky_scenes import tangent_wcs

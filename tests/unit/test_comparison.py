@@ -12,16 +12,16 @@ from scipy import ndimage
 from skyloom.core.image import Image, Mode
 from skyloom.core.labels import UNKNOWN, LabelMap
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.comparison import (
+from skyloom.imaging.grids.label_grids import beyond_grid, move_labels
+from skyloom.imaging.measure.comparison import (
     RegionFlag,
     compare_regions,
     region_statistics,
     running_median,
     scatter_of,
 )
-from skyloom.imaging.empty_regions import empty_regions
-from skyloom.imaging.label_grids import beyond_grid, move_labels
-from skyloom.imaging.power_spectrum import power_spectrum
+from skyloom.imaging.measure.empty_regions import empty_regions
+from skyloom.imaging.measure.power_spectrum import power_spectrum
 from tests.oracles_regions_halpha import labels_by_sky
 from tests.quality_scenes import UNIT, quality_scene, turned_wcs
 
@@ -261,7 +261,7 @@ def test_a_wave_shows_at_its_frequency_in_a_turned_field(rng):
 
 
 def test_large_images_are_averaged_in_pieces(rng, monkeypatch):
-    import skyloom.imaging.power_spectrum as module
+    import skyloom.imaging.measure.power_spectrum as module
 
     image = noise_image(rng, shape=(256, 256), correlated=False)
     monkeypatch.setattr(module, "SEGMENT", 128)

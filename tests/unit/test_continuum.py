@@ -12,9 +12,9 @@ from skyloom.core.linelist import default_lines
 from skyloom.core.noise import truncate_correlation
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
-from skyloom.imaging import continuum_pass
-from skyloom.imaging.continuum import subtract_continuum
-from skyloom.imaging.continuum_lines import line_response
+from skyloom.imaging.narrow_band import continuum_pass
+from skyloom.imaging.narrow_band.continuum import subtract_continuum
+from skyloom.imaging.narrow_band.lines import line_response
 from tests.grids import tangent_wcs
 from tests.oracles_continuum import (
     BLUE,

@@ -10,9 +10,9 @@ from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.noise import convolve_correlation
 from skyloom.core.psf import GaussianPSF, SampledPSF, square_matrix
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging import stencil as stencil_module
-from skyloom.imaging.convolve import convolve, match_psf, matching_kernel
-from skyloom.imaging.stencil import Stencil
+from skyloom.imaging.psfs import stencil as stencil_module
+from skyloom.imaging.psfs.convolve import convolve, match_psf, matching_kernel
+from skyloom.imaging.psfs.stencil import Stencil
 from skyloom.kernels.convolve import convolve_separable, normalise_convolution, subtract_footprints
 from tests import oracles_convolve as oracles
 

@@ -10,9 +10,9 @@ import pytest
 from skyloom.core.image import Flag, Image
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging import cosmic_rays
-from skyloom.imaging.cosmic_rays import remove_cosmic_rays
-from skyloom.imaging.local_fill import fill_from_neighbours
+from skyloom.imaging.repair import cosmic_rays
+from skyloom.imaging.repair.cosmic_rays import remove_cosmic_rays
+from skyloom.imaging.repair.local_fill import fill_from_neighbours
 from tests.grids import tangent_wcs
 
 N = 80

@@ -9,14 +9,14 @@ from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import gaussian_correlation, region_variances
 from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import InputError, ShapeError
-from skyloom.spectral.noise import (
+from skyloom.spectral.noise.measure import (
     CubeNoise,
     apply_cube_noise,
     combine_cube_noise,
     manga_sum_factor,
     measure_cube_noise,
 )
-from skyloom.spectral.noise_windows import lag_response
+from skyloom.spectral.noise.windows import lag_response
 from tests import oracles_extract as oracles
 
 TRUE_SCALE = 1.3

@@ -8,9 +8,9 @@ import pytest
 
 from skyloom.core.line_fit import LineFlag
 from skyloom.errors import InputError
-from skyloom.spectral.bpt import DIAGRAMS, bpt_classes, kauffmann_2003, kewley_2001, kewley_2006
-from skyloom.spectral.density import DENSITY_RATIOS, electron_density
-from skyloom.spectral.derived import (
+from skyloom.spectral.gas.bpt import DIAGRAMS, bpt_classes, kauffmann_2003, kewley_2001, kewley_2006
+from skyloom.spectral.gas.density import DENSITY_RATIOS, electron_density
+from skyloom.spectral.gas.derived import (
     DerivedFlag,
     balmer_extinction,
     deredden_lines,
@@ -37,7 +37,7 @@ def test_no_dust_where_the_ratio_is_the_intrinsic_one():
 @pytest.mark.parametrize("curve", ["fitzpatrick99", "ccm89", "odonnell94"])
 def test_dust_of_a_known_screen_is_found_again(curve):
     from skyloom.core.linelist import default_lines
-    from skyloom.spectral.extinction import extinction_curve
+    from skyloom.spectral.axes.extinction import extinction_curve
 
     waves = [default_lines()[key].rest_vacuum for key in ("Halpha", "Hbeta")]
     k_alpha, k_beta = 3.1 * extinction_curve(waves, curve, 3.1)

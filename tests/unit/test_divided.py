@@ -13,12 +13,12 @@ from astropy.wcs import WCS
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.psf import MoffatPSF
 from skyloom.errors import InputError
-from skyloom.imaging.block_means import block_means
-from skyloom.imaging.convolve import convolve
-from skyloom.imaging.divided import divide
-from skyloom.imaging.grids import derived_grid
-from skyloom.imaging.kernel_profiles import sample_kernel
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.block_means import block_means
+from skyloom.imaging.grids.derived import derived_grid
+from skyloom.imaging.grids.divided import divide
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.psfs.convolve import convolve
+from skyloom.imaging.psfs.kernel_profiles import sample_kernel
 
 BRIGHTNESS = u.Unit("erg / (s cm2 AA arcsec2)")
 ELECTRONS = u.Unit("electron / s")
@@ -141,7 +141,7 @@ def test_rows_of_a_large_overlap_are_the_same_from_several_threads(monkeypatch: 
     image = sharp(BRIGHTNESS, masked=0.05)
     grid = tangent((100, 90), 0.1), (100, 90)
     one = reproject(image, grid, "area")
-    monkeypatch.setattr(sys.modules["skyloom.imaging.reproject"], "PART", 512)
+    monkeypatch.setattr(sys.modules["skyloom.imaging.grids.reproject"], "PART", 512)
     several = reproject(image, grid, "area")
     for name in ("data", "variance", "mask", "flags"):
         np.testing.assert_array_equal(getattr(one, name), getattr(several, name))

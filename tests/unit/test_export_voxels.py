@@ -11,7 +11,7 @@ from cdshealpix.nested import healpix_to_lonlat
 
 from skyloom.core.linelist import air_to_vacuum
 from skyloom.errors import InputError
-from skyloom.io.sdss_frame import PIVOT, frame_flux_density
+from skyloom.io.sdss.frame import PIVOT, frame_flux_density
 from skyloom.store.export import voxels as voxels_module
 from skyloom.store.export.fields import BLOCK_ROWS
 from skyloom.store.export.voxels import voxel_table

@@ -12,9 +12,9 @@ from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.labels import LabelMap
 from skyloom.core.provenance import step
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.measure.regions import sum_regions
 from skyloom.kernels.extract import lag_products
-from skyloom.spectral.extract import extract_spectra, merge_slabs
+from skyloom.spectral.bins.extract import extract_spectra, merge_slabs
 from tests import oracles_extract as oracles
 
 SHAPE = (7, 9, 11)

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from skyloom.core.image import Image, Mode
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.fibre import fibre_flux, measure_seeing
+from skyloom.imaging.measure.fibre import fibre_flux, measure_seeing
 
 SCALE = 0.396
 

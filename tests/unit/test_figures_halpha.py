@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 
-from skyloom.imaging.comparison import compare_regions, running_median
-from skyloom.imaging.empty_regions import empty_regions
-from skyloom.imaging.power_spectrum import power_spectrum
+from skyloom.imaging.measure.comparison import compare_regions, running_median
+from skyloom.imaging.measure.empty_regions import empty_regions
+from skyloom.imaging.measure.power_spectrum import power_spectrum
 from skyloom.report.figures import halpha as figures
 from skyloom.report.figures import halpha_pixels
 from skyloom.report.figures.axis_text import unit_text

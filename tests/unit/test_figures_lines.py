@@ -10,10 +10,10 @@ from skyloom.core.continuum import ContinuumFit
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.spectra import Spectra
 from skyloom.report.figures import bpt_diagram, ew_class_maps, fit_gallery, fitted_line_maps, quantity_maps
-from skyloom.spectral.bpt import bpt_classes
-from skyloom.spectral.density import electron_density
-from skyloom.spectral.derived import balmer_extinction, ew_classes
-from skyloom.spectral.maps import add_table, line_maps
+from skyloom.spectral.gas.bpt import bpt_classes
+from skyloom.spectral.gas.density import electron_density
+from skyloom.spectral.gas.derived import balmer_extinction, ew_classes
+from skyloom.spectral.gas.maps import add_table, line_maps
 from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins
 from tests.unit.test_report import size_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyloom.spectral.binning import METHODS, bin_to_snr
-from skyloom.spectral.bins import measure_bins, paint
+from skyloom.spectral.bins.binning import METHODS, bin_to_snr
+from skyloom.spectral.bins.contents import measure_bins, paint
 from tests.binning_scenes import add_noise, circular_mask, disc_and_blobs
 from tests.unit.test_binning import bin_snr, check_promises, make_image
 

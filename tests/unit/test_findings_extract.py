@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skyloom.core.cube import Cube
-from skyloom.spectral.extract import extract_spectra
+from skyloom.spectral.bins.extract import extract_spectra
 
 SHAPE = (6, 4, 5)
 

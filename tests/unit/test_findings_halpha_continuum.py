@@ -7,8 +7,8 @@ import pytest
 
 from skyloom.core.linelist import default_lines
 from skyloom.core.noise import region_variances
-from skyloom.imaging.continuum import subtract_continuum
-from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.narrow_band.continuum import subtract_continuum
+from skyloom.imaging.narrow_band.line_flux import line_flux
 from tests.oracles_continuum import (
     BLUE,
     KERNELS,

@@ -17,8 +17,8 @@ from astropy.io import fits
 import skyloom as sl
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image, Mode
-from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
-from skyloom.io.headers import parse_bunit
+from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
+from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.hst import read_hst
 from skyloom.mock.images import sky_wcs, truth_image
 from skyloom.mock.mixture import Mixture

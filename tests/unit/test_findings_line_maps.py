@@ -7,10 +7,10 @@ from astropy.io import fits
 
 from skyloom.core.labels import LabelMap
 from skyloom.core.line_fit import LineFlag
-from skyloom.io.line_maps import write_line_maps
-from skyloom.spectral.bpt import bpt_classes
-from skyloom.spectral.derived import balmer_extinction
-from skyloom.spectral.maps import line_maps, sum_bins
+from skyloom.io.products.line_maps import write_line_maps
+from skyloom.spectral.gas.bpt import bpt_classes
+from skyloom.spectral.gas.derived import balmer_extinction
+from skyloom.spectral.gas.maps import line_maps, sum_bins
 from tests.line_scenes import KEYS, simple_fit, six_bins, sky_wcs
 
 

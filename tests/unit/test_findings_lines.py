@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skyloom.core.linelist import default_lines
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.lines.linefit import fit_lines
 from tests.oracles_lines import SPEED_OF_LIGHT, mock_spectra
 
 WAVE = 4750 + 1.25 * np.arange(3681)

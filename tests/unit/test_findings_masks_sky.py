@@ -10,10 +10,10 @@ from skyloom.core.image import Flag, Image
 from skyloom.core.labels import UNKNOWN, LabelMap
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
-from skyloom.imaging.background import measure_background, subtract_background
-from skyloom.imaging.convolve import match_psf
-from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels, move_labels
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.measure.masks import ObjectMask, apply_object_mask, mask_from_labels, move_labels
+from skyloom.imaging.measure.regions import sum_regions
+from skyloom.imaging.psfs.convolve import match_psf
+from skyloom.imaging.sky.background import measure_background, subtract_background
 from tests.sky_scenes import PIXEL, filtered_noise, sky_image, tangent_wcs
 
 

@@ -9,9 +9,9 @@ from astropy.wcs import WCS
 from skyloom.core.image import Image
 from skyloom.core.noise import sum_variance
 from skyloom.core.psf import GaussianPSF, SampledPSF, square_matrix
-from skyloom.imaging.convolve import convolve, match_psf, matching_kernel
-from skyloom.imaging.matching import encircled_fractions
-from skyloom.imaging.psf import measure_psf
+from skyloom.imaging.psfs.convolve import convolve, match_psf, matching_kernel
+from skyloom.imaging.psfs.matching import encircled_fractions
+from skyloom.imaging.psfs.psf import measure_psf
 from tests import oracles_convolve as oracles
 
 SCALE = 0.06

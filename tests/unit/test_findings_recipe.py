@@ -9,8 +9,8 @@ from astropy.io import fits
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.convolve import match_psf
-from skyloom.imaging.regions import sum_regions
+from skyloom.imaging.measure.regions import sum_regions
+from skyloom.imaging.psfs.convolve import match_psf
 from skyloom.mock.files import write_hst_mock
 from skyloom.mock.images import sky_wcs
 from skyloom.recipes.config import load_config

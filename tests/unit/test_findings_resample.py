@@ -8,9 +8,9 @@ import pytest
 from skyloom.core.linelist import default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands, weighted_sum_variance
-from skyloom.spectral.grids import pixel_edges, regular_grid
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
+from skyloom.spectral.axes.grids import pixel_edges, regular_grid
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
 from tests import oracles_spectral
 
 N = 4000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skyloom.io.sdss_frame import frame_errors, read_frame
-from skyloom.io.sdss_spec import read_sdss_spectrum
+from skyloom.io.sdss.frame import frame_errors, read_frame
+from skyloom.io.sdss.spec import read_sdss_spectrum
 from tests.sdss_files import frame_hdus, spectrum_hdus, write
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning
-from skyloom.spectral.binning import bin_to_snr
-from skyloom.spectral.bins import measure_bins
-from skyloom.spectral.snr import first_velocity_map, line_snr
-from skyloom.spectral.widths import LIGHT
+from skyloom.spectral.axes.widths import LIGHT
+from skyloom.spectral.bins.binning import bin_to_snr
+from skyloom.spectral.bins.contents import measure_bins
+from skyloom.spectral.signal.snr import first_velocity_map, line_snr
 from tests.snr_scenes import axis, cube_of, line_profile, noise_cube
 
 HALPHA = default_lines()["Halpha"].rest("air")

@@ -18,8 +18,8 @@ from skyloom.core.linelist import default_lines
 from skyloom.core.noise import sum_variance
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import AssumptionWarning, InputError, UnitError
-from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS
-from skyloom.io.line_maps import write_line_maps
+from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS
+from skyloom.io.products.line_maps import write_line_maps
 from skyloom.mock.halpha_files import write_halpha_mock
 from skyloom.mock.halpha_muse import muse_side
 from skyloom.recipes.halpha.config import MuseSettings

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from skyloom.cli import app
 from skyloom.errors import ConfigError, FileFormatError, InputError
-from skyloom.io.nebulae import read_nebula_catalogue, read_nebula_map
+from skyloom.io.products.nebulae import read_nebula_catalogue, read_nebula_map
 from skyloom.recipes.halpha.qa import quality, read_checks
 from skyloom.recipes.halpha.qa_report import judge_run, quality_sections
 from skyloom.recipes.result import ExitCode

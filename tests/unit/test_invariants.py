@@ -22,26 +22,26 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement, add_source_poisson, apply_noise
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
-from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor
-from skyloom.imaging.background import subtract_background
-from skyloom.imaging.block_means import block_means
-from skyloom.imaging.continuum import subtract_continuum
-from skyloom.imaging.continuum_lines import dimensionless
-from skyloom.imaging.convolve import convolve, match_psf
-from skyloom.imaging.cosmic_rays import remove_cosmic_rays
-from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor
-from skyloom.imaging.line_flux import line_flux
-from skyloom.imaging.lost_light import add_lost_light
-from skyloom.imaging.masks import apply_object_mask, mask_from_labels
-from skyloom.imaging.negatives import repair_negatives
-from skyloom.imaging.photometry import convert_unit
-from skyloom.imaging.psf_fit import KernelFit, match_to
-from skyloom.imaging.ratio_maps import smooth_ratio
-from skyloom.imaging.register import register, shift_wcs
-from skyloom.imaging.reproject import reproject
-from skyloom.imaging.smooth_field import FieldFrame, SmoothField
-from skyloom.imaging.stars import apply_star_mask, mask_stars
-from skyloom.imaging.white_noise import add_white_noise
+from skyloom.imaging.anchoring.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor
+from skyloom.imaging.anchoring.line_anchor import LineAnchor, apply_line_anchor
+from skyloom.imaging.anchoring.ratio_maps import smooth_ratio
+from skyloom.imaging.anchoring.smooth_field import FieldFrame, SmoothField
+from skyloom.imaging.grids.block_means import block_means
+from skyloom.imaging.grids.register import register, shift_wcs
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.masks import apply_object_mask, mask_from_labels
+from skyloom.imaging.measure.units import convert_unit
+from skyloom.imaging.narrow_band.continuum import subtract_continuum
+from skyloom.imaging.narrow_band.line_flux import line_flux
+from skyloom.imaging.narrow_band.lines import dimensionless
+from skyloom.imaging.psfs.convolve import convolve, match_psf
+from skyloom.imaging.psfs.lost_light import add_lost_light
+from skyloom.imaging.psfs.psf_fit import KernelFit, match_to
+from skyloom.imaging.repair.cosmic_rays import remove_cosmic_rays
+from skyloom.imaging.repair.negatives import repair_negatives
+from skyloom.imaging.repair.white_noise import add_white_noise
+from skyloom.imaging.sky.background import subtract_background
+from skyloom.imaging.stars.masks import apply_star_mask, mask_stars
 from tests.invariants import check_invariants
 
 N = 60
@@ -342,8 +342,9 @@ def test_an_operation_keeps_what_it_must(name, dtype, unit):
 def public_operations():
     """Every public function that takes an Image first and returns one."""
     modules = [
-        importlib.import_module(f"skyloom.imaging.{item.name}")
-        for item in pkgutil.iter_modules(skyloom.imaging.__path__)
+        importlib.import_module(item.name)
+        for item in pkgutil.walk_packages(skyloom.imaging.__path__, "skyloom.imaging.")
+        if not item.ispkg
     ]
     for module in (*modules, noise):
         for name in module.__all__:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 
 
 def test_the_file_appears_at_the_end(tmp_path):
@@ -62,7 +62,7 @@ def test_a_killed_run_leaves_no_half_file(tmp_path):
     target = tmp_path / "product.fits"
     script = (
         "import sys, time\n"
-        "from skyloom.io.atomic import atomic_path\n"
+        "from skyloom.io.formats.atomic import atomic_path\n"
         f"with atomic_path({str(target)!r}) as temporary:\n"
         "    temporary.write_bytes(b'half')\n"
         "    print('written', flush=True)\n"

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from skyloom.core.labels import LabelMap
 from skyloom.errors import AssumptionWarning, FileFormatError, InputError, ShapeError
-from skyloom.io.bin_files import read_map_file, write_map_file
+from skyloom.io.products.bin_files import read_map_file, write_map_file
 
 LABELS = np.array([[0, 0, 2, -1], [-1, 2, 2, -1], [-2, -1, -1, -1]], np.int32)
 

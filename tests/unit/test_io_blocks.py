@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from skyloom.errors import InputError
-from skyloom.io.blocks import BLOCK, Extension, card, encode, text_cards, write_hdus
+from skyloom.io.formats.blocks import BLOCK, Extension, card, encode, text_cards, write_hdus
 
 KINDS = ["bool", "uint8", "uint16", "int16", "int32", "int64", "float32", "float64"]
 
@@ -37,7 +37,7 @@ def test_arrays_of_every_type_come_back(kind, shape, rng):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_in_pieces_is_what_is_encoded(kind, rng, monkeypatch):
-    monkeypatch.setattr("skyloom.io.blocks.PIECE", 64)
+    monkeypatch.setattr("skyloom.io.formats.blocks.PIECE", 64)
     records = np.zeros(37, dtype=[("NAME", "S5"), ("VALUE", "f8"), ("COUNT", "i2")])
     records["NAME"], records["VALUE"], records["COUNT"] = b"abc", rng.normal(size=37), 5
     planes = [(rng.normal(size=shape) * 100).astype(kind) for shape in ((1,), (7, 5), (33, 31), (0, 4))]

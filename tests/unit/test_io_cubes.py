@@ -23,13 +23,13 @@ from skyloom.errors import (
     ShapeError,
     UnitError,
 )
-from skyloom.io.cube_layout import GenericLayout
-from skyloom.io.cubes import LoadedCube, open_cube
-from skyloom.io.files import open_fits
-from skyloom.io.headers import parse_bunit
-from skyloom.io.inspect import inspect, render
+from skyloom.io.cubes.files import LoadedCube, open_cube
+from skyloom.io.cubes.layout import GenericLayout
+from skyloom.io.formats.files import open_fits
+from skyloom.io.formats.headers import parse_bunit
+from skyloom.io.formats.wavelengths import sampled_wave
+from skyloom.io.inspection.inspect import inspect, render
 from skyloom.io.registry import register_reader
-from skyloom.io.wavelengths import sampled_wave
 from skyloom.kernels.voxels import KINDS, decode_voxels, finish_voxels
 from tests import oracles_readers
 from tests.cube_files import AXES, SHAPE, cards, voxels, write_cube
@@ -598,7 +598,7 @@ def test_unit_option(tmp_path, rng):
 
 
 def test_inspection_of_a_large_cube_looks_at_a_sample(tmp_path, rng, monkeypatch):
-    from skyloom.io import scatter
+    from skyloom.io.inspection import scatter
 
     shape = (300, 12, 12)
     data, variance = voxels(rng, shape)

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from skyloom.errors import FileFormatError
-from skyloom.io.files import header_number, open_fits, parse_header
+from skyloom.io.formats.files import header_number, open_fits, parse_header
 
 
 def parsed(*cards):

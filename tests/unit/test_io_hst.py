@@ -16,7 +16,7 @@ from skyloom.errors import (
     ShapeError,
     UnitError,
 )
-from skyloom.io.headers import parse_bunit
+from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.hst import filter_contradiction
 from skyloom.io.images import noise_scale
 

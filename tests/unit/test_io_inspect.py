@@ -11,7 +11,7 @@ from astropy.io import fits
 import skyloom as sl
 from skyloom.errors import FileFormatError
 from skyloom.io.fits import write_product
-from skyloom.io.inspect import inspect, render
+from skyloom.io.inspection.inspect import inspect, render
 from tests.io_objects import make_cube, make_image, make_spectra, sip_wcs, tan_wcs
 
 SHAPE = (60, 64)

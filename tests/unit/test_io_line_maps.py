@@ -16,17 +16,17 @@ from skyloom.core.line_maps import NOT_BINNED, LineMaps
 from skyloom.core.psf import GaussianPSF
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError, ShapeError
-from skyloom.io.betis import EXTENSIONS
-from skyloom.io.line_maps import (
+from skyloom.io.products.betis import EXTENSIONS
+from skyloom.io.products.line_maps import (
     read_fitted_spectra,
     read_line_maps,
     write_fitted_spectra,
     write_line_maps,
     write_line_table,
 )
-from skyloom.spectral.bpt import bpt_classes
-from skyloom.spectral.derived import balmer_extinction
-from skyloom.spectral.maps import add_table, line_maps, sum_bins
+from skyloom.spectral.gas.bpt import bpt_classes
+from skyloom.spectral.gas.derived import balmer_extinction
+from skyloom.spectral.gas.maps import add_table, line_maps, sum_bins
 from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
 
 

@@ -11,9 +11,9 @@ import skyloom as sl
 from skyloom.core.noise import gaussian_correlation, sum_variance
 from skyloom.core.psf import FWHM_PER_SIGMA
 from skyloom.errors import AssumptionWarning, FileFormatError, InputError, RepairWarning, ShapeError
-from skyloom.io.cubes import open_cube
-from skyloom.io.manga import CUBE_BAD_BITS, RSS_BAD_BITS, read_manga
-from skyloom.io.survey_noise import califa_correlation, manga_correlation
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.cubes.manga import CUBE_BAD_BITS, RSS_BAD_BITS, read_manga
+from skyloom.io.cubes.survey_noise import califa_correlation, manga_correlation
 from tests.survey_files import MANGA_WAVE, correlation_table, manga_arrays, write_manga
 
 RESOLUTION = fits.ImageHDU(np.full(30, 2000.0), name="SPECRES")

@@ -17,9 +17,9 @@ from skyloom.errors import (
     ShapeError,
     UnitError,
 )
-from skyloom.io.cubes import open_cube
-from skyloom.io.inspect import inspect, render
-from skyloom.io.muse import lsf_sigma
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.cubes.muse import lsf_sigma
+from skyloom.io.inspection.inspect import inspect, render
 from skyloom.io.registry import sniff_instrument
 from skyloom.mock.cube_files import write_cube_mock
 from tests.cube_files import SHAPE, cards, voxels, write_cube, write_muse

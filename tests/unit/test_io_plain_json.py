@@ -8,7 +8,7 @@ import pytest
 from astropy.time import Time
 
 from skyloom.errors import InputError
-from skyloom.io.plain_json import from_json, to_json
+from skyloom.io.formats.plain_json import from_json, to_json
 
 
 def back(value):

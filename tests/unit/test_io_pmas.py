@@ -10,10 +10,10 @@ from astropy.io import fits
 import skyloom as sl
 from skyloom.core.psf import FWHM_PER_SIGMA
 from skyloom.errors import AssumptionWarning, FileFormatError, ShapeError
-from skyloom.io.cubes import open_cube
-from skyloom.io.pmas import read_pmas
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.cubes.pmas import read_pmas
+from skyloom.io.cubes.survey_noise import califa_correlation
 from skyloom.io.registry import sniff_instrument
-from skyloom.io.survey_noise import califa_correlation
 from tests.survey_files import CALIFA_WAVE, write_califa
 
 UNIT = ("BUNIT", "1e-16 erg/s/cm2/Angstrom")

@@ -14,9 +14,9 @@ from skyloom.core.noise import gaussian_correlation
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io import resampled
-from skyloom.io.cubes import open_cube
-from skyloom.io.resampled import read_resampled, write_resampled
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.products import resampled
+from skyloom.io.products.resampled import read_resampled, write_resampled
 
 
 def sky(cd=False):

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 import skyloom as sl
 from skyloom.core.labels import NO_REGION, UNKNOWN
 from skyloom.errors import FileFormatError, InputError, RepairWarning
-from skyloom.io.files import open_fits
+from skyloom.io.formats.files import open_fits
 from skyloom.io.segmentation import recover_labels
 from tests.io_objects import tan_wcs
 

@@ -11,8 +11,8 @@ import pytest
 from skyloom.core.image import Image
 from skyloom.core.line_maps import SHARED_ERRORS
 from skyloom.core.units import adds_up
-from skyloom.imaging.block_means import block_means
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.block_means import block_means
+from skyloom.imaging.grids.reproject import reproject
 from skyloom.store.levels.images import image_levels
 from tests.store_inputs import small_wcs
 

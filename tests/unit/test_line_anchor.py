@@ -9,7 +9,7 @@ import pytest
 import skyloom as sl
 from skyloom.core.image import Mode
 from skyloom.errors import AssumptionWarning, InputError, UnitError
-from skyloom.imaging.smooth_field import FieldFrame, SmoothField, n_terms
+from skyloom.imaging.anchoring.smooth_field import FieldFrame, SmoothField, n_terms
 from skyloom.mock.noise import draw_noise, kernel_correlation
 from tests import oracles_anchor
 from tests.anchor_scenes import DRIZZLED, SMOOTHED, image, scene, triple

@@ -10,7 +10,7 @@ from skyloom.core.bandpass import Bandpass
 from skyloom.core.image import Image, Mode
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
-from skyloom.imaging.line_flux import line_flux
+from skyloom.imaging.narrow_band.line_flux import line_flux
 from tests.grids import tangent_wcs
 from tests.oracles_continuum import UNIT
 

@@ -11,10 +11,10 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.line_maps import NOT_BINNED
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.regions import sum_apertures, sum_regions
-from skyloom.spectral.bins import paint
-from skyloom.spectral.derived import balmer_extinction
-from skyloom.spectral.maps import add_table, line_maps, sum_bins
+from skyloom.imaging.measure.regions import sum_apertures, sum_regions
+from skyloom.spectral.bins.contents import paint
+from skyloom.spectral.gas.derived import balmer_extinction
+from skyloom.spectral.gas.maps import add_table, line_maps, sum_bins
 from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
 
 FLUX = UNIT * u.AA

@@ -11,8 +11,8 @@ import pytest
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
-from skyloom.imaging.line_model import checkerboard, fit_line_model
-from skyloom.imaging.line_model_halves import judge_line_model
+from skyloom.imaging.line_models.halves import judge_line_model
+from skyloom.imaging.line_models.line_model import checkerboard, fit_line_model
 from tests.grids import tangent_wcs
 from tests.line_model_scenes import BAND_FWHM, LINE_FWHM, scene
 

@@ -9,8 +9,8 @@ from skyloom.core.line_fit import LineFit, LineFlag
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
-from skyloom.spectral.line_groups import PRESETS, lines_named, regroup
-from skyloom.spectral.linefit import fit_lines
+from skyloom.spectral.lines.groups import PRESETS, lines_named, regroup
+from skyloom.spectral.lines.linefit import fit_lines
 from tests.oracles_lines import mock_spectra
 
 WAVE = 6440 + 1.25 * np.arange(260)
@@ -130,7 +130,7 @@ def test_unresolved_lines_are_flagged_and_the_intrinsic_dispersion_is_never_nega
 
 
 def test_steps_that_run_out_are_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skyloom.spectral.line_runs.STEPS", 1)
+    monkeypatch.setattr("skyloom.spectral.lines.runs.STEPS", 1)
     fit = fit_lines(halpha(2), LINES)
     assert flags(fit, "Halpha") & LineFlag.NOT_CONVERGED
 

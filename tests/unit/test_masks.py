@@ -9,7 +9,13 @@ from skyloom.core.image import Flag, Image
 from skyloom.core.labels import NO_REGION, UNKNOWN, LabelMap
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels, move_labels, source_mask
+from skyloom.imaging.measure.masks import (
+    ObjectMask,
+    apply_object_mask,
+    mask_from_labels,
+    move_labels,
+    source_mask,
+)
 from tests import oracles_sky
 from tests.invariants import check_invariants
 from tests.sky_scenes import sky_image, tangent_wcs

@@ -20,7 +20,7 @@ from skyloom.mock.render import paint
 from skyloom.mock.scene import Component, Scene
 from skyloom.mock.spectrographs import Spectrograph, autocorrelation, manga, muse, pmas, spectrograph
 from skyloom.mock.templates import SPEED_OF_LIGHT
-from skyloom.spectral.extinction import extinction_curve
+from skyloom.spectral.axes.extinction import extinction_curve
 
 AROUND_HALPHA = (6560.0, 6720.0)
 INSTRUMENTS = [(muse, 1.2, (40, 44)), (manga, 2.4, (36, 34)), (pmas, 5.0, (32, 30))]

@@ -10,7 +10,7 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import InputError, ShapeError
-from skyloom.spectral.nebular import nebular_cube, nebular_spectra
+from skyloom.spectral.gas.nebular import nebular_cube, nebular_spectra
 from tests.line_scenes import UNIT, six_bins, spaxels
 
 N_WAVE = 40

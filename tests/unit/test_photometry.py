@@ -15,8 +15,8 @@ from skyloom.core.geometry import pixel_area_map
 from skyloom.core.image import Image, Mode
 from skyloom.core.noise import sum_variance
 from skyloom.errors import InputError, UnitError
-from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
-from skyloom.imaging.pixel_areas import pixel_areas
+from skyloom.imaging.grids.pixel_areas import pixel_areas
+from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
 from skyloom.mock.images import sky_wcs
 
 CENTRE = SkyCoord(24.174, 15.783, unit="deg")

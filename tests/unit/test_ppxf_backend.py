@@ -9,10 +9,10 @@ import pytest
 
 from skyloom.core.continuum import ContinuumFlag
 from skyloom.errors import InputError, ShapeError
-from skyloom.spectral.model_errors import model_errors
-from skyloom.spectral.ppxf_backend import fit_ppxf
-from skyloom.spectral.ppxf_grids import log_spectra, log_templates
-from skyloom.spectral.stellar import fit_continuum
+from skyloom.spectral.lines.model_errors import model_errors
+from skyloom.spectral.stellar.fit import fit_continuum
+from skyloom.spectral.stellar.ppxf_backend import fit_ppxf
+from skyloom.spectral.stellar.ppxf_grids import log_spectra, log_templates
 from tests import fake_ppxf
 from tests.ppxf_scenes import C, library, observed
 

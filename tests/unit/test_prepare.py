@@ -14,10 +14,10 @@ from skyloom.core.linelist import air_to_vacuum, default_lines
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import AssumptionWarning, InputError, UnitError
 from skyloom.kernels.prepare import TILE, scale_channels
-from skyloom.spectral import scaling
-from skyloom.spectral.extinction import CURVES, deredden, extinction_curve
-from skyloom.spectral.prepare import prepare_cube
-from skyloom.spectral.rest_frame import to_rest_frame
+from skyloom.spectral.axes import scaling
+from skyloom.spectral.axes.extinction import CURVES, deredden, extinction_curve
+from skyloom.spectral.axes.prepare import prepare_cube
+from skyloom.spectral.axes.rest_frame import to_rest_frame
 from tests import oracles_spectral
 from tests.spectral_invariants import make_cube, make_spectra
 

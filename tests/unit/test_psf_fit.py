@@ -8,13 +8,13 @@ from astropy.wcs import WCS
 from skyloom.core.image import Image, Mode
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging import psf_fit
-from skyloom.imaging.convolve import convolve
-from skyloom.imaging.grids import derived_grid
-from skyloom.imaging.kernel_profiles import RadialTransform, kernel_reach, sample_kernel, transform
-from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
-from skyloom.imaging.register import shift_wcs
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.derived import derived_grid
+from skyloom.imaging.grids.register import shift_wcs
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.psfs import psf_fit
+from skyloom.imaging.psfs.convolve import convolve
+from skyloom.imaging.psfs.kernel_profiles import RadialTransform, kernel_reach, sample_kernel, transform
+from skyloom.imaging.psfs.psf_fit import KernelFit, align, fit_kernel, match_to
 from tests.grids import tangent_wcs
 from tests.invariants import check_invariants
 from tests.kernel_scenes import COARSE, SHARP_FILTER, UNIT, Field, kernel_correlation

@@ -13,9 +13,9 @@ from astropy.wcs import WCS
 from skyloom.core.image import Flag, Image
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
-from skyloom.imaging.matching import encircled_fractions
-from skyloom.imaging.psf import measure_psf
-from skyloom.imaging.star_stack import _shifted, _sorted_planes
+from skyloom.imaging.psfs.matching import encircled_fractions
+from skyloom.imaging.psfs.psf import measure_psf
+from skyloom.imaging.psfs.star_stack import _shifted, _sorted_planes
 
 SCALE = 0.06
 PIXELS = square_matrix(SCALE)

@@ -10,7 +10,7 @@ from skyloom.core.image import Image, Mode
 from skyloom.core.labels import LabelMap
 from skyloom.core.noise import autocorrelate
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging.regions import sum_apertures, sum_regions
+from skyloom.imaging.measure.regions import sum_apertures, sum_regions
 from tests import oracles_sky
 from tests.sky_scenes import sky_image, tangent_wcs
 

@@ -5,8 +5,8 @@ import pytest
 
 from skyloom.core.image import Image
 from skyloom.errors import InputError
-from skyloom.imaging.register import register, shift_wcs
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.register import register, shift_wcs
+from skyloom.imaging.grids.reproject import reproject
 from tests.grids import tangent_wcs
 
 SHAPE = (90, 101)

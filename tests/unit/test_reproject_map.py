@@ -6,7 +6,7 @@ from astropy.wcs import WCS
 
 from skyloom.core.geometry import local_matrix
 from skyloom.errors import InputError
-from skyloom.imaging.pixel_map import pixel_map, source_positions
+from skyloom.imaging.grids.pixel_map import pixel_map, source_positions
 from tests.grids import tangent_wcs
 from tests.oracles_resample import full_positions
 

@@ -7,7 +7,7 @@ from skyloom.core.apertures import circle_overlap
 from skyloom.core.geometry import pixel_matrix
 from skyloom.core.image import Image
 from skyloom.core.psf import ChromaticPSF, GaussianPSF, MoffatPSF, SampledPSF
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
 from tests.grids import tangent_wcs
 
 SHAPE = (61, 61)

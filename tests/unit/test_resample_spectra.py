@@ -12,8 +12,8 @@ from skyloom.core.cube import CubeCorrelation
 from skyloom.core.image import Mode
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
-from skyloom.spectral.grids import overlap, pixel_edges, regular_grid
-from skyloom.spectral.resample import resample
+from skyloom.spectral.axes.grids import overlap, pixel_edges, regular_grid
+from skyloom.spectral.axes.resample import resample
 from tests import oracles_spectral
 from tests.spectral_invariants import LAGS, make_cube, make_spectra
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skyloom.errors import InputError
-from skyloom.io.sdss_ccd import BANDS, ccd
+from skyloom.io.sdss.ccd import BANDS, ccd
 
 
 def test_every_ccd_has_a_gain_and_a_dark_variance():

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from skyloom.cli import app
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
-from skyloom.io.claimed_scatter import image_pull, spectrum_scatter
+from skyloom.io.inspection.claimed_scatter import image_pull, spectrum_scatter
 from tests.sdss_files import frame_hdus, spectrum_hdus, write
 
 PNG = b"\x89PNG"

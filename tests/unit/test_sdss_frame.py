@@ -12,7 +12,7 @@ import skyloom as sl
 from skyloom.core.image import Flag
 from skyloom.errors import FileFormatError, InputError, ShapeError, UnitError
 from skyloom.io.registry import sniff_instrument
-from skyloom.io.sdss_frame import PIVOT, WAVE_RANGE, frame_errors, frame_flux_density, read_frame
+from skyloom.io.sdss.frame import PIVOT, WAVE_RANGE, frame_errors, frame_flux_density, read_frame
 from tests.sdss_files import TAI, frame_hdus, sky_by_hand, write
 
 

@@ -8,9 +8,9 @@ from astropy.io import fits
 
 import skyloom as sl
 from skyloom.errors import AssumptionWarning, FileFormatError, InputError
-from skyloom.io.files import open_fits
+from skyloom.io.formats.files import open_fits
 from skyloom.io.registry import sniff_instrument
-from skyloom.io.sdss_spec import read_sdss_spectrum
+from skyloom.io.sdss.spec import read_sdss_spectrum
 from tests.sdss_files import spectrum_hdus, write
 
 

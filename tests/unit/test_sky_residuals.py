@@ -7,8 +7,8 @@ import pytest
 
 from skyloom.core.linelist import air_to_vacuum
 from skyloom.errors import InputError
-from skyloom.spectral.rest_frame import to_rest_frame
-from skyloom.spectral.sky_residuals import SKY_RESIDUALS, sky_residual_mask
+from skyloom.spectral.axes.rest_frame import to_rest_frame
+from skyloom.spectral.noise.sky_residuals import SKY_RESIDUALS, sky_residual_mask
 from tests.spectral_invariants import make_cube, make_spectra
 
 WAVE = 4300.0 + 1.25 * np.arange(5400)

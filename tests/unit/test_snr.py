@@ -13,14 +13,14 @@ from skyloom.core.image import Flag, Image
 from skyloom.core.linelist import default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
-from skyloom.spectral.snr import (
+from skyloom.spectral.axes.widths import LIGHT
+from skyloom.spectral.signal.snr import (
     channels_needed,
     continuum_snr,
     first_velocity_map,
     line_snr,
     spectra_line_snr,
 )
-from skyloom.spectral.widths import LIGHT
 from tests.snr_scenes import LSF, axis, celestial, cube_of, line_profile, noise_cube, noise_of
 from tests.spectral_invariants import GARBAGE, make_cube, make_spectra
 

@@ -8,8 +8,8 @@ import pytest
 
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.errors import InputError, UnitError
-from skyloom.spectral.widths import LIGHT, channel_edges, width_in_angstrom, width_in_channels
-from skyloom.spectral.windows import channels_needed, measured_lines, plan_windows, unite
+from skyloom.spectral.axes.widths import LIGHT, channel_edges, width_in_angstrom, width_in_channels
+from skyloom.spectral.signal.windows import channels_needed, measured_lines, plan_windows, unite
 
 WAVE = 4750.0 + 1.25 * np.arange(3681)
 KNOWN = default_lines()

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skyloom.spectral.extinction import deredden
-from skyloom.spectral.prepare import prepare_cube
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
+from skyloom.spectral.axes.extinction import deredden
+from skyloom.spectral.axes.prepare import prepare_cube
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
 from tests.spectral_invariants import check_spectral_invariants, make_cube, make_spectra
 
 MODULES = ("extinction", "prepare", "resample", "rest_frame", "sky_residuals")

@@ -12,13 +12,13 @@ from skyloom.core.linelist import vacuum_to_air
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, UnitError
 from skyloom.io import sdss_bandpasses
-from skyloom.spectral.photometry import (
+from skyloom.spectral.bands.photometry import (
     SDSS_SOFTENING,
     asinh_magnitude,
     pogson_magnitude,
     synthetic_magnitudes,
 )
-from skyloom.spectral.transmission import merged_transmission, transmission_weighted
+from skyloom.spectral.bands.transmission import merged_transmission, transmission_weighted
 from tests.oracles_synthetic import correlation_matrix
 
 WAVE = 10 ** np.arange(3.56, 4.016, 2e-4)  # 3631-10375 A

@@ -11,7 +11,7 @@ from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.errors import InputError, ShapeError
 from skyloom.mock.images import sky_wcs
-from skyloom.spectral.radius import bin_by_radius, elliptical_radius
+from skyloom.spectral.bins.radius import bin_by_radius, elliptical_radius
 from tests import oracles_regions
 
 SHAPE = (40, 50)

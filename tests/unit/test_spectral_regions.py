@@ -12,7 +12,7 @@ from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
 from skyloom.kernels.flood import flood
 from skyloom.mock.images import sky_wcs
-from skyloom.spectral.regions import find_regions
+from skyloom.spectral.bins.regions import find_regions
 from tests import oracles_regions
 
 SCALE = 0.2  # arcsec per pixel
@@ -113,7 +113,7 @@ def test_fluxes_and_their_errors_hold():
     """Regions found without noise, measured with it: the pulls of the fluxes are those of their errors."""
     blobs = grid_of_blobs(3000.0)
     clean = line_map(blobs, np.random.default_rng(2), noise=1e-3)
-    from skyloom.spectral.bins import measure_bins
+    from skyloom.spectral.bins.contents import measure_bins
 
     labels = find_regions(clean).labels
     truth = np.asarray(measure_bins(clean, labels)["signal"].value)

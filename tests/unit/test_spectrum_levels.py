@@ -11,8 +11,8 @@ from skyloom.core.linelist import air_to_vacuum, vacuum_to_air
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import ShapeError
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.resample import resample
+from skyloom.spectral.axes.grids import pixel_edges
+from skyloom.spectral.axes.resample import resample
 from skyloom.store.levels.common_grid import common_wave, level_edges, on_common_grid, rows
 from skyloom.store.levels.spectra import spectrum_levels
 from skyloom.store.schema import CommonGrid, StoreSettings

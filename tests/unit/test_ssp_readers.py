@@ -10,16 +10,16 @@ from astropy.io import fits
 from astropy.table import Table
 
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.ssp_readers import (
+from skyloom.io.starlight import BaseEntry, write_base
+from skyloom.io.templates.sets import load_templates
+from skyloom.io.templates.ssp_readers import (
     FAMILIES,
     family_of,
     read_ssp_family,
     read_starlight_base,
     read_template_folder,
 )
-from skyloom.io.ssp_spectra import read_template_spectrum, stack_spectra
-from skyloom.io.starlight import BaseEntry, write_base
-from skyloom.io.template_sets import load_templates
+from skyloom.io.templates.ssp_spectra import read_template_spectrum, stack_spectra
 from tests.ssp_files import level, write_bc03, write_mastar
 
 WAVE = np.array([4000.0, 4001.0, 4002.5, 4004.0])

@@ -12,9 +12,9 @@ from skyloom.core.image import Flag, Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.psf import MoffatPSF
 from skyloom.errors import InputError, ShapeError
-from skyloom.imaging import star_detection
-from skyloom.imaging.star_detection import find_point_sources
-from skyloom.imaging.stars import apply_star_mask, mask_stars
+from skyloom.imaging.stars import detection as star_detection
+from skyloom.imaging.stars.detection import find_point_sources
+from skyloom.imaging.stars.masks import apply_star_mask, mask_stars
 from tests.grids import tangent_wcs
 
 N = 200

@@ -8,8 +8,8 @@ import pytest
 from skyloom.core.continuum import ContinuumFit, ContinuumFlag
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
-from skyloom.spectral.stellar import fit_continuum
-from skyloom.spectral.stellar_lines import line_channels, lines_in_the_way
+from skyloom.spectral.stellar.fit import fit_continuum
+from skyloom.spectral.stellar.lines import line_channels, lines_in_the_way
 from tests.stellar_scenes import make_stars, observe, template_library
 
 WAVE = 4800.0 + 1.25 * np.arange(700)
@@ -180,7 +180,7 @@ def test_threads_do_not_change_the_result(spectra, library):
 
 
 def test_a_rest_frame_of_air_wavelengths_is_that_of_the_observed_ones(library):
-    from skyloom.spectral.rest_frame import to_rest_frame
+    from skyloom.spectral.axes.rest_frame import to_rest_frame
 
     rng = np.random.default_rng(2)
     air = observe(make_stars(2, WAVE, rng=rng, redshift=Z, medium="air"), WAVE, 60.0, rng=rng, medium="air")

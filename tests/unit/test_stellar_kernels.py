@@ -13,9 +13,9 @@ from skyloom.errors import InputError
 from skyloom.kernels.broadening import Channels, broaden, broaden_slopes, fill_taps, tap_space
 from skyloom.kernels.nnls import gram, solve_nonnegative
 from skyloom.mock.templates import SPEED_OF_LIGHT, populations
-from skyloom.spectral.attenuation import attenuation_curve
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.template_grid import prepare_templates
+from skyloom.spectral.axes.attenuation import attenuation_curve
+from skyloom.spectral.axes.grids import pixel_edges
+from skyloom.spectral.stellar.template_grid import prepare_templates
 from tests.oracles_stellar import broadened
 
 

@@ -13,7 +13,7 @@ import pytest
 import skyloom as sl
 from skyloom.core.image import Image
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io import atomic
+from skyloom.io.formats import atomic
 from skyloom.store.files import manifest as journal
 from skyloom.store.files.manifest import FailureEntry, Manifest, append_failures
 from skyloom.store.files.verify import verify
@@ -181,7 +181,7 @@ def test_a_new_folder_is_on_the_disk_before_the_journal_names_it(tmp_path: Path,
         flushed.append("journal")
         append(folder, lines)
 
-    monkeypatch.setattr("skyloom.io.atomic.flush", spy)
+    monkeypatch.setattr("skyloom.io.formats.atomic.flush", spy)
     monkeypatch.setattr("skyloom.store.ingest.write.flush", spy)
     monkeypatch.setattr("skyloom.store.files.manifest._append", append_and_note)
     ingest(store, write_files(tmp_path / "in", 1))

@@ -12,7 +12,7 @@ from skyloom.core.image import Flag, Mode
 from skyloom.core.linelist import vacuum_to_air
 from skyloom.core.psf import ChromaticPSF, GaussianPSF
 from skyloom.errors import InputError
-from skyloom.spectral.synthetic import synthetic_image, synthetic_images
+from skyloom.spectral.bands.synthetic import synthetic_image, synthetic_images
 from tests.oracles_synthetic import naive_means
 from tests.snr_scenes import UNIT, celestial
 

@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 
 from skyloom.cli import app
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io import template_sets, wheels
-from skyloom.io.template_sets import (
+from skyloom.io.templates import sets as template_sets
+from skyloom.io.templates import wheels
+from skyloom.io.templates.library import read_templates, write_templates
+from skyloom.io.templates.sets import (
     TEMPLATE_SETS,
     TemplateSet,
     install_sets,
@@ -26,7 +28,6 @@ from skyloom.io.template_sets import (
     template_set,
     templates_folder,
 )
-from skyloom.io.templates import read_templates, write_templates
 from tests.ssp_files import LEVEL, level, make_index, make_wheel, write_bc03, write_mastar
 
 SETS = ("small-mastar", "small-bc03")

@@ -11,7 +11,7 @@ from astropy.io import fits
 from skyloom.core.provenance import step
 from skyloom.core.templates import TemplateLibrary
 from skyloom.errors import FileFormatError, InputError, ShapeError
-from skyloom.io.templates import read_templates, write_templates
+from skyloom.io.templates.library import read_templates, write_templates
 
 
 def library(**changes: object) -> TemplateLibrary:

@@ -210,8 +210,8 @@ def inspect(
     if out is not None and (not errors or len(files) > 1):
         raise InputError("--out names the figure of --errors of one file", field="--out")
     from skyloom.cli.errors import show_errors
-    from skyloom.io.inspect import inspect as inspect_file
-    from skyloom.io.inspect import render
+    from skyloom.io.inspection.inspect import inspect as inspect_file
+    from skyloom.io.inspection.inspect import render
 
     failed = 0
     for number, path in enumerate(files):

@@ -24,7 +24,7 @@ def show_errors(path: Path, out: Path | None) -> None:
     InputError
         When the file is neither a frame of SDSS nor a spectrum, or the figure is to have another ending than ``.png``.
     """
-    from skyloom.io.atomic import atomic_path
+    from skyloom.io.formats.atomic import atomic_path
     from skyloom.io.registry import sniff_instrument
 
     picture = out if out is not None else Path(f"{path.name.split('.fits')[0]}-errors.png")
@@ -41,8 +41,8 @@ def _line(name: str, text: str) -> None:
 
 
 def _frame(path: Path) -> bytes:
-    from skyloom.io.claimed_scatter import image_pull
-    from skyloom.io.sdss_frame import frame_errors, frame_flux_density, read_frame
+    from skyloom.io.inspection.claimed_scatter import image_pull
+    from skyloom.io.sdss.frame import frame_errors, frame_flux_density, read_frame
     from skyloom.report.figures import frame_error_steps
 
     steps, image = frame_errors(path), read_frame(path)
@@ -74,7 +74,7 @@ def _frame(path: Path) -> bytes:
 
 def _spectrum(path: Path) -> bytes:
     from skyloom.core.spectra import Spectra
-    from skyloom.io.claimed_scatter import spectrum_scatter
+    from skyloom.io.inspection.claimed_scatter import spectrum_scatter
     from skyloom.io.registry import read
     from skyloom.report.figures import spectrum_error_levels
     from skyloom.store.levels.spectra import spectrum_levels

@@ -439,7 +439,7 @@ def _write(found: Any, target: Path, overwrite: bool) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    from skyloom.io.atomic import atomic_path
+    from skyloom.io.formats.atomic import atomic_path
 
     with atomic_path(path, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -44,7 +44,7 @@ Examples:
 )
 def list_sets() -> None:
     """Show which sets are known, and which of them are installed."""
-    from skyloom.io.template_sets import TEMPLATE_SETS, installed_path, templates_folder
+    from skyloom.io.templates.sets import TEMPLATE_SETS, installed_path, templates_folder
 
     for known in TEMPLATE_SETS.values():
         path = installed_path(known.name)
@@ -80,7 +80,7 @@ def install(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Install again what is there.")] = False,
 ) -> None:
     """Fetch sets of templates into the user's cache."""
-    from skyloom.io.template_sets import install_sets, installed_path, template_set
+    from skyloom.io.templates.sets import install_sets, installed_path, template_set
 
     before = {name for name in names if installed_path(template_set(name).name).is_file()}
     with _download_bar() as progress:
@@ -112,7 +112,7 @@ def info(
     fwhm: Annotated[float | None, typer.Option(metavar="A", help="Width of the lines of such a set.")] = None,
 ) -> None:
     """Show what a set of templates holds."""
-    from skyloom.io.template_sets import load_templates
+    from skyloom.io.templates.sets import load_templates
 
     given = {"folder": folder, "medium": medium, "fwhm": fwhm}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

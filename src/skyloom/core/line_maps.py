@@ -80,7 +80,7 @@ class LineMaps(Mapping[str, Image]):
     -----
     All pixels of a bin of several pixels share one error: ``variance`` of a painted Image is that of the value in each
     pixel, and sums of pixels do not follow from it. Such an Image says so in ``meta["errors_shared_within"]``, and
-    sums over regions or apertures refuse it; `skyloom.spectral.maps.sum_bins` makes them with the right error.
+    sums over regions or apertures refuse it; `skyloom.spectral.gas.maps.sum_bins` makes them with the right error.
     """
 
     quantities: Mapping[str, BinValues]

@@ -343,7 +343,7 @@ def measure_correlation(
     -----
     The normalised residuals ``e = (data - sky) / sqrt(variance)`` of the usable sky pixels are clipped at 4 sigma;
     the product of pairs is averaged per lag (`lag_covariance`). What is left of the sources' wings is correlated over
-    many pixels and would be taken for noise: take it off first with `skyloom.imaging.background.empty_sky`, and
+    many pixels and would be taken for noise: take it off first with `skyloom.imaging.sky.background.empty_sky`, and
     average several cut-outs of a band with `combine_measurements`, since far lags of a single one are uncertain.
     """
     sky = image.valid if source_mask is None else image.valid & ~np.asarray(source_mask, dtype=bool)

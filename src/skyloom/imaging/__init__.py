@@ -2,30 +2,36 @@
 
 # Imported at once, not when first used: four functions (convolve, line_flux, register, reproject) share the name of
 # their module, and only an import here makes the function win, whatever is imported first elsewhere.
-from skyloom.imaging.anchor import Anchor, anchor_by_difference, anchor_by_ratio, apply_anchor, fit_anchor
-from skyloom.imaging.background import Background, measure_background, subtract_background
-from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
-from skyloom.imaging.convolve import convolve, match_psf
-from skyloom.imaging.cosmic_rays import CosmicRays, remove_cosmic_rays
-from skyloom.imaging.fibre import fibre_flux, measure_seeing
-from skyloom.imaging.line_anchor import LineAnchor, apply_line_anchor, fit_line_anchor
-from skyloom.imaging.line_flux import line_flux
-from skyloom.imaging.line_model import LineModel, checkerboard, fit_line_model
-from skyloom.imaging.lost_flux import estimate_lost_flux
-from skyloom.imaging.masks import ObjectMask, apply_object_mask, mask_from_labels
-from skyloom.imaging.matching import MatchingKernel, matching_kernel
-from skyloom.imaging.negatives import repair_negatives
-from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
-from skyloom.imaging.psf import PsfMeasurement, measure_psf
-from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
-from skyloom.imaging.ratio_maps import smooth_ratio
-from skyloom.imaging.regions import sum_regions
-from skyloom.imaging.register import Registration, register, shift_wcs
-from skyloom.imaging.reproject import pixel_variance, reproject
-from skyloom.imaging.smooth_field import SmoothField
-from skyloom.imaging.sources import detect_sources
-from skyloom.imaging.stars import StarMask, apply_star_mask, mask_stars
-from skyloom.imaging.white_noise import add_white_noise
+from skyloom.imaging.anchoring.anchor import (
+    Anchor,
+    anchor_by_difference,
+    anchor_by_ratio,
+    apply_anchor,
+    fit_anchor,
+)
+from skyloom.imaging.anchoring.line_anchor import LineAnchor, apply_line_anchor, fit_line_anchor
+from skyloom.imaging.anchoring.ratio_maps import smooth_ratio
+from skyloom.imaging.anchoring.smooth_field import SmoothField
+from skyloom.imaging.grids.register import Registration, register, shift_wcs
+from skyloom.imaging.grids.reproject import pixel_variance, reproject
+from skyloom.imaging.line_models.line_model import LineModel, checkerboard, fit_line_model
+from skyloom.imaging.measure.fibre import fibre_flux, measure_seeing
+from skyloom.imaging.measure.masks import ObjectMask, apply_object_mask, mask_from_labels
+from skyloom.imaging.measure.regions import sum_regions
+from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
+from skyloom.imaging.narrow_band.continuum import ContinuumSubtraction, subtract_continuum
+from skyloom.imaging.narrow_band.line_flux import line_flux
+from skyloom.imaging.psfs.convolve import convolve, match_psf
+from skyloom.imaging.psfs.lost_flux import estimate_lost_flux
+from skyloom.imaging.psfs.matching import MatchingKernel, matching_kernel
+from skyloom.imaging.psfs.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.psfs.psf_fit import KernelFit, align, fit_kernel, match_to
+from skyloom.imaging.repair.cosmic_rays import CosmicRays, remove_cosmic_rays
+from skyloom.imaging.repair.negatives import repair_negatives
+from skyloom.imaging.repair.white_noise import add_white_noise
+from skyloom.imaging.sky.background import Background, measure_background, subtract_background
+from skyloom.imaging.sky.sources import detect_sources
+from skyloom.imaging.stars.masks import StarMask, apply_star_mask, mask_stars
 
 __all__ = [
     "FLUX_DENSITY",

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skyloom.io.bandpass import find_bandpass, read_bandpass, sdss_bandpasses
-    from skyloom.io.bin_files import read_map_file, write_map_file
-    from skyloom.io.cube_layout import GenericLayout
-    from skyloom.io.cubes import CubeFile, open_cube
+    from skyloom.io.cubes.files import CubeFile, open_cube
+    from skyloom.io.cubes.layout import GenericLayout
+    from skyloom.io.cubes.manga import read_manga
+    from skyloom.io.cubes.pmas import read_pmas
     from skyloom.io.fits import read_product, write, write_product
     from skyloom.io.hst import read_hst
-    from skyloom.io.manga import read_manga
-    from skyloom.io.pmas import read_pmas
+    from skyloom.io.products.bin_files import read_map_file, write_map_file
+    from skyloom.io.products.resampled import write_resampled
     from skyloom.io.psf import read_psf
     from skyloom.io.registry import read, register_reader
-    from skyloom.io.resampled import write_resampled
     from skyloom.io.segmentation import read_segmentation
 
 _HOMES = {
-    "CubeFile": "skyloom.io.cubes",
-    "GenericLayout": "skyloom.io.cube_layout",
+    "CubeFile": "skyloom.io.cubes.files",
+    "GenericLayout": "skyloom.io.cubes.layout",
     "find_bandpass": "skyloom.io.bandpass",
-    "open_cube": "skyloom.io.cubes",
+    "open_cube": "skyloom.io.cubes.files",
     "read": "skyloom.io.registry",
     "register_reader": "skyloom.io.registry",
     "write": "skyloom.io.fits",
@@ -32,13 +32,13 @@ _HOMES = {
     "read_bandpass": "skyloom.io.bandpass",
     "sdss_bandpasses": "skyloom.io.bandpass",
     "read_hst": "skyloom.io.hst",
-    "read_manga": "skyloom.io.manga",
-    "read_map_file": "skyloom.io.bin_files",
-    "read_pmas": "skyloom.io.pmas",
+    "read_manga": "skyloom.io.cubes.manga",
+    "read_map_file": "skyloom.io.products.bin_files",
+    "read_pmas": "skyloom.io.cubes.pmas",
     "read_psf": "skyloom.io.psf",
     "read_segmentation": "skyloom.io.segmentation",
-    "write_map_file": "skyloom.io.bin_files",
-    "write_resampled": "skyloom.io.resampled",
+    "write_map_file": "skyloom.io.products.bin_files",
+    "write_resampled": "skyloom.io.products.resampled",
 }
 
 __all__ = [

@@ -18,8 +18,8 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import SampledPSF
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
-from skyloom.io.blocks import encode
 from skyloom.io.fits import Storable, extensions_of
+from skyloom.io.formats.blocks import encode
 
 if TYPE_CHECKING:
     from astropy.io.fits import HDUList

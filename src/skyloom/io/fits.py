@@ -26,11 +26,11 @@ from skyloom.core.provenance import Step
 from skyloom.core.psf import PSF, SampledPSF, psf_from_dict
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError, ShapeError
-from skyloom.io.atomic import atomic_path
-from skyloom.io.blocks import Extension, card, text_cards, write_hdus
-from skyloom.io.files import FitsFile, Hdu, open_fits
-from skyloom.io.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
-from skyloom.io.plain_json import from_json, to_json
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.blocks import Extension, card, text_cards, write_hdus
+from skyloom.io.formats.files import FitsFile, Hdu, open_fits
+from skyloom.io.formats.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
+from skyloom.io.formats.plain_json import from_json, to_json
 
 __all__ = [
     "extensions_of",

@@ -11,7 +11,7 @@ import astropy.units as u
 from skyloom.core.image import Image
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning
-from skyloom.io.files import FitsFile, Header, header_number
+from skyloom.io.formats.files import FitsFile, Header, header_number
 from skyloom.io.images import assemble, find_image
 
 __all__ = ["band_of", "filter_contradiction", "hst_meta", "read_hst", "sniff"]

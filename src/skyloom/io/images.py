@@ -24,8 +24,8 @@ from skyloom.errors import (
     ShapeError,
     UnitError,
 )
-from skyloom.io.files import FitsFile, Hdu, Header, open_fits
-from skyloom.io.headers import parse_bunit, wcs_from_header
+from skyloom.io.formats.files import FitsFile, Hdu, Header, open_fits
+from skyloom.io.formats.headers import parse_bunit, wcs_from_header
 
 __all__ = ["WEIGHT_KINDS", "find_image", "noise_scale", "read_image", "sniff"]
 

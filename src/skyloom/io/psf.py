@@ -9,8 +9,8 @@ import numpy as np
 from skyloom.core.geometry import pixel_matrix
 from skyloom.core.psf import SampledPSF, square_matrix
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.files import open_fits
-from skyloom.io.headers import wcs_from_header
+from skyloom.io.formats.files import open_fits
+from skyloom.io.formats.headers import wcs_from_header
 from skyloom.io.images import find_image
 
 __all__ = ["read_psf"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from skyloom.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
-    from skyloom.io.files import FitsFile
+    from skyloom.io.formats.files import FitsFile
 
 __all__ = [
     "check_options",
@@ -35,17 +35,17 @@ class _Reader(NamedTuple):
 # Module and function of each reader that comes with Skyloom, in the order in which they are asked. Names only, so that
 # nothing heavy is imported before a file is read.
 _BUILT_IN: dict[str, tuple[str, str, str]] = {
-    "line-maps": ("skyloom.io.line_maps", "sniff", "read_line_maps"),
+    "line-maps": ("skyloom.io.products.line_maps", "sniff", "read_line_maps"),
     "skyloom": ("skyloom.io.fits", "sniff", "read_skyloom"),
-    "resampled": ("skyloom.io.resampled", "sniff", "read_resampled"),
-    "muse": ("skyloom.io.muse", "sniff", "read_muse"),
-    "muse-maps": ("skyloom.io.muse_maps", "sniff", "read_muse_maps"),
-    "muse-image": ("skyloom.io.muse_maps", "sniff_image", "read_muse_image"),
-    "manga": ("skyloom.io.manga", "sniff", "read_manga"),
-    "pmas": ("skyloom.io.pmas", "sniff", "read_pmas"),
-    "sdss-frame": ("skyloom.io.sdss_frame", "sniff", "read_frame"),
-    "sdss-spec": ("skyloom.io.sdss_spec", "sniff", "read_sdss_spectrum"),
-    "cube": ("skyloom.io.generic_cube", "sniff", "read_cube"),
+    "resampled": ("skyloom.io.products.resampled", "sniff", "read_resampled"),
+    "muse": ("skyloom.io.cubes.muse", "sniff", "read_muse"),
+    "muse-maps": ("skyloom.io.cubes.muse_maps", "sniff", "read_muse_maps"),
+    "muse-image": ("skyloom.io.cubes.muse_maps", "sniff_image", "read_muse_image"),
+    "manga": ("skyloom.io.cubes.manga", "sniff", "read_manga"),
+    "pmas": ("skyloom.io.cubes.pmas", "sniff", "read_pmas"),
+    "sdss-frame": ("skyloom.io.sdss.frame", "sniff", "read_frame"),
+    "sdss-spec": ("skyloom.io.sdss.spec", "sniff", "read_sdss_spectrum"),
+    "cube": ("skyloom.io.cubes.generic", "sniff", "read_cube"),
     "hst": ("skyloom.io.hst", "sniff", "read_hst"),
     "segmentation": ("skyloom.io.segmentation", "sniff", "read_segmentation"),
     "image": ("skyloom.io.images", "sniff", "read_image"),
@@ -61,8 +61,8 @@ def register_reader(name: str, sniff: Callable[[Any], bool], read: Callable[...,
     name : str
         What ``instrument`` says to choose this reader.
     sniff : callable
-        Given the open `skyloom.io.files.FitsFile`, tells whether the file is of this kind; it should look at headers
-        only. Registered readers are asked before the built-in ones, the latest first.
+        Given the open `skyloom.io.formats.files.FitsFile`, tells whether the file is of this kind; it should look at
+        headers only. Registered readers are asked before the built-in ones, the latest first.
     read : callable
         ``read(path, **options)``; takes ``weight`` and ``weight_kind`` when the errors may stand in another file.
 
@@ -156,7 +156,7 @@ def sniff_instrument(path: str | Path) -> str:
     FileFormatError
         When none does.
     """
-    from skyloom.io.files import open_fits
+    from skyloom.io.formats.files import open_fits
 
     with open_fits(path) as file:
         name = reader_of(file)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from skyloom.core.labels import NO_REGION, UNKNOWN, LabelMap
 from skyloom.core.provenance import step
 from skyloom.errors import FileFormatError, InputError, RepairWarning
-from skyloom.io.files import FitsFile, Hdu, open_fits
-from skyloom.io.headers import wcs_from_header
+from skyloom.io.formats.files import FitsFile, Hdu, open_fits
+from skyloom.io.formats.headers import wcs_from_header
 
 __all__ = ["RecoveredLabels", "looks_like_labels", "read_segmentation", "recover_labels", "sniff"]
 

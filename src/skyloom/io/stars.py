@@ -51,7 +51,7 @@ def read_stars(path: str | Path) -> QTable:
     -------
     QTable
         ra, dec (deg), and what there is of radius (arcsec), flux, magnitude (mag): what
-        `skyloom.imaging.stars.mask_stars` takes. Plain numbers are degrees, arcsec and magnitudes.
+        `skyloom.imaging.stars.masks.mask_stars` takes. Plain numbers are degrees, arcsec and magnitudes.
 
     Raises
     ------

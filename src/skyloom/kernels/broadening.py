@@ -1,9 +1,9 @@
 """Templates broadened, shifted and averaged over channels in one go, on plain arrays.
 
-Templates are sums of narrow Gaussians on an even grid in ln(wavelength) (`skyloom.spectral.template_grid`). A Gaussian
-stays one under broadening, so for any channel the broadened template is a sum over the grid with the weights of one
-Gaussian: its variance is that of the narrow ones plus those of the stars' velocities and of the spectrograph, which may
-differ from channel to channel. The mean over a channel of width w adds the variance w^2/12 and the cumulants
+Templates are sums of narrow Gaussians on an even grid in ln(wavelength) (`skyloom.spectral.stellar.template_grid`). A
+Gaussian stays one under broadening, so for any channel the broadened template is a sum over the grid with the weights
+of one Gaussian: its variance is that of the narrow ones plus those of the stars' velocities and of the spectrograph,
+which may differ from channel to channel. The mean over a channel of width w adds the variance w^2/12 and the cumulants
 -w^4/120 and w^6/252 of a box, as Hermite polynomials (Edgeworth's series).
 """
 

@@ -145,7 +145,7 @@ def _logarithmic(
 ) -> tuple[float, float, float, float, float]:  # pragma: no cover - compiled
     """Return 1 / slope, both derivatives of the continuum, its bias, and the second-order term of the variance.
 
-    ``level`` is the continuum x^w1 y^w2; the equations stand in `skyloom.imaging.continuum`.
+    ``level`` is the continuum x^w1 y^w2; the equations stand in `skyloom.imaging.narrow_band.continuum`.
     """
     cb, cr = w1 * level / x, w2 * level / y
     gain = 1.0 / (1.0 - k1 * cb - k2 * cr)

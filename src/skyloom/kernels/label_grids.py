@@ -25,7 +25,7 @@ def nearest_labels(
     coefficients : (3, cells, cells, 4, 4) float64 array
     grid : (4,) float64 array
     window : (4,) int64 array
-        As in `skyloom.imaging.pixel_map.PixelMap`.
+        As in `skyloom.imaging.grids.pixel_map.PixelMap`.
     labels : (ny, nx) int32 array
         Of the source.
     first : int

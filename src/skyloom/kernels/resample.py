@@ -1,7 +1,7 @@
 """Resampling of planes onto another pixel grid: one fused pass over data, variance, mask and flags.
 
 Positions are in source pixels, 0 in the centre of the first one. They come from a piecewise bicubic map
-(`coefficients`, `grid`: see `skyloom.imaging.pixel_map`) that is evaluated row by row into buffers that fit
+(`coefficients`, `grid`: see `skyloom.imaging.grids.pixel_map`) that is evaluated row by row into buffers that fit
 the cache. Values are stored in the type of the input and accumulated in float64.
 
 Two operations share the conventions below: `interpolate` (separable stencils: bilinear, Lanczos) and

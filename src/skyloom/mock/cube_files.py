@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skyloom.core.linelist import convert_medium, default_lines
 from skyloom.errors import InputError
-from skyloom.io.templates import write_templates
+from skyloom.io.templates.library import write_templates
 from skyloom.mock.cube_layouts import FileLayout, califa_layout, manga_layout, muse_layout
 from skyloom.mock.cube_noise import SkyResiduals
 from skyloom.mock.cubes import CubeModel, cube_model

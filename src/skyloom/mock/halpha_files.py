@@ -27,7 +27,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from skyloom.core.bandpass import SPEED_OF_LIGHT, Bandpass
-from skyloom.io.templates import write_templates
+from skyloom.io.templates.library import write_templates
 from skyloom.mock.cube_layouts import muse_layout
 from skyloom.mock.cubes import cube_model
 from skyloom.mock.fits_stream import FitsStream, StreamedArray

@@ -20,7 +20,7 @@ from skyloom.core.image import Image
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF
 from skyloom.errors import InputError
-from skyloom.io.sdss_ccd import ccd
+from skyloom.io.sdss.ccd import ccd
 from skyloom.mock.images import object_images
 from skyloom.mock.noise import correlated_noise, kernel_correlation
 from skyloom.mock.sdss_field import FIELD_CENTRE, NANOMAGGY, PIXEL, SdssField, sdss_bandpass

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skyloom.core.bandpass import Bandpass
 from skyloom.errors import InputError
 from skyloom.io.bandpass import find_bandpass
-from skyloom.io.sdss_ccd import BANDS
+from skyloom.io.sdss.ccd import BANDS
 from skyloom.mock.galaxies import Spiral, mix, neighbour, spiral_galaxy, star
 from skyloom.mock.render import plane_to_sky
 from skyloom.mock.scene import Component, Scene

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from skyloom.io.sdss_ccd import BANDS
+from skyloom.io.sdss.ccd import BANDS
 from skyloom.mock.fits_records import hdu_bytes, number_card, table_hdu
 from skyloom.mock.scene import Scene
 from skyloom.mock.sdss import EPOCHS, Epoch, FrameObservation, observe_frame

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from skyloom.core.bandpass import Bandpass
-from skyloom.io.sdss_ccd import BANDS
+from skyloom.io.sdss.ccd import BANDS
 from skyloom.mock.fits_records import hdu_bytes, image_cards, number_card, table_hdu, text_card
 from skyloom.mock.sdss import EXPOSURE, ROW_CLOCK, Epoch, FrameObservation, camera_of
 from skyloom.mock.sdss_field import NANOMAGGY, sdss_bandpass

@@ -17,7 +17,7 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
-from skyloom.io.sdss_spec import TYPICAL_CORRELATION
+from skyloom.io.sdss.spec import TYPICAL_CORRELATION
 from skyloom.mock.images import sky_wcs
 from skyloom.mock.render import paint_each, sky_to_plane
 from skyloom.mock.scene import Component, Scene

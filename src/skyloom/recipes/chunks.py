@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skyloom.core.execution import run_items
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 
 __all__ = ["ChunkPlan", "Chunks", "do_chunks", "from_text", "read_chunk", "to_text", "write_chunk"]
 

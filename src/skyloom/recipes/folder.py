@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path, remove_leftovers
+from skyloom.io.formats.atomic import atomic_path, remove_leftovers
 from skyloom.recipes.config import Settings, resolved_yaml
 
 __all__ = ["file_stamp", "open_folder", "unwritable", "write_config"]

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 from skyloom._version import __version__
 from skyloom.core.execution import collected_notes
 from skyloom.errors import RepairWarning
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.recipes.folder import unwritable
 
 __all__ = ["Files", "Made", "Stages"]

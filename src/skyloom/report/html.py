@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyloom._version import __version__
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 
 if TYPE_CHECKING:
     from skyloom.report.model import Cell, RunReport

@@ -272,7 +272,7 @@ class Contents:
     def psf(self, obs_id: str) -> PSF:
         """Return the PSF of an image; measured from its stars at level 0, once, if it was stored without one."""
         if obs_id not in self._psfs:
-            from skyloom.imaging.fibre import measure_seeing
+            from skyloom.imaging.measure.fibre import measure_seeing
 
             reader, number = self._reader(self.row(obs_id))
             image = reader.image(number, 0)

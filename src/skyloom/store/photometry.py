@@ -24,10 +24,10 @@ from skyloom.core.psf import PSF
 from skyloom.core.spectra import Spectra
 from skyloom.core.units import sum_unit
 from skyloom.errors import InputError
-from skyloom.imaging.fibre import fibre_flux
+from skyloom.imaging.measure.fibre import fibre_flux
 from skyloom.io.bandpass import sdss_bandpasses
-from skyloom.spectral.photometry import PhotometricSystem, synthetic_magnitudes
-from skyloom.spectral.transmission import transmission_weighted
+from skyloom.spectral.bands.photometry import PhotometricSystem, synthetic_magnitudes
+from skyloom.spectral.bands.transmission import transmission_weighted
 
 if TYPE_CHECKING:
     from skyloom.store.query import Store

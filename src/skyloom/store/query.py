@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mocpy import MOC
 
     from skyloom.core.bandpass import Bandpass
-    from skyloom.spectral.photometry import PhotometricSystem
+    from skyloom.spectral.bands.photometry import PhotometricSystem
     from skyloom.store.dense.cube import DenseSummary
     from skyloom.store.export import ExportResult
     from skyloom.store.ingest.run import IngestResult

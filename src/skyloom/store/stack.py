@@ -22,7 +22,7 @@ from skyloom.core.psf import PSF
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError, UnitError
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
 
 __all__ = ["WEIGHTS", "place_image", "stack_images", "stack_spectra"]
 

@@ -53,7 +53,7 @@ def starlight_continuum(
     redshift : float or (n,) array
         Of the objects, 0 for spectra in the rest frame.
     templates : TemplateLibrary, optional
-        The base, of `skyloom.io.ssp_readers.read_starlight_base`; its width is needed for the dispersion.
+        The base, of `skyloom.io.templates.ssp_readers.read_starlight_base`; its width is needed for the dispersion.
     medium : {"air", "vacuum"}
         What the wavelengths of the results are measured in, that of the base.
     solar_metallicity : float

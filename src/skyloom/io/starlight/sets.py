@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.linelist import LineList, Medium, default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
-from skyloom.io.headers import unit_text
+from skyloom.io.formats.headers import unit_text
 from skyloom.io.starlight.grids import GridFit, StarlightGrid, read_config, write_grid
 from skyloom.io.starlight.inputs import (
     FLAG_GOOD,

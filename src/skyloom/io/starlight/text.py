@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import FileFormatError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 
 __all__ = [
     "cut_fields",

@@ -13,10 +13,10 @@ from skyloom.core.geometry import celestial
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import InputError
-from skyloom.imaging.divided import Divided, divide
-from skyloom.imaging.lost_light import add_lost_light, find_lost_light
-from skyloom.imaging.psf_fit import KernelFit, align, fit_kernel, match_to
-from skyloom.imaging.register import Registration, shift_wcs
+from skyloom.imaging.grids.divided import Divided, divide
+from skyloom.imaging.grids.register import Registration, shift_wcs
+from skyloom.imaging.psfs.lost_light import add_lost_light, find_lost_light
+from skyloom.imaging.psfs.psf_fit import KernelFit, align, fit_kernel, match_to
 from skyloom.recipes.halpha.cleaning import Hst, binned
 from skyloom.recipes.halpha.inputs import Source
 from skyloom.recipes.halpha.muse import MuseSide

@@ -18,13 +18,13 @@ from skyloom.core.image import Image
 from skyloom.core.linelist import default_lines
 from skyloom.core.provenance import step
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.imaging.anchor import Anchor, apply_anchor, fit_anchor
-from skyloom.imaging.continuum import ContinuumSubtraction, subtract_continuum
-from skyloom.imaging.line_anchor import LineAnchor, fit_line_anchor
-from skyloom.imaging.line_flux import line_flux
-from skyloom.imaging.photometry import LINE_BRIGHTNESS
-from skyloom.imaging.ratio_maps import smooth_ratio
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.anchoring.anchor import Anchor, apply_anchor, fit_anchor
+from skyloom.imaging.anchoring.line_anchor import LineAnchor, fit_line_anchor
+from skyloom.imaging.anchoring.ratio_maps import smooth_ratio
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.units import LINE_BRIGHTNESS
+from skyloom.imaging.narrow_band.continuum import ContinuumSubtraction, subtract_continuum
+from skyloom.imaging.narrow_band.line_flux import line_flux
 from skyloom.recipes.halpha.alignment import Alignment
 from skyloom.recipes.halpha.cleaning import Hst
 from skyloom.recipes.halpha.inputs import Source

@@ -21,14 +21,14 @@ from skyloom.core.labels import NO_REGION, LabelMap
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
-from skyloom.imaging.block_means import block_means
-from skyloom.imaging.cosmic_rays import remove_cosmic_rays
-from skyloom.imaging.masks import source_mask
-from skyloom.imaging.reproject import reproject
-from skyloom.imaging.stars import mask_stars
-from skyloom.io.atomic import atomic_path
-from skyloom.io.blocks import Extension, card, write_hdus
-from skyloom.io.headers import wcs_cards
+from skyloom.imaging.grids.block_means import block_means
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.masks import source_mask
+from skyloom.imaging.repair.cosmic_rays import remove_cosmic_rays
+from skyloom.imaging.stars.masks import mask_stars
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.blocks import Extension, card, write_hdus
+from skyloom.io.formats.headers import wcs_cards
 from skyloom.io.stars import read_stars as read_star_list
 from skyloom.recipes.halpha.inputs import Source, exposure_of, read_band, ready_band
 

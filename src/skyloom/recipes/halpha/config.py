@@ -178,7 +178,7 @@ class MuseSettings(Settings):
 
 
 class CosmicRaySettings(Settings):
-    """How cosmic rays are found; see `skyloom.imaging.cosmic_rays.remove_cosmic_rays`."""
+    """How cosmic rays are found; see `skyloom.imaging.repair.cosmic_rays.remove_cosmic_rays`."""
 
     method: Literal["astroscrappy", "none"] = "astroscrappy"
     threshold: Positive = Field(4.0, description="significance of the edges of a ray")

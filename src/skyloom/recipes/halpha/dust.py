@@ -19,7 +19,7 @@ from skyloom.recipes.halpha.products import scaled
 __all__ = ["transmission", "what_muse_saw"]
 
 CURVE = "fitzpatrick99"
-"""The curve with which `skyloom.imaging.continuum.subtract_continuum` corrects HST."""
+"""The curve with which `skyloom.imaging.narrow_band.continuum.subtract_continuum` corrects HST."""
 
 
 def transmission(wave: float, a_v: float) -> float:
@@ -45,7 +45,7 @@ def what_muse_saw(source: Source) -> MuseSide | None:
     Raises
     ------
     InputError
-        As for `skyloom.recipes.halpha_muse.read_muse_side`, and when a header says that an image was corrected before.
+        As for `skyloom.recipes.halpha.muse.read_muse_side`, and when a header says that an image was corrected before.
     """
     side = muse_side(source)
     if side is None:

@@ -14,15 +14,15 @@ from astropy.wcs import WCS
 from skyloom.core.image import Image, Mode
 from skyloom.core.provenance import step
 from skyloom.core.threads import blocks, run_blocks
-from skyloom.imaging.anchor import anchor_by_difference, anchor_by_ratio
-from skyloom.imaging.background import measure_background, subtract_background
-from skyloom.imaging.background_constant import Background
-from skyloom.imaging.line_anchor import apply_line_anchor
-from skyloom.imaging.negatives import repair_negatives
-from skyloom.imaging.photometry import convert_unit
-from skyloom.imaging.register import shift_wcs
-from skyloom.imaging.reproject import reproject
-from skyloom.imaging.white_noise import add_white_noise
+from skyloom.imaging.anchoring.anchor import anchor_by_difference, anchor_by_ratio
+from skyloom.imaging.anchoring.line_anchor import apply_line_anchor
+from skyloom.imaging.grids.register import shift_wcs
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.units import convert_unit
+from skyloom.imaging.repair.negatives import repair_negatives
+from skyloom.imaging.repair.white_noise import add_white_noise
+from skyloom.imaging.sky.background import measure_background, subtract_background
+from skyloom.imaging.sky.constant import Background
 from skyloom.recipes.halpha.alignment import Alignment
 from skyloom.recipes.halpha.anchor import Anchors, anchored, subtract, to_halpha
 from skyloom.recipes.halpha.cleaning import Hst, binned

@@ -21,8 +21,8 @@ from skyloom.core.noise import NoiseMeasurement, add_source_poisson, apply_noise
 from skyloom.core.provenance import step
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
-from skyloom.imaging.background import empty_sky, measure_background
-from skyloom.imaging.photometry import FLUX_DENSITY, convert_unit
+from skyloom.imaging.measure.units import FLUX_DENSITY, convert_unit
+from skyloom.imaging.sky.background import empty_sky, measure_background
 from skyloom.io.bandpass import find_bandpass, read_bandpass
 from skyloom.recipes.folder import file_stamp
 from skyloom.recipes.halpha.config import BandFiles, BandSettings, HalphaConfig, ObjectFiles, ObjectSettings

@@ -22,12 +22,12 @@ from skyloom.core.linelist import default_lines
 from skyloom.core.provenance import step
 from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF
 from skyloom.errors import AssumptionWarning, InputError, SkyloomError, UnitError
-from skyloom.imaging.photometry import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
-from skyloom.imaging.reproject import reproject
-from skyloom.io import line_maps as own_maps
-from skyloom.io.cubes import open_cube
-from skyloom.io.files import open_fits
-from skyloom.io.muse_maps import map_names, read_muse_image, read_muse_maps
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
+from skyloom.io.cubes.files import open_cube
+from skyloom.io.cubes.muse_maps import map_names, read_muse_image, read_muse_maps
+from skyloom.io.formats.files import open_fits
+from skyloom.io.products import line_maps as own_maps
 from skyloom.recipes.halpha.config import LineFiles, MuseSettings
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def read_muse_side(
     if bands:
         images = {band: _band_image(Path(bands[band]), band, curve) for band, curve in curves.items()}
     elif opened is not None:
-        from skyloom.spectral.synthetic import synthetic_images
+        from skyloom.spectral.bands.synthetic import synthetic_images
 
         made = synthetic_images(opened, curves, minimum_coverage=settings.minimum_coverage, workers=threads)
         images = {band: _converted(image, cube, f"band {band}") for band, image in made.items()}

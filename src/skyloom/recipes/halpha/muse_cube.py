@@ -15,21 +15,21 @@ from skyloom.core.linelist import convert_medium, default_lines
 from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.imaging.photometry import LINE_BRIGHTNESS, convert_unit
-from skyloom.io.cubes import CubeFile
-from skyloom.io.template_sets import TEMPLATE_SETS
+from skyloom.imaging.measure.units import LINE_BRIGHTNESS, convert_unit
+from skyloom.io.cubes.files import CubeFile
+from skyloom.io.templates.sets import TEMPLATE_SETS
 from skyloom.recipes.ifs.continuum import open_templates
 from skyloom.recipes.ifs.fit_config import ContinuumSettings
 from skyloom.recipes.ifs.noise import NoiseModel, sample_slabs
-from skyloom.spectral.binning import bin_to_snr
-from skyloom.spectral.continuum_snr import continuum_snr
-from skyloom.spectral.extract import extract_spectra
-from skyloom.spectral.linefit import fit_lines
-from skyloom.spectral.maps import line_maps
-from skyloom.spectral.noise import combine_cube_noise, measure_cube_noise
-from skyloom.spectral.sky_residuals import sky_residual_mask
-from skyloom.spectral.slabs import merge_slabs
-from skyloom.spectral.stellar import fit_continuum
+from skyloom.spectral.axes.slabs import merge_slabs
+from skyloom.spectral.bins.binning import bin_to_snr
+from skyloom.spectral.bins.extract import extract_spectra
+from skyloom.spectral.gas.maps import line_maps
+from skyloom.spectral.lines.linefit import fit_lines
+from skyloom.spectral.noise.measure import combine_cube_noise, measure_cube_noise
+from skyloom.spectral.noise.sky_residuals import sky_residual_mask
+from skyloom.spectral.signal.continuum_snr import continuum_snr
+from skyloom.spectral.stellar.fit import fit_continuum
 
 __all__ = ["FITTED", "MuseCube", "check_fit", "fit_line_maps"]
 
@@ -57,7 +57,7 @@ class MuseCube:
 
     Notes
     -----
-    It has what `skyloom.spectral.synthetic.CubeSource` asks for.
+    It has what `skyloom.spectral.bands.synthetic.CubeSource` asks for.
     """
 
     def __init__(self, file: CubeFile, redshift: float, *, threads: int | None = None) -> None:

@@ -16,8 +16,8 @@ from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.provenance import step
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.io.fits import write
-from skyloom.io.headers import unit_text
-from skyloom.io.tables import write_ecsv, write_fits_table
+from skyloom.io.formats.headers import unit_text
+from skyloom.io.formats.tables import write_ecsv, write_fits_table
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.halpha.inputs import Source
 
@@ -250,7 +250,7 @@ def scaled(image: Image, factor: float, unit: u.UnitBase, name: str, **parameter
 
 def per_pixel(image: Image, unit: u.UnitBase | str = "1e-20 erg / (s cm2)") -> Image:
     """Turn a surface brightness into flux per pixel, with the area of each from the WCS."""
-    from skyloom.imaging.photometry import convert_unit
+    from skyloom.imaging.measure.units import convert_unit
 
     return convert_unit(image, unit)
 

@@ -22,14 +22,19 @@ from skyloom import io
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.imaging.anchor import fit_anchor
-from skyloom.imaging.background import measure_background
-from skyloom.imaging.comparison import RegionStatistics, compare_regions, region_statistics, running_median
-from skyloom.imaging.empty_regions import EmptyRegions, empty_regions
-from skyloom.imaging.label_grids import move_labels
-from skyloom.imaging.power_spectrum import PowerSpectrum, power_spectrum
-from skyloom.io.atomic import atomic_path
-from skyloom.io.tables import write_ecsv, write_fits_table
+from skyloom.imaging.anchoring.anchor import fit_anchor
+from skyloom.imaging.grids.label_grids import move_labels
+from skyloom.imaging.measure.comparison import (
+    RegionStatistics,
+    compare_regions,
+    region_statistics,
+    running_median,
+)
+from skyloom.imaging.measure.empty_regions import EmptyRegions, empty_regions
+from skyloom.imaging.measure.power_spectrum import PowerSpectrum, power_spectrum
+from skyloom.imaging.sky.background import measure_background
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.tables import write_ecsv, write_fits_table
 from skyloom.recipes.halpha.cleaning import binned
 from skyloom.recipes.halpha.config import CheckSettings, HalphaConfig
 from skyloom.recipes.halpha.qa_inputs import Products, bring_to_muse, read_nebulae

@@ -15,9 +15,9 @@ from skyloom.core.image import Image, Mode
 from skyloom.core.labels import LabelMap
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import InputError
-from skyloom.imaging.psf_fit import KernelFit, match_to
+from skyloom.imaging.psfs.psf_fit import KernelFit, match_to
 from skyloom.io.fits import read_product
-from skyloom.io.nebulae import read_nebula_catalogue, read_nebula_map
+from skyloom.io.products.nebulae import read_nebula_catalogue, read_nebula_map
 from skyloom.recipes.halpha.config import HalphaConfig
 from skyloom.recipes.patterns import find_file
 

@@ -12,7 +12,7 @@ from astropy.table import QTable
 
 from skyloom.core.image import Image
 from skyloom.core.provenance import plain
-from skyloom.imaging.register import Registration
+from skyloom.imaging.grids.register import Registration
 from skyloom.io.fits import read_product, write_product
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.folder import file_stamp, open_folder

@@ -20,11 +20,11 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement, combine_measurements, measure_correlation
 from skyloom.core.psf import PSF, GaussianPSF, MoffatPSF
 from skyloom.errors import ConfigError, InputError
-from skyloom.imaging.background import Background, empty_sky, measure_background
-from skyloom.imaging.convolve import MatchingKernel, matching_kernel
-from skyloom.imaging.masks import ObjectMask, mask_from_labels
-from skyloom.imaging.psf import PsfMeasurement, measure_psf
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.masks import ObjectMask, mask_from_labels
+from skyloom.imaging.psfs.convolve import MatchingKernel, matching_kernel
+from skyloom.imaging.psfs.psf import PsfMeasurement, measure_psf
+from skyloom.imaging.sky.background import Background, empty_sky, measure_background
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.homogenize.config import (
     AnalyticPsf,

@@ -18,14 +18,14 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF
 from skyloom.core.units import sum_unit
 from skyloom.errors import InputError, UnitError
-from skyloom.imaging.line_model import LineModel, fit_line_model
-from skyloom.imaging.line_model_halves import LineModelJudgement, judge_line_model
-from skyloom.io.atomic import atomic_path
+from skyloom.imaging.line_models.halves import LineModelJudgement, judge_line_model
+from skyloom.imaging.line_models.line_model import LineModel, fit_line_model
 from skyloom.io.fits import read_product
 from skyloom.io.fits import write_product as write_fits
-from skyloom.io.headers import unit_text
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.headers import unit_text
+from skyloom.io.formats.tables import write_ecsv, write_fits_table
 from skyloom.io.images import read_image
-from skyloom.io.tables import write_ecsv, write_fits_table
 from skyloom.recipes.homogenize.config import HomogenizeConfig, ObjectFiles
 from skyloom.recipes.homogenize.line_model_config import LineModelSettings
 from skyloom.report.model import Check, DataTable, ReportFigure, Section

@@ -24,16 +24,16 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.noise import NoiseMeasurement
 from skyloom.core.units import sum_unit
 from skyloom.errors import InputError
-from skyloom.imaging.background import Background
-from skyloom.imaging.lost_flux import estimate_lost_flux
-from skyloom.imaging.masks import ObjectMask
-from skyloom.imaging.matching import MatchingKernel
-from skyloom.imaging.regions import sum_regions
-from skyloom.io.atomic import atomic_path
+from skyloom.imaging.measure.masks import ObjectMask
+from skyloom.imaging.measure.regions import sum_regions
+from skyloom.imaging.psfs.lost_flux import estimate_lost_flux
+from skyloom.imaging.psfs.matching import MatchingKernel
+from skyloom.imaging.sky.background import Background
 from skyloom.io.fits import read_product
 from skyloom.io.fits import write_product as write_fits
-from skyloom.io.headers import unit_text
-from skyloom.io.tables import write_ecsv, write_fits_table
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.headers import unit_text
+from skyloom.io.formats.tables import write_ecsv, write_fits_table
 from skyloom.recipes.folder import file_stamp, open_folder, write_config
 from skyloom.recipes.homogenize.config import BandFiles, HomogenizeConfig, ObjectFiles
 from skyloom.recipes.homogenize.inputs import Preparation, read_sky_file, survey_names

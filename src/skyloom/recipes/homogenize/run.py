@@ -14,10 +14,10 @@ from skyloom.core.image import Image
 from skyloom.core.noise import add_source_poisson, apply_noise
 from skyloom.core.psf import PSF
 from skyloom.errors import InputError
-from skyloom.imaging.background import subtract_background
-from skyloom.imaging.convolve import match_psf
-from skyloom.imaging.masks import ObjectMask, apply_object_mask
-from skyloom.imaging.reproject import reproject
+from skyloom.imaging.grids.reproject import reproject
+from skyloom.imaging.measure.masks import ObjectMask, apply_object_mask
+from skyloom.imaging.psfs.convolve import match_psf
+from skyloom.imaging.sky.background import subtract_background
 from skyloom.recipes.homogenize.config import BandFiles, HomogenizeConfig
 from skyloom.recipes.homogenize.inputs import (
     Grid,

@@ -16,9 +16,9 @@ from skyloom.core.provenance import step
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.recipes.ifs.inputs import Source, read_labels
 from skyloom.recipes.ifs.products import TO_TARGET, Maps
-from skyloom.spectral.binning import bin_to_snr
-from skyloom.spectral.radius import bin_by_radius
-from skyloom.spectral.regions import Regions, find_regions
+from skyloom.spectral.bins.binning import bin_to_snr
+from skyloom.spectral.bins.radius import bin_by_radius
+from skyloom.spectral.bins.regions import Regions, find_regions
 
 __all__ = ["make_bins", "region_columns"]
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from skyloom.errors import InputError
-from skyloom.io.cube_layout import GenericLayout
+from skyloom.io.cubes.layout import GenericLayout
 from skyloom.recipes.config import FilePath, FilePattern, Settings, merge
 from skyloom.recipes.ifs.fit_config import ContinuumSettings, LineFitSettings, MapSettings
 from skyloom.recipes.ifs.values import (
@@ -45,7 +45,7 @@ from skyloom.recipes.patterns import (
     find_names,
     to_mapping,
 )
-from skyloom.spectral.sky_residuals import SKY_RESIDUALS
+from skyloom.spectral.noise.sky_residuals import SKY_RESIDUALS
 
 
 class LayoutSettings(Settings):

@@ -17,7 +17,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.io.starlight import bin_names, read_starlight_continuum, spaxel_names
-from skyloom.io.template_sets import TEMPLATE_SETS, installed_path, load_templates
+from skyloom.io.templates.sets import TEMPLATE_SETS, installed_path, load_templates
 from skyloom.recipes.chunks import (
     Arrays,
     ChunkPlan,
@@ -32,7 +32,7 @@ from skyloom.recipes.folder import file_stamp
 from skyloom.recipes.ifs.fit_config import ContinuumSettings
 from skyloom.recipes.ifs.inputs import Source
 from skyloom.recipes.patterns import fill_pattern
-from skyloom.spectral.stellar import fit_continuum
+from skyloom.spectral.stellar.fit import fit_continuum
 
 __all__ = [
     "fit_stars",
@@ -156,7 +156,7 @@ def _fit(task: StarsTask, rows: slice, spectra: Spectra) -> ContinuumFit:
     options: dict[str, Any] = {name: getattr(settings, name) for name in _OPTIONS}
     options |= {"redshift": task.redshift, "sky": task.sky, "threads": task.threads}
     if settings.chosen == "ppxf":
-        from skyloom.spectral.ppxf_backend import fit_ppxf
+        from skyloom.spectral.stellar.ppxf_backend import fit_ppxf
 
         return fit_ppxf(spectra, task.templates, **options)
     return fit_continuum(spectra, task.templates, emission=settings.emission, **options)

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from skyloom.core.linelist import LineList, Medium
 from skyloom.errors import SkyloomError
-from skyloom.io.template_sets import TEMPLATE_SETS
+from skyloom.io.templates.sets import TEMPLATE_SETS
 from skyloom.recipes.config import FilePattern, Settings
 from skyloom.recipes.ifs.values import Range, check_line
 from skyloom.recipes.patterns import NotNegative, Positive
-from skyloom.spectral.line_groups import PRESETS, lines_named
+from skyloom.spectral.lines.groups import PRESETS, lines_named
 
 __all__ = ["ContinuumSettings", "LineFitSettings", "MapSettings"]
 
@@ -40,7 +40,7 @@ Limits = Annotated[Range, AfterValidator(_ordered)]
 
 
 class ContinuumSettings(Settings):
-    """How the light of stars is fitted; see `skyloom.spectral.stellar.fit_continuum`."""
+    """How the light of stars is fitted; see `skyloom.spectral.stellar.fit.fit_continuum`."""
 
     backend: Literal["builtin", "ppxf", "starlight", "none"] | None = Field(
         None,
@@ -125,7 +125,7 @@ def read_line_list(path: Path) -> LineList:
 
 
 class LineFitSettings(Settings):
-    """How lines are fitted; see `skyloom.spectral.linefit.fit_lines`."""
+    """How lines are fitted; see `skyloom.spectral.lines.linefit.fit_lines`."""
 
     list: Annotated[str | tuple[str, ...], BeforeValidator(_check_list), AfterValidator(_list_file)] = Field(
         "default", description="default, a preset, a file, or keys"

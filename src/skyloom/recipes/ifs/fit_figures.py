@@ -10,7 +10,7 @@ import numpy as np
 
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.recipes.ifs.fit_products import Fitted, Record, derived_tables, make_maps
 from skyloom.recipes.ifs.inputs import Source
 from skyloom.recipes.ifs.noise import NoiseModel

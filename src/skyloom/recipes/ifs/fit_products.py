@@ -17,18 +17,18 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.line_fit import LineFit, LineFlag
 from skyloom.core.line_maps import LineMaps
 from skyloom.core.spectra import Spectra
-from skyloom.io.atomic import atomic_path
 from skyloom.io.fits import write
-from skyloom.io.headers import unit_text
-from skyloom.io.line_maps import write_fitted_spectra, write_line_maps, write_line_table
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.headers import unit_text
+from skyloom.io.products.line_maps import write_fitted_spectra, write_line_maps, write_line_table
 from skyloom.recipes.ifs.inputs import Source
 from skyloom.recipes.ifs.lines import unfitted
 from skyloom.recipes.ifs.noise import NoiseModel
-from skyloom.spectral.bpt import bpt_classes
-from skyloom.spectral.density import electron_density
-from skyloom.spectral.derived import balmer_extinction, ew_classes
-from skyloom.spectral.maps import add_table, line_maps
-from skyloom.spectral.nebular import nebular_cube, nebular_spectra
+from skyloom.spectral.gas.bpt import bpt_classes
+from skyloom.spectral.gas.density import electron_density
+from skyloom.spectral.gas.derived import balmer_extinction, ew_classes
+from skyloom.spectral.gas.maps import add_table, line_maps
+from skyloom.spectral.gas.nebular import nebular_cube, nebular_spectra
 
 __all__ = ["Fitted", "derived_tables", "make_maps", "read_record", "write_products"]
 

@@ -40,7 +40,7 @@ def do_fits(
     Returns
     -------
     dict
-        The figures that judge the fits; see `skyloom.recipes.ifs_fit_products.make_record`.
+        The figures that judge the fits; see `skyloom.recipes.ifs.fit_products.make_record`.
 
     Raises
     ------

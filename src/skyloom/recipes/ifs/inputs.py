@@ -19,13 +19,13 @@ from skyloom.core.labels import NO_REGION, LabelMap
 from skyloom.core.linelist import Medium, default_lines
 from skyloom.core.spectra import Spectra
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
-from skyloom.io.cubes import CubeFile, open_cube
-from skyloom.io.files import open_fits
+from skyloom.io.cubes.files import CubeFile, open_cube
+from skyloom.io.formats.files import open_fits
 from skyloom.recipes.folder import file_stamp
 from skyloom.recipes.ifs.config import IfsConfig, LayoutSettings, ObjectFiles, ObjectSettings
-from skyloom.spectral.extinction import deredden
-from skyloom.spectral.sky_residuals import sky_residual_mask
-from skyloom.spectral.widths import LIGHT
+from skyloom.spectral.axes.extinction import deredden
+from skyloom.spectral.axes.widths import LIGHT
+from skyloom.spectral.noise.sky_residuals import sky_residual_mask
 
 __all__ = [
     "Source",

@@ -21,8 +21,8 @@ from skyloom.recipes.folder import file_stamp
 from skyloom.recipes.ifs.continuum import in_full, read_continuum, spectra_of
 from skyloom.recipes.ifs.fit_config import LineFitSettings
 from skyloom.recipes.ifs.inputs import Source
-from skyloom.spectral.linefit import fit_lines
-from skyloom.spectral.sky_residuals import sky_residual_mask
+from skyloom.spectral.lines.linefit import fit_lines
+from skyloom.spectral.noise.sky_residuals import sky_residual_mask
 
 __all__ = ["fit_all_lines", "list_stamp", "merged_lines", "unfitted"]
 

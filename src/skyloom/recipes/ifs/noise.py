@@ -17,12 +17,12 @@ from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import gaussian_correlation
 from skyloom.core.provenance import step
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.io.atomic import atomic_path
-from skyloom.io.blocks import Extension, card, encode, text_cards
-from skyloom.io.files import open_fits
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.blocks import Extension, card, encode, text_cards
+from skyloom.io.formats.files import open_fits
 from skyloom.recipes.ifs.config import NoiseBlur
 from skyloom.recipes.ifs.inputs import Source, line_free_channels
-from skyloom.spectral.noise import CubeNoise, combine_cube_noise, measure_cube_noise
+from skyloom.spectral.noise.measure import CubeNoise, combine_cube_noise, measure_cube_noise
 
 __all__ = ["NoiseModel", "find_noise", "read_noise", "sample_slabs", "write_noise"]
 

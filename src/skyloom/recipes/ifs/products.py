@@ -14,10 +14,10 @@ from astropy.table import QTable
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
-from skyloom.io.bin_files import write_map_file
 from skyloom.io.fits import read_product, read_skyloom, write, write_product
-from skyloom.io.headers import unit_text
-from skyloom.io.tables import write_ecsv, write_fits_table
+from skyloom.io.formats.headers import unit_text
+from skyloom.io.formats.tables import write_ecsv, write_fits_table
+from skyloom.io.products.bin_files import write_map_file
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.folder import file_stamp, open_folder
 from skyloom.recipes.ifs.inputs import Source

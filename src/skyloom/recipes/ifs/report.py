@@ -13,7 +13,7 @@ from astropy.table import QTable
 from skyloom.core.execution import Outcome
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.ifs.config import CheckSettings, IfsConfig
 from skyloom.recipes.ifs.fit_report import FIT_FILES, fit_checks, fit_tables, fit_text

@@ -11,16 +11,16 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.linelist import convert_medium
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
-from skyloom.io.resampled import write_resampled
+from skyloom.io.products.resampled import write_resampled
 from skyloom.io.starlight import write_starlight_set
 from skyloom.recipes.ifs.continuum import spectrum_names
 from skyloom.recipes.ifs.inputs import Source
 from skyloom.recipes.ifs.noise import NoiseModel
 from skyloom.recipes.ifs.products import object_folder
-from skyloom.spectral.prepare import prepare_cube
-from skyloom.spectral.resample import resample
-from skyloom.spectral.rest_frame import to_rest_frame
-from skyloom.spectral.sky_residuals import sky_residual_mask
+from skyloom.spectral.axes.prepare import prepare_cube
+from skyloom.spectral.axes.resample import resample
+from skyloom.spectral.axes.rest_frame import to_rest_frame
+from skyloom.spectral.noise.sky_residuals import sky_residual_mask
 
 __all__ = ["resample_cube", "write_starlight"]
 

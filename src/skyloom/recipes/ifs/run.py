@@ -46,17 +46,17 @@ from skyloom.recipes.ifs.report import build_report, draw_figures, science_check
 from skyloom.recipes.ifs.requests import resample_cube, write_starlight
 from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage
 from skyloom.report.html import write_report
-from skyloom.spectral.bins import measure_bins
-from skyloom.spectral.extract import extract_spectra
-from skyloom.spectral.slabs import merge_slabs
-from skyloom.spectral.snr import (
+from skyloom.spectral.axes.slabs import merge_slabs
+from skyloom.spectral.axes.widths import LIGHT
+from skyloom.spectral.bins.contents import measure_bins
+from skyloom.spectral.bins.extract import extract_spectra
+from skyloom.spectral.signal.snr import (
     channels_needed,
     continuum_snr,
     first_velocity_map,
     line_snr,
     spectra_line_snr,
 )
-from skyloom.spectral.widths import LIGHT
 
 __all__ = ["Run", "extract_bins", "ifs", "map_lines", "measure_table", "treat_object"]
 

@@ -12,7 +12,7 @@ from matplotlib.colors import FuncNorm, LogNorm, Normalize
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from skyloom.core.spectra import Spectra
-from skyloom.io.sdss_frame import FrameErrors
+from skyloom.io.sdss.frame import FrameErrors
 from skyloom.report.figures.style import (
     ACCENT,
     BAD_PIXEL,

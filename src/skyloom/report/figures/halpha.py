@@ -55,7 +55,7 @@ def nebula_figure(title: str, table: QTable, *, dpi: float = 110.0) -> bytes:
     ----------
     title : str
     table : QTable
-        Of `skyloom.imaging.comparison.compare_regions`, with a reference.
+        Of `skyloom.imaging.measure.comparison.compare_regions`, with a reference.
     dpi : float
         Pixels per inch.
 
@@ -240,7 +240,7 @@ def noise_figure(title: str, pulls: Mapping[int, Float], table: QTable, *, dpi: 
     title : str
     pulls : mapping of int to array
     table : QTable
-        Both of `skyloom.imaging.empty_regions.EmptyRegions`.
+        Both of `skyloom.imaging.measure.empty_regions.EmptyRegions`.
     dpi : float
         Pixels per inch.
 
@@ -286,7 +286,7 @@ def power_figure(title: str, spectra: Mapping[str, tuple[QTable, float]], *, dpi
     ----------
     title : str
     spectra : mapping of str to (QTable, float)
-        Name -> table of `skyloom.imaging.power_spectrum.PowerSpectrum`, and the FWHM of the PSF in arcsec.
+        Name -> table of `skyloom.imaging.measure.power_spectrum.PowerSpectrum`, and the FWHM of the PSF in arcsec.
     dpi : float
         Pixels per inch.
 

@@ -31,7 +31,7 @@ class PixelPanel:
     line : (float, float, float, float) or None
         Slope, its error, offset, its error (unit of the image).
     running : QTable
-        Of `skyloom.imaging.comparison.running_median`.
+        Of `skyloom.imaging.measure.comparison.running_median`.
     note : str
         Written below the fit.
     """

@@ -42,8 +42,8 @@ from skyloom.report.figures.style import (
     new_figure,
     to_png,
 )
-from skyloom.spectral.bpt import DIAGRAMS, kauffmann_2003, kewley_2001, kewley_2006
-from skyloom.spectral.derived import EW_CLASSES, EW_EDGES, DerivedFlag
+from skyloom.spectral.gas.bpt import DIAGRAMS, kauffmann_2003, kewley_2001, kewley_2006
+from skyloom.spectral.gas.derived import EW_CLASSES, EW_EDGES, DerivedFlag
 
 __all__ = ["bpt_diagram", "ew_class_maps", "fitted_line_maps", "quantity_maps"]
 
@@ -291,7 +291,7 @@ def bpt_diagram(
     maps : LineMaps
         To which the table was added.
     table : QTable
-        Of `skyloom.spectral.bpt.bpt_classes`.
+        Of `skyloom.spectral.gas.bpt.bpt_classes`.
     name : str, optional
         Of the plane of classes in ``maps``; by default ``BPT_{diagram}_class``.
     dpi : float
@@ -403,7 +403,7 @@ def ew_class_maps(
     maps : LineMaps
         To which the table was added.
     table : QTable
-        Of `skyloom.spectral.derived.ew_classes`.
+        Of `skyloom.spectral.gas.derived.ew_classes`.
     name : str
         Of the plane of classes in ``maps``.
     edges : (float, float)

@@ -45,7 +45,7 @@ def _entries_of(store: Contents, row: int, keys: Sequence[str]) -> dict[str, Any
     meta = {str(name).lower(): value for name, value in reader.spectrum(number).meta.items()}
     found = {name: meta[name.lower()] for name in keys if name.lower() in meta}
     if len(found) < len(keys):
-        from skyloom.io.cards import parse_header
+        from skyloom.io.formats.cards import parse_header
 
         header = parse_header(reader.header(number).encode("ascii", "replace"))
         for name in keys:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skyloom._version import __version__
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.store.dense.columns import observation_columns, spectrum_entries, target_columns
 from skyloom.store.dense.labels import Join, SpectrumKeys, join_all, loaded
 from skyloom.store.dense.layout import DenseWriter, check_compression, open_dense, read_column, read_options

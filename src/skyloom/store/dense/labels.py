@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.store.dense.columns import Entries, key_columns
 from skyloom.store.dense.join import label_columns, match_by_key, match_by_sky, read_table
 from skyloom.store.dense.layout import open_dense, read_column, read_options, write_columns, write_provenance

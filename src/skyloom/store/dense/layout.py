@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from skyloom._version import __version__
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.plain_json import from_json, to_json
+from skyloom.io.formats.plain_json import from_json, to_json
 from skyloom.store.dense.stacks import LAGS, REACH, Plan, TargetStack
 from skyloom.store.files.filters import COMPRESSIONS, value_filters, write_attributes
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from skyloom._version import __version__
 from skyloom.core.units import parse_unit
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path
-from skyloom.io.blocks import Extension, card, text_cards, write_hdus, write_table
 from skyloom.io.fits import write
-from skyloom.io.headers import unit_text
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.blocks import Extension, card, text_cards, write_hdus, write_table
+from skyloom.io.formats.headers import unit_text
 from skyloom.store.export.fields import Field, Progress, Rows, TableStream, expanded
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def write_objects(
         raise InputError(
             f"{len(taken)} of the files exist already",
             source=taken[0],
-            remedy="choose another name or pass overwrite=True",
+            remedy="choose another name, or overwrite it (overwrite=True, --overwrite)",
         )
     for done, (name, kind, path) in enumerate(zip(names, kinds, paths, strict=True), start=1):
         found = store.spectrum(name, level) if kind == "spectrum" else store.cutout(name, level=level)

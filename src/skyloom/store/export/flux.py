@@ -11,7 +11,7 @@ from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.units import is_per_area, parse_unit
 from skyloom.errors import InputError
-from skyloom.io.sdss_frame import PIVOT, frame_flux_density
+from skyloom.io.sdss.frame import PIVOT, frame_flux_density
 
 __all__ = ["TARGETS", "UNITS", "Described", "band_wavelength", "flux_factor"]
 
@@ -72,7 +72,7 @@ def flux_factor(
 
     Notes
     -----
-    Nanomaggies of SDSS as in `skyloom.io.frame_flux_density`, zero points of u and z put on the AB system. Flux per
+    Nanomaggies of SDSS as in `skyloom.io.sdss.frame.frame_flux_density`, zero points of u and z put on the AB system. Flux per
     frequency through ``f_lambda = f_nu c / wavelength^2``. Electrons or counts per second of Hubble times PHOTFLAM.
     """
     if units == "own":

@@ -20,7 +20,7 @@ import numpy as np
 
 from skyloom._version import __version__
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path, flush
+from skyloom.io.formats.atomic import atomic_path, flush
 from skyloom.store.export.fields import Field, Rows, TableStream
 from skyloom.store.export.partitions import MAX_ROWS, Partition, partitions
 from skyloom.store.export.votable import votable_document
@@ -107,7 +107,7 @@ def write_hats(
         raise InputError(
             "this exists already" if not overwrite else "this is no catalogue of HATS",
             source=target,
-            remedy="choose another name or pass overwrite=True",
+            remedy="choose another name, or overwrite it (overwrite=True, --overwrite)",
         )
     new = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skyloom.core.geometry import celestial, pixel_area
 from skyloom.core.linelist import air_to_vacuum
 from skyloom.errors import InputError
-from skyloom.io.headers import parse_bunit
+from skyloom.io.formats.headers import parse_bunit
 from skyloom.store.export.fields import Field, Progress, RowBuffer, Rows, TableStream
 from skyloom.store.export.flux import TARGETS, UNITS, Described, band_wavelength, flux_factor
 from skyloom.store.ingest.footprint import icrs_positions

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skyloom.errors import InputError
-from skyloom.io.plain_json import to_json
+from skyloom.io.formats.plain_json import to_json
 from skyloom.store.files.stored_form import StoredLevel
 from skyloom.store.schema import COLUMNS
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from skyloom._version import __version__
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.store.schema import SCHEMA_VERSION, CommonGrid, StoreSettings
 
 __all__ = [

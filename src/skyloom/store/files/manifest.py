@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skyloom.errors import FileFormatError
-from skyloom.io.atomic import flush
+from skyloom.io.formats.atomic import flush
 
 __all__ = [
     "MANIFEST_NAME",

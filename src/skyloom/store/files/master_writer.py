@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skyloom._version import __version__
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.store.files.filters import value_filters, write_attributes
 from skyloom.store.files.manifest import Manifest
 from skyloom.store.files.master import (

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.atomic import atomic_path
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.store.files.filters import value_filters, write_array, write_attributes
 from skyloom.store.files.folder import read_settings
 from skyloom.store.files.manifest import Manifest

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.plain_json import from_json
+from skyloom.io.formats.plain_json import from_json
 from skyloom.store.files.parts import OBSERVATIONS
 from skyloom.store.files.stored_form import split_notes
 from skyloom.store.schema import SCHEMA_VERSION

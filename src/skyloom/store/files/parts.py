@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from skyloom._version import __version__
 from skyloom.errors import InputError
-from skyloom.io.atomic import atomic_path
-from skyloom.io.cards import parse_header
-from skyloom.io.plain_json import to_json
+from skyloom.io.formats.atomic import atomic_path
+from skyloom.io.formats.cards import parse_header
+from skyloom.io.formats.plain_json import to_json
 from skyloom.store.files.digests import column_value, digest_of_part, observation_digest
 from skyloom.store.files.filters import table_filters, text_filters, write_array, write_attributes
 from skyloom.store.files.stored_form import StoredLevel, apart, join_notes

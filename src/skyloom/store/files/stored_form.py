@@ -20,9 +20,9 @@ from skyloom.core.provenance import Step
 from skyloom.core.psf import PSF, SampledPSF, psf_from_dict
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
-from skyloom.io.cards import parse_header
-from skyloom.io.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
-from skyloom.io.plain_json import to_json
+from skyloom.io.formats.cards import parse_header
+from skyloom.io.formats.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
+from skyloom.io.formats.plain_json import to_json
 from skyloom.store.observation import Level
 
 __all__ = [
@@ -51,7 +51,7 @@ class StoredLevel(NamedTuple):
         Name -> array: ``flux``, ``variance``, ``mask`` (1 where unusable), ``n_good``, and where there are such
         ``flags``, ``correlation``, ``correlation_spectral``, ``psf``, ``mode_1`` ..., ``wave``, ``lsf``, ``lags``.
     note : dict
-        What is no array, for `skyloom.io.plain_json`.
+        What is no array, for `skyloom.io.formats.plain_json`.
     """
 
     planes: dict[str, Array]

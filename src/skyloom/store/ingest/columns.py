@@ -17,7 +17,7 @@ from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError, SkyloomError
-from skyloom.io.cards import Header, parse_header
+from skyloom.io.formats.cards import Header, parse_header
 from skyloom.store.files.digests import column_value
 from skyloom.store.files.manifest import FailureEntry
 from skyloom.store.files.part_reader import PartReader

@@ -13,10 +13,10 @@ import numpy as np
 
 from skyloom.core.geometry import celestial
 from skyloom.errors import SkyloomError
-from skyloom.io.cards import Header, header_number
-from skyloom.io.files import FitsFile, Hdu, open_fits
-from skyloom.io.headers import wcs_from_header
-from skyloom.io.plain_json import from_json
+from skyloom.io.formats.cards import Header, header_number
+from skyloom.io.formats.files import FitsFile, Hdu, open_fits
+from skyloom.io.formats.headers import wcs_from_header
+from skyloom.io.formats.plain_json import from_json
 
 __all__ = ["Source", "base_name", "header_text", "locate"]
 

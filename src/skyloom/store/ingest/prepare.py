@@ -15,9 +15,9 @@ from skyloom.core.image import Image
 from skyloom.core.linelist import air_to_vacuum
 from skyloom.core.spectra import Spectra
 from skyloom.errors import FileFormatError, InputError
-from skyloom.io.cards import Header
-from skyloom.io.files import kept_open
 from skyloom.io.fits import read_product
+from skyloom.io.formats.cards import Header
+from skyloom.io.formats.files import kept_open
 from skyloom.io.registry import read
 from skyloom.store.ingest.footprint import Footprint, circle_of, footprint_of
 from skyloom.store.ingest.locate import Source, header_text, locate

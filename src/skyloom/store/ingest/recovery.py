@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from skyloom.errors import FileFormatError, SkyloomError
-from skyloom.io.atomic import remove_leftovers
+from skyloom.io.formats.atomic import remove_leftovers
 from skyloom.store.files.folder import PARTITIONS
 from skyloom.store.files.manifest import Manifest, PartEntry, append_drop, append_part, cut_torn_line
 from skyloom.store.files.master import open_master, part_keys

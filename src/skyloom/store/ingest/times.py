@@ -12,7 +12,7 @@ import erfa
 import numpy as np
 
 from skyloom.errors import FileFormatError
-from skyloom.io.cards import Header, header_number
+from skyloom.io.formats.cards import Header, header_number
 
 __all__ = ["Span", "times_of"]
 

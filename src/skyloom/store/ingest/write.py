@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from skyloom.core.execution import attempt
 from skyloom.errors import InputError, SkyloomError
-from skyloom.io.atomic import flush
+from skyloom.io.formats.atomic import flush
 from skyloom.store.files.manifest import FailureEntry, PartEntry
 from skyloom.store.ingest.locate import Source
 from skyloom.store.observation import Observation

@@ -16,8 +16,8 @@ from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import ShapeError
 from skyloom.kernels.spectral_pyramid import largest_lags, regrid_beside, regrid_spectrum
-from skyloom.spectral.grids import Overlap, overlap, pixel_edges, regular_grid
-from skyloom.spectral.resample import pixel_broadening, resample_mode
+from skyloom.spectral.axes.grids import Overlap, overlap, pixel_edges, regular_grid
+from skyloom.spectral.axes.resample import pixel_broadening, resample_mode
 from skyloom.store.observation import Level
 from skyloom.store.schema import CommonGrid
 
@@ -133,7 +133,7 @@ def on_common_grid(spectrum: Spectra, grid: CommonGrid) -> Level[Spectra] | None
 
     Notes
     -----
-    ``d' = W d`` and covariance ``W C W^T`` as in `skyloom.spectral.resample.resample`, but with ``C`` from this
+    ``d' = W d`` and covariance ``W C W^T`` as in `skyloom.spectral.axes.resample.resample`, but with ``C`` from this
     spectrum's own variance, not a typical one. A grid that agrees with the common one within 1e-3 pixels is copied, so
     spectra of SDSS stay as they are. Air: the edges of the pixels are brought to vacuum, and as
     flux is conserved the flux densities become smaller by the ratio of the widths, 0.028 %.

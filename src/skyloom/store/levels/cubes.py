@@ -9,8 +9,8 @@ from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.provenance import step
 from skyloom.core.units import is_per_area
 from skyloom.errors import InputError
-from skyloom.spectral.grids import pixel_edges
-from skyloom.spectral.resample import typical_variance
+from skyloom.spectral.axes.grids import pixel_edges
+from skyloom.spectral.axes.resample import typical_variance
 from skyloom.store.levels.image_noise import coarse_correlation, coarse_lags, neighbour_lags, pair_lags
 from skyloom.store.levels.image_planes import Planes, block_mean, halved, level_count
 from skyloom.store.levels.image_psf import coarse_psf

@@ -225,8 +225,8 @@ def _some_of_mode(mode: Mode, channels: slice) -> Mode:
 
 def fits_bytes(subject: Image | Cube | Spectra) -> memoryview:
     """Return an object as the FITS file that `skyloom.io.fits.write` writes."""
-    from skyloom.io.blocks import write_hdus
     from skyloom.io.fits import extensions_of
+    from skyloom.io.formats.blocks import write_hdus
 
     stream = io.BytesIO()
     write_hdus(stream, extensions_of(subject))

@@ -1,0 +1,1 @@
+"""Images on other grids: reprojected, averaged, registered; the areas of pixels."""

@@ -1,0 +1,1 @@
+"""A line map at the resolution of sharper images."""

@@ -1,0 +1,1 @@
+"""Numbers from images: fluxes of regions, comparisons, spectra of structure."""

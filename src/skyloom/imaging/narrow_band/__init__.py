@@ -1,0 +1,1 @@
+"""From narrow and broad bands to the flux of a line."""

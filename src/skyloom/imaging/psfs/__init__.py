@@ -1,0 +1,1 @@
+"""PSFs measured, matched, fitted and carried through resampling; convolution."""

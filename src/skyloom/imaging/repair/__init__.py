@@ -1,0 +1,1 @@
+"""Bad pixels found and filled, with errors that say so."""

@@ -1,0 +1,1 @@
+"""The sky under an image, and the sources in front of it."""

@@ -1,0 +1,1 @@
+"""Stars found and masked."""

@@ -1,0 +1,1 @@
+"""Cubes of any instrument, and what comes with them."""

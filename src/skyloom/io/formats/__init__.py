@@ -1,0 +1,1 @@
+"""Files as bytes, headers, arrays, tables and text."""

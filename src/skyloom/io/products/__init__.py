@@ -1,0 +1,1 @@
+"""Maps, tables and other products, in our layout and in those of others."""

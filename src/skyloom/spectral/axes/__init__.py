@@ -1,0 +1,1 @@
+"""Wavelengths: grids, resampling, rest frame, dust along them."""

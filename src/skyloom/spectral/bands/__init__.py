@@ -1,0 +1,1 @@
+"""Spectra and cubes through filters."""

@@ -1,0 +1,1 @@
+"""Pixels put together, and the spectra of what is put together."""

@@ -1,0 +1,1 @@
+"""What fitted lines say about the gas."""

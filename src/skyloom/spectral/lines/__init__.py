@@ -1,0 +1,1 @@
+"""Lines fitted, with errors that hold."""

@@ -1,0 +1,1 @@
+"""What a cube says about its own noise."""

@@ -1,0 +1,1 @@
+"""Signal, noise and S/N of lines and continua, before any fit."""
