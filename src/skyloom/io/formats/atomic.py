@@ -44,7 +44,9 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         )
     if target.exists() and not overwrite:
         raise InputError(
-            "the file exists already", source=target, remedy="choose another name, or overwrite it (overwrite=True, --overwrite)"
+            "the file exists already",
+            source=target,
+            remedy="choose another name, or overwrite it (overwrite=True, --overwrite)",
         )
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.{secrets.token_hex(4)}{target.suffix}")
     try:

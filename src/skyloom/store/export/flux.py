@@ -72,8 +72,9 @@ def flux_factor(
 
     Notes
     -----
-    Nanomaggies of SDSS as in `skyloom.io.sdss.frame.frame_flux_density`, zero points of u and z put on the AB system. Flux per
-    frequency through ``f_lambda = f_nu c / wavelength^2``. Electrons or counts per second of Hubble times PHOTFLAM.
+    Nanomaggies of SDSS as in `skyloom.io.sdss.frame.frame_flux_density`, zero points of u and z put on the AB system.
+    Flux per frequency through ``f_lambda = f_nu c / wavelength^2``. Electrons or counts per second of Hubble times
+    PHOTFLAM.
     """
     if units == "own":
         return 1.0
