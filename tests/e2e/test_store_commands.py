@@ -124,7 +124,8 @@ def test_the_recipe_makes_a_store_and_appends_to_it(invoke, tmp_path):
     write_files(tmp_path / "frames", 2, first=3)
     (tmp_path / "frames" / "bad.fits").write_text("no FITS file")
     output = invoke("run", config, code=4)
-    assert "3 items from an earlier run" in output
+    assert "2 new observations in" in output
+    assert "3 files were stored already, 1 failed" in output
     assert "bad.fits" in output
     assert len(digests(store)) == 5
     output = invoke("run", config, "--set", "layout.levels=3", code=2)

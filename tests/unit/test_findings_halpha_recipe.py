@@ -6,6 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 from astropy.wcs import WCS
 from typer.testing import CliRunner
 
@@ -68,12 +69,12 @@ def test_the_unit_says_its_factor(finished):
 def test_what_is_fitted_is_applied(finished):
     """Slope and offset of one fit, both of them, for bands and line; never the offset of a slope thrown away."""
     steps = product(finished, "anchored").history
-    table = sl.io.tables.QTable.read(finished[1] / f"{NAME}_bandfit.ecsv")
+    table = QTable.read(finished[1] / f"{NAME}_bandfit.ecsv")
     row = next(row for row in table if row["band"] == "f658n")
     used = next(step for step in steps if step.name == "apply_anchor").parameters
     assert used["slope"] == pytest.approx(row["slope"])
     assert used["offset"] == pytest.approx(row["offset"].value)
-    line = sl.io.tables.QTable.read(finished[1] / f"{NAME}_linefit.ecsv")
+    line = QTable.read(finished[1] / f"{NAME}_linefit.ecsv")
     used = next(step for step in steps if step.name == "apply_line_anchor").parameters
     assert used["slope"] == pytest.approx(line["value"][0])
     assert used["offset"] == pytest.approx(line["value"][1])
@@ -86,7 +87,7 @@ def test_fits_have_errors(finished):
         ("linefit", ("error",)),
         ("alignment", ("fwhm_err",)),
     ):
-        table = sl.io.tables.QTable.read(finished[1] / f"{NAME}_{kind}.ecsv")
+        table = QTable.read(finished[1] / f"{NAME}_{kind}.ecsv")
         for column in columns:
             assert np.all(np.asarray(getattr(table[column], "value", table[column])) > 0)
 
@@ -126,7 +127,7 @@ def test_input_files_are_not_edited(finished):
 
 def test_the_psf_of_muse_is_fitted_with_its_error(finished):
     """It used to be parsed from the name of a file."""
-    table = sl.io.tables.QTable.read(finished[1] / f"{NAME}_alignment.ecsv")
+    table = QTable.read(finished[1] / f"{NAME}_alignment.ecsv")
     true = finished[0].model.muse.psf.at(6580.0).fwhm
     row = next(row for row in table if row["band"] == "f658n")
     assert row["fwhm"].value == pytest.approx(true, abs=max(5 * row["fwhm_err"].value, 0.05))

@@ -16,7 +16,7 @@ from skyloom.spectral.axes.resample import resample
 from skyloom.spectral.axes.rest_frame import to_rest_frame
 from tests.spectral_invariants import check_spectral_invariants, make_cube, make_spectra
 
-MODULES = ("extinction", "prepare", "resample", "rest_frame", "sky_residuals")
+MODULES = ("axes.extinction", "axes.prepare", "axes.resample", "axes.rest_frame", "noise.sky_residuals")
 FRAME = ("wave", "lsf", "psf")
 GRID = ("wave", "lsf", "correlation", "mask")
 
