@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,8 @@ def started(*command: object, start_new_session: bool = False) -> subprocess.Pop
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=start_new_session,
+        # What runs in the background of a shell ignores interruptions, and so would its children.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
