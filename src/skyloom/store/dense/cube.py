@@ -177,17 +177,23 @@ def build_dense_cube(
                 "targets": "spectra" if targets is None else "given",
                 "joins": [join.describe() for join in joins],
                 "join_counts": reports,
-                "store": str(store.path.resolve()),
-                "sources_digest": digest_of_part(
-                    zip(observations["obs_id"], observations["digest"], strict=True)
-                ),
-                "created": _now(),
-                "skyloom_version": __version__,
+                **_origin(store, observations),
             }
             writer.finish(columns, observations, provenance)
             n_observations = len(writer.rows)
         size_of_file = temporary.stat().st_size
     return DenseSummary(Path(out), len(places.name), n_observations, tuple(reports), size_of_file)
+
+
+def _origin(store: Contents, observations: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a cube was made of, when, and by what."""
+    sources = zip(observations["obs_id"], observations["digest"], strict=True)
+    return {
+        "store": str(store.path.resolve()),
+        "sources_digest": digest_of_part(sources),
+        "created": _now(),
+        "skyloom_version": __version__,
+    }
 
 
 def rebuild_dense_cube(
