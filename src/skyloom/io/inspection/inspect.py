@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from astropy.wcs import WCS
@@ -27,8 +26,9 @@ from skyloom.io.inspection.checks import (
     main_problems,
     plane_problems,
 )
-from skyloom.io.inspection.cube import CubeSummary, cube_lines, summarise_cube
+from skyloom.io.inspection.cube import CubeSummary, summarise_cube
 from skyloom.io.inspection.scatter import sample_channels
+from skyloom.io.inspection.text import DERIVED, render
 from skyloom.io.registry import reader_of
 from skyloom.io.segmentation import looks_like_labels
 
@@ -36,12 +36,6 @@ __all__ = ["HduSummary", "Inspection", "WcsSummary", "inspect", "render"]
 
 _SPECTRAL_TYPES = ("WAVE", "AWAV", "LAMBDA", "FREQ", "VELO", "VRAD", "VOPT", "ENER")
 _MEDIA = {"AWAV": "air", "WAVE": "vacuum"}
-_SHOWN_COLUMNS = 6
-_DERIVED = {
-    "sdss-frame": "derived from the sky, the calibration and the detector",
-    "sdss-spec": "the column ivar",
-}
-"""By the name of a reader: where it has the errors from, if that is no plane of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +146,14 @@ class Inspection:
     cube: CubeSummary | None = None
 
 
-def inspect(path: str | Path) -> Inspection:
+def inspect(path: str | Path, depth: Literal["values", "headers"] = "values") -> Inspection:
     """Look into a FITS file, of whatever kind, without making anything of it.
 
     Parameters
     ----------
     path : str or path
+    depth : {"values", "headers"}
+        Whether values are read, too; what headers alone tell takes no time, however large the file is.
 
     Returns
     -------
@@ -173,7 +169,7 @@ def inspect(path: str | Path) -> Inspection:
         problems = file_problems(file)
         summaries, arrays = [], {}
         for number, hdu in enumerate(file):
-            summary, array, found = _summarise(number, hdu, _has_wavelengths_for(file, hdu))
+            summary, array, found = _summarise(number, hdu, _has_wavelengths_for(file, hdu), depth)
             summaries.append(summary)
             problems += found
             if array is not None:
@@ -181,18 +177,20 @@ def inspect(path: str | Path) -> Inspection:
         main = _main_hdu(summaries)
         header, number = file[main.number].header, main.number
         meta = hst_meta(file[0].header, header)
-        error, found = find_error_plane(file, number, main.kind, arrays, main.stretch)
-        problems += found
+        error = None
+        if depth == "values":
+            error, found = find_error_plane(file, number, main.kind, arrays, main.stretch)
+            problems += found
         problems += main_problems(header, main.name, main.kind, main.wcs is not None)
         problems += header_problems(file[0].header, header, meta)
         kind = str(file[0].header.get("SKYTYPE", main.kind)).lower()
         psf = _psf_text(file)
         reader = None if file.missing_bytes else reader_of(file)
     cube = None
-    if reader is not None and kind == "cube":
+    if reader is not None and kind == "cube" and depth == "values":
         cube, found = summarise_cube(Path(path), reader)
         problems += found
-    if error is None and reader in _DERIVED:
+    if error is None and reader in DERIVED:
         problems = [problem for problem in problems if problem.where != "errors"]
     return Inspection(
         Path(path),
@@ -245,7 +243,7 @@ def _psf_text(file: FitsFile) -> str:
 # ------------------------------------------------------------------------------------------- one extension
 
 
-def _summarise(number: int, hdu: Hdu, spectral: bool) -> tuple[HduSummary, Any, list[Problem]]:
+def _summarise(number: int, hdu: Hdu, spectral: bool, depth: str) -> tuple[HduSummary, Any, list[Problem]]:
     """Return the summary of an extension, its array where it has one, and what is wrong with it."""
     label = hdu.name or ("PRIMARY" if number == 0 else str(number))
     try:
@@ -253,6 +251,8 @@ def _summarise(number: int, hdu: Hdu, spectral: bool) -> tuple[HduSummary, Any, 
             return _table_summary(number, label, hdu), None, []
         if not hdu.shape or 0 in hdu.shape:
             return HduSummary(number, label, "empty"), None, []
+        if depth == "headers":
+            return _header_summary(number, label, hdu, spectral)
         array, stretch = _values(hdu)
     except InputError as error:
         kind = _kind_of_shape(hdu) if hdu.is_image else "table"
@@ -278,6 +278,18 @@ def _summarise(number: int, hdu: Hdu, spectral: bool) -> tuple[HduSummary, Any, 
         stretch=None if array.shape == hdu.shape else stretch,
     )
     return summary, array, problems
+
+
+def _header_summary(
+    number: int, label: str, hdu: Hdu, spectral: bool
+) -> tuple[HduSummary, None, list[Problem]]:
+    """Return what the header of an array tells; a mask or a map of labels is an image to it."""
+    kind = _kind_of_shape(hdu)
+    kind = "spectra" if spectral and kind == "image" else kind
+    wcs, problems = _place(hdu, kind, label)
+    unit = str(hdu.header.get("BUNIT") or "").strip()
+    place, axis = _wcs_summary(wcs, hdu.shape), _spectral_axis(hdu, kind)
+    return HduSummary(number, label, kind, hdu.shape, unit=unit, wcs=place, spectral=axis), None, problems
 
 
 def _values(hdu: Hdu) -> tuple[Any, int | None]:
@@ -367,85 +379,3 @@ def _spectral_axis(hdu: Hdu, kind: str) -> tuple[float, float, str, str] | None:
         first, last = (start + offset * increment for offset in offsets)
     unit = str(header.get(f"CUNIT{axis}") or "unit unknown").strip()
     return first, last, unit, _MEDIA.get(written.partition("-")[0], "medium unknown")
-
-
-# --------------------------------------------------------------------------------------------- for people
-
-
-def render(inspection: Inspection) -> str:
-    """Return an inspection as plain text, a few lines per extension.
-
-    Parameters
-    ----------
-    inspection : Inspection
-
-    Returns
-    -------
-    str
-        Lines without markup, the problems at the end.
-    """
-    lines = [f"{inspection.path}: {inspection.kind}, {inspection.size / 1e6:.3g} MB"]
-    lines.append(f"  reader: {inspection.reader or 'none of Skyloom knows this kind'}")
-    shown = {key: value for key, value in inspection.meta.items() if value not in ("", None)}
-    if shown:
-        lines.append("  " + ", ".join(f"{key} {_shown(value)}" for key, value in shown.items()))
-    if inspection.psf:
-        lines.append(f"  PSF: {inspection.psf}")
-    if inspection.error is not None:
-        lines.append(f"  errors: {inspection.error.describe()}")
-    elif inspection.reader in _DERIVED:
-        command = f"skyloom inspect --errors {shlex.quote(str(inspection.path))}"
-        lines.append(f"  errors: {_DERIVED[inspection.reader]}; every step: {command}")
-    if inspection.cube is not None:
-        lines += [f"  {line}" for line in cube_lines(inspection.cube)]
-    for hdu in inspection.hdus:
-        lines += _hdu_lines(hdu)
-    if inspection.problems:
-        lines.append("  problems:")
-        lines += [
-            f"    {problem.severity}: {problem.where}: {problem.message}" for problem in inspection.problems
-        ]
-    else:
-        lines.append("  no problems found")
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
-
-
-def _hdu_lines(hdu: HduSummary) -> list[str]:
-    size = " x ".join(str(length) for length in hdu.shape)
-    line = f"  [{hdu.number}] {hdu.name}: {hdu.kind}"
-    if hdu.kind == "empty":
-        return [line]
-    if hdu.kind == "table":
-        columns = ", ".join(hdu.columns[:_SHOWN_COLUMNS]) + (
-            " ..." if len(hdu.columns) > _SHOWN_COLUMNS else ""
-        )
-        return [f"{line}, {hdu.shape[0] if hdu.shape else 0} rows: {columns}"]
-    line += f" {size} {hdu.dtype}".rstrip()
-    if hdu.unit:
-        line += f", {hdu.unit}"
-    if hdu.values is not None:
-        line += ", values {:.4g} .. {:.4g} .. {:.4g}".format(*hdu.values)
-    if hdu.bad_fraction:
-        line += f", {100 * hdu.bad_fraction:.3g} % NaN"
-    if hdu.sampled:
-        line += f" (of {hdu.sampled} channels)"
-    return [line, *_place_lines(hdu)]
-
-
-def _place_lines(hdu: HduSummary) -> list[str]:
-    lines = []
-    if hdu.wcs is not None:
-        place = "" if hdu.wcs.centre is None else f"centre {hdu.wcs.centre[0]:.6f} {hdu.wcs.centre[1]:+.6f}, "
-        turn = f"y axis at position angle {hdu.wcs.rotation:.2f} deg"
-        sip = ", SIP distortion" if hdu.wcs.distorted else ""
-        lines.append(
-            f"      {'/'.join(hdu.wcs.types)}: {place}{hdu.wcs.scale:.5g} arcsec per pixel, {turn}{sip}"
-        )
-    if hdu.spectral is not None:
-        first, last, unit, medium = hdu.spectral
-        lines.append(f"      wavelength {first:.6g} .. {last:.6g} {unit}, {medium}")
-    return lines
