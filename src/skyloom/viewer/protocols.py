@@ -44,6 +44,8 @@ class PlaneView:
     unit : str
     read_bytes : int
         What was read for it.
+    note : str
+        What an element stands for where it is more than one pixel, such as "mean of 4 × 4 pixels".
     """
 
     values: Float32
@@ -54,6 +56,7 @@ class PlaneView:
     step: int
     unit: str
     read_bytes: int
+    note: str = ""
 
 
 class PlaneSource(Protocol):
@@ -139,7 +142,11 @@ class SpectrumView:
     masked_ranges : tuple of (from, to), in A
     lines : tuple of (name, wavelength in A where it is seen)
     numbers : tuple of (name, text)
-        The numbers of the fit, with unit and error.
+        The numbers of the fit, with unit and error; ``Halpha · flux (unit)`` belongs to the line Halpha.
+    redshift : float or None
+        Of the source, where it is known.
+    rest_frame : bool
+        Whether `wave` is that of the rest frame already.
     """
 
     title: str
@@ -156,6 +163,8 @@ class SpectrumView:
     masked_ranges: tuple[tuple[float, float], ...] = ()
     lines: tuple[tuple[str, float], ...] = ()
     numbers: tuple[tuple[str, str], ...] = ()
+    redshift: float | None = None
+    rest_frame: bool = False
 
 
 class SpectrumSource(Protocol):
