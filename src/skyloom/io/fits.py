@@ -31,6 +31,7 @@ from skyloom.io.formats.blocks import Extension, card, text_cards, write_hdus
 from skyloom.io.formats.files import FitsFile, Hdu, open_fits
 from skyloom.io.formats.headers import exact_wcs, parse_bunit, unit_text, wcs_cards
 from skyloom.io.formats.plain_json import from_json, to_json
+from skyloom.io.formats.spectral_axis import adds_axis, axes_of, dispersion_axis, without_third_axis
 
 __all__ = [
     "extensions_of",
@@ -54,6 +55,11 @@ _META_KEYWORDS = {
     "photflam": "PHOTFLAM",
     "photplam": "PHOTPLAM",
 }
+SKY_ONLY = "sky"
+"""In META, of a WCS to whose cards a wavelength axis was added for other programs."""
+# What astropy and specutils need to be told to take the planes for what they are.
+_AS_VARIANCE = card("UTYPE", "VarianceUncertainty", "class of astropy.nddata")
+_AS_MASK = text_cards("COMMENT", ["1 = unusable, 0 = good"]) + card("BFORM", "L", "was logical")
 OBJECT_CODES = {"outside": 0, "inside": 1, "unknown": 2}
 
 
@@ -131,16 +137,16 @@ def _add_object(contents: Contents, obj: Storable, item: str, prefix: str) -> No
 
 
 def _add_planes(contents: Contents, obj: Image | Cube | Spectra, item: str, prefix: str) -> None:
-    grid = b"" if isinstance(obj, Spectra) else contents.grid(obj.wcs)
+    grid = axes_of(obj, b"" if isinstance(obj, Spectra) else contents.grid(obj.wcs))
     contents.add(
         f"{prefix}SCI", obj.data, card("BUNIT", unit_text(obj.unit)) + grid + _observation_cards(obj.meta)
     )
-    contents.add(f"{prefix}VAR", obj.variance, card("BUNIT", unit_text(obj.unit**2)) + grid)
-    contents.add(f"{prefix}MASK", obj.mask, text_cards("COMMENT", ["1 = unusable, 0 = good"]) + grid)
+    contents.add(f"{prefix}VAR", obj.variance, card("BUNIT", unit_text(obj.unit**2)) + _AS_VARIANCE + grid)
+    contents.add(f"{prefix}MASK", obj.mask, _AS_MASK + grid)
     if obj.flags is not None:
         contents.add(f"{prefix}FLAGS", obj.flags, grid)
     if not isinstance(obj, Spectra):
-        contents.note(item, "wcs", obj.wcs is not None)
+        contents.note(item, "wcs", SKY_ONLY if adds_axis(obj) else obj.wcs is not None)
         contents.note(item, "psf", _psf_note(contents, obj.psf, prefix))
     if not isinstance(obj, Image):
         contents.add(f"{prefix}WAVE", obj.wave, card("BUNIT", "Angstrom") + card("MEDIUM", obj.medium))
@@ -212,6 +218,7 @@ def finished(contents: Contents, kind: str, extra: Iterable[Extension] = ()) -> 
         card("ORIGIN", "Skyloom", "software that wrote this file")
         + card("SKYVERS", __version__, "its version")
         + card("SKYTYPE", kind, "what skyloom.read makes of it")
+        + dispersion_axis(contents.extensions[0].header if contents.extensions else b"")
         + text_cards("HISTORY", _history_lines(contents.history))
     )
     tables = [
@@ -474,4 +481,6 @@ class OwnFile:
         if not notes["wcs"]:
             return None
         hdu = self.hdu(f"{prefix}SCI")
+        if notes["wcs"] == SKY_ONLY:
+            return exact_wcs(without_third_axis(hdu.header), hdu.shape)
         return exact_wcs(hdu.header, hdu.shape)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from skyloom._version import __version__
@@ -31,6 +30,13 @@ from skyloom.io.formats.blocks import Extension, card, encode, text_cards, write
 from skyloom.io.formats.files import FitsFile
 from skyloom.io.formats.headers import unit_text, wcs_cards
 from skyloom.io.formats.plain_json import from_json, to_json
+from skyloom.io.formats.spectral_axis import (
+    DISPERSION_AXIS,
+    DRIFT,
+    axis_cards,
+    frame_cards,
+    with_third_axis,
+)
 from skyloom.io.formats.wavelengths import header_wave
 
 __all__ = ["layout", "read_resampled", "sniff", "write_resampled"]
@@ -38,8 +44,6 @@ __all__ = ["layout", "read_resampled", "sniff", "write_resampled"]
 Float = NDArray[np.float64]
 
 PRODUCT = "RESAMPLED"
-# How far a channel may lie from the linear axis that the header describes, in channels.
-_DRIFT = 1e-4
 _PART_BYTES = 2**24
 
 
@@ -71,15 +75,11 @@ def write_resampled(cube: Cube, path: str | Path, *, overwrite: bool = False) ->
     not independent: `read_resampled` takes their correlation from ``LAGS``; programs that do not know it will take the
     errors of sums for smaller than they are.
     """
-    start, increment = _linear_axis(cube.wave)
-    axis = (
-        card("CTYPE3", "AWAV" if cube.medium == "air" else "WAVE", f"wavelengths in {cube.medium}")
-        + card("CUNIT3", "Angstrom")
-        + card("CRPIX3", 1.0)
-        + card("CRVAL3", start)
-    )
-    sky = _sky_cards(cube.wcs, increment)
-    shared = sky + axis + _frame_cards(cube.meta)
+    _check_linear(cube.wave)
+    flat = None if cube.wcs is None else celestial(cube.wcs)
+    third = axis_cards(cube.wave, cube.medium, 3, matrix=flat is not None and flat.wcs.has_cd())
+    shared = with_third_axis(wcs_cards(flat), third) + DISPERSION_AXIS[3]
+    shared += frame_cards(cube.meta)
     unit = card("BUNIT", unit_text(cube.unit))
     with atomic_path(path, overwrite=overwrite) as temporary, open(temporary, "wb") as stream:
         stream.writelines(encode([Extension("", None, _primary_cards(cube))]))
@@ -90,43 +90,20 @@ def write_resampled(cube: Cube, path: str | Path, *, overwrite: bool = False) ->
     return Path(path)
 
 
-def _linear_axis(wave: Float) -> tuple[float, float]:
-    """Return first wavelength and step, refusing axes that are not linear."""
+def _check_linear(wave: Float) -> None:
+    """Refuse axes that are not linear."""
     if wave.size < 2:
         raise InputError(
             "a cube of one channel has no step", field="wave", remedy="write it with skyloom.write"
         )
     increment = float(wave[-1] - wave[0]) / (wave.size - 1)
     worst = float(np.max(np.abs(wave - (wave[0] + increment * np.arange(wave.size)))))
-    if worst > _DRIFT * increment:
+    if worst > DRIFT * increment:
         raise InputError(
             f"the wavelengths are not evenly spaced: channels lie up to {worst:.3g} A off a step of {increment:.6g} A",
             field="wave",
             remedy="resample(cube, step=1) first; skyloom.write keeps any axis",
         )
-    return float(wave[0]), increment
-
-
-def _sky_cards(wcs: WCS | None, increment: float) -> bytes:
-    """Return the WCS cards of the sky with a third axis added in the same form (CD, or PC and CDELT)."""
-    if wcs is None:
-        return card("CDELT3", increment)
-    flat = celestial(wcs)
-    cards = wcs_cards(flat)
-    kept = [
-        cards[i : i + 80] for i in range(0, len(cards), 80) if not cards[i : i + 8].startswith(b"WCSAXES")
-    ]
-    third = card("CD3_3", increment) if flat.wcs.has_cd() else card("CDELT3", increment)
-    return card("WCSAXES", 3) + b"".join(kept) + third
-
-
-def _frame_cards(meta: dict[str, Any]) -> bytes:
-    redshift = meta.get("redshift_applied")
-    if not isinstance(redshift, (int, float)):
-        return b""
-    return card("SPECSYS", "SOURCE", "wavelengths at rest") + card(
-        "ZSOURCE", float(redshift), "redshift taken out of the wavelengths"
-    )
 
 
 def _primary_cards(cube: Cube) -> bytes:
@@ -139,6 +116,7 @@ def _primary_cards(cube: Cube) -> bytes:
         card("ORIGIN", "Skyloom", "software that wrote this file")
         + card("SKYVERS", __version__, "its version")
         + card("SKYPROD", PRODUCT, "cube resampled in wavelength: DATA, ERROR (1 sigma)")
+        + DISPERSION_AXIS[3]
     )
     for name, keyword in (("object", "OBJECT"), ("instrument", "INSTRUME")):
         if isinstance(cube.meta.get(name), str):
