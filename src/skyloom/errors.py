@@ -9,7 +9,10 @@ assumed is announced with an `AssumptionWarning`. Anything else that escapes is 
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 from pathlib import Path
+from typing import Self
 
 __all__ = [
     "AssumptionWarning",
@@ -64,11 +67,49 @@ class InputError(SkyloomError, ValueError):
         rebuild = functools.partial(type(self), source=self.source, field=self.field, remedy=self.remedy)
         return rebuild, (self.message,)
 
+    @classmethod
+    def missing(cls, path: str | Path, *, field: str | None = None, or_else: str | None = None) -> Self:
+        """Return the error of a file that is not there; it suggests the most similar name in the same folder.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        field : str, optional
+            The config key or option that named it.
+        or_else : str, optional
+            The remedy where no name there is similar.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return cls("is a folder, not a file", source=path, field=field, remedy=or_else)
+        if path.exists():
+            return cls("is no plain file", source=path, field=field, remedy=or_else)
+        return cls("there is no such file", source=path, field=field, remedy=_like(path) or or_else)
+
     def located(self, source: str | Path) -> InputError:
         """Return the same error, naming ``source`` where no file was known yet."""
         if self.source is not None:
             return self
         return type(self)(self.message, source=source, field=self.field, remedy=self.remedy)
+
+
+def _like(path: Path) -> str | None:
+    """Suggest what may be meant by a path where nothing is."""
+    import difflib
+
+    there = next((folder for folder in path.parents if folder.exists()), None)
+    if there is None or not there.is_dir():
+        return None
+    if there != path.parent:
+        return f"the folder {path.parent} is not there either"
+    try:
+        # A folder of an archive may hold a million files; the first thousands are enough to guess from.
+        names = [entry.name for entry in itertools.islice(os.scandir(there), 20_000)]
+    except OSError:
+        return None
+    match = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    return f"did you mean {match[0]!r}?" if match else None
 
 
 class ShapeError(InputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,7 +177,8 @@ def test_a_bug_is_not_hidden(invoke, config, recipe):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read: No such file"),
+        (None, "there is no such file; skyloom init writes a configuration"),
+        ("just words", "is no configuration"),
         ("a: [", "not valid YAML"),
         ("objects: [3]\n", "recipe: the key is missing"),
         ("recipe: homogenise\n", "no recipe 'homogenise'; did you mean 'homogenize'"),
@@ -192,6 +194,106 @@ def test_a_bad_configuration_is_told_and_nothing_is_written(invoke, tmp_path, te
     assert message in result.stderr
     assert str(path) in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+# --- several configurations ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two configurations with folders of their own."""
+    paths = [tmp_path / name for name in ("first.yaml", "second.yaml")]
+    for path in paths:
+        path.write_text(RECIPES["homogenize"].template())
+    return paths
+
+
+def test_several_configurations_run_one_after_the_other(invoke, two, recipe, tmp_path):
+    calls, _ = recipe
+    result = invoke("run", *two, "--out", tmp_path / "out", "--set", "sky.method=mesh")
+    assert result.exit_code == 0, result.output
+    assert [Path(loaded.output.directory).name for loaded, _ in calls] == ["first", "second"]
+    assert all(loaded.bands["f160w"].sky.method == "mesh" for loaded, _ in calls)
+    assert "[1/2 first.yaml] 1/2 3" in result.stderr
+    assert "[2/2 second.yaml] 1/2 3" in result.stderr
+    assert "2 of 2 configurations" in result.stdout
+
+
+def test_a_configuration_that_is_none_does_not_stop_the_others(invoke, two, recipe, tmp_path):
+    calls, _ = recipe
+    two[0].write_text(two[0].read_text() + "objets: [3]\n")
+    result = invoke("run", *two, tmp_path / "absent.yaml", "--out", tmp_path / "out")
+    assert result.exit_code == ExitCode.ITEMS_FAILED
+    assert len(calls) == 1
+    assert "unknown key; did you mean 'objects'?" in result.stderr
+    assert "absent.yaml: there is no such file" in result.stderr
+    assert "1 of 3 configurations" in result.stdout
+
+
+def test_when_no_configuration_can_be_used_it_is_bad_input(invoke, tmp_path):
+    result = invoke("run", tmp_path / "a.yaml", tmp_path / "b.yaml")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert result.stderr.count("error: ") == 2
+
+
+def test_two_configurations_do_not_write_into_one_folder(invoke, two, recipe):
+    calls, _ = recipe
+    result = invoke("run", *two)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "second.yaml: output.directory: would write into" in result.stderr
+    assert not calls
+
+
+def test_the_worst_of_several_runs_is_the_exit_code(invoke, two, recipe, tmp_path):
+    _, outcome = recipe
+    outcome["result"] = RunResult(
+        "homogenize", tmp_path, (), checks=(Check("residual", "a", 1.0, None, 0.1),)
+    )
+    assert invoke("run", *two, "--out", tmp_path / "out").exit_code == ExitCode.CHECK_FAILED
+    outcome["result"] = InputError("is truncated", source="a.fits")
+    result = invoke("run", *two, "--out", tmp_path / "out")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert result.stderr.count("error: a.fits: is truncated") == 2
+
+
+# --- completion and guesses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("skyloom ins", "inspect"),
+        ("skyloom init h", "homogenize"),
+        ("skyloom mock muse", "muse-like"),
+        ("skyloom store cut", "cutout"),
+        ("skyloom run --gal", "--galaxies"),
+    ],
+)
+def test_the_shell_completes(words, expected):
+    environment = os.environ | {
+        "_SKYLOOM_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    code = "from skyloom.cli import main; main()"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert expected in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_can_be_installed(shell):
+    command = [sys.executable, "-c", "from skyloom.cli import main; main()", "--show-completion", shell]
+    environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "_SKYLOOM_COMPLETE" in done.stdout, done.stderr
+
+
+def test_a_file_that_is_not_there_is_guessed(invoke, image_file):
+    assert "did you mean 'image.fits'?" in invoke("inspect", image_file.with_name("imgae.fits")).stderr
+    elsewhere = invoke("inspect", image_file.parent / "absent" / "image.fits").stderr
+    assert f"the folder {image_file.parent / 'absent'} is not there either" in elsewhere
+    assert "is a folder, not a file" in invoke("inspect", image_file.parent).stderr
 
 
 def test_the_console_script_is_declared():

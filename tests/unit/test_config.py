@@ -127,8 +127,8 @@ def write(folder, text):
         ),
         ("name: a\ninner: 3\n", r"inner \(line 2\): 3 stands where a block of keys is expected"),
         ("name: [1]\nzz: 1\n", r"2 problems\n  name \(line 1\): .*\n  zz \(line 2\)"),
-        ("- 1\n", "holds no keys"),
-        ("", "holds no keys"),
+        ("- 1\n", "is no configuration"),
+        ("", "is no configuration"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place(tmp_path, text, message):
@@ -139,7 +139,7 @@ def test_a_wrong_value_is_told_with_its_place(tmp_path, text, message):
 
 
 def test_a_missing_file_is_told_with_the_remedy(tmp_path):
-    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file.*skyloom init"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such file.*skyloom init"):
         load_config(tmp_path / "none.yaml", Outer)
 
 

@@ -5,32 +5,25 @@ Nothing heavy is imported before a command runs, so that ``skyloom --help`` answ
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from skyloom._version import __version__
+from skyloom.cli.outcome import finish
+from skyloom.cli.progress import ProgressBar
 from skyloom.cli.qa import add_qa
+from skyloom.cli.run import add_run
 from skyloom.cli.store import add_store
 from skyloom.cli.templates import templates
-from skyloom.core.mpi import cluster_address, is_first_rank, run_on_ranks, started_ranks
+from skyloom.cli.terminal import RUN_EXIT_CODES, complain
+from skyloom.core.mpi import is_first_rank, run_on_ranks, started_ranks
 from skyloom.errors import InputError
-from skyloom.recipes.registry import RECIPES, recipe_named, recipe_of
+from skyloom.recipes.registry import RECIPES, recipe_named
 from skyloom.recipes.result import ExitCode
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from skyloom.recipes.result import Progress, RunResult, StageProgress
-
-
-def _complain(error: InputError) -> None:
-    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
-    typer.echo(str(error), err=True)
 
 
 class _Commands(TyperGroup):
@@ -43,24 +36,14 @@ class _Commands(TyperGroup):
         except InputError as error:
             if ctx.params.get("debug"):
                 raise
-            _complain(error)
+            complain(error)
             ctx.exit(int(ExitCode.BAD_INPUT))
 
 
 SEVERITY_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-EXIT_CODES = """\b
-Exit codes:
-  0  done
-  1  internal error
-  2  bad input: one message says what and where
-  3  finished, but a science check failed
-  4  finished, but some items failed; each is listed with its reason
-"""
-
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -70,8 +53,9 @@ Examples:
   skyloom inspect image.fits                    what Skyloom sees in a file
   skyloom init homogenize > homogenize.yaml     a commented configuration
   skyloom run homogenize.yaml --workers 2
+  skyloom --install-completion                  the Tab key completes commands, options, recipes and scenes
 
-{EXIT_CODES}""",
+{RUN_EXIT_CODES}""",
 )
 
 
@@ -79,9 +63,6 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"skyloom {__version__}")
         raise typer.Exit
-
-
-app.add_typer(templates, name="templates")
 
 
 @app.callback()
@@ -94,54 +75,7 @@ def _main(
     """Weave images and spectra of galaxies into maps with errors you can trust."""
 
 
-@app.command(
-    epilog=f"""\b
-Examples:
-  skyloom run homogenize.yaml
-  skyloom run homogenize.yaml --set sky.method=mesh --set 'objects=[37, 912]'
-  skyloom run homogenize.yaml --out results --workers 2
-  skyloom run ifs.yaml --set snr.line=SII6716 --set binning.target=5
-  skyloom run halpha.yaml --set anchor.method=ratio --set cosmic_rays=none
-  skyloom run store.yaml --out sky --workers 2
-
-A run that was interrupted goes on where it stopped: what is finished is kept unless --overwrite is given. A
-recipe of stages (ifs, halpha) does again what a change of the configuration concerns, and nothing else.
-
-{EXIT_CODES}"""
-)
-def run(
-    config: Annotated[
-        Path,
-        typer.Argument(metavar="CONFIG.yaml", help="A YAML file; 'skyloom init' writes one to start from."),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a value, such as target.psf=f160w. Repeatable."
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine; threads for a single cube.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A running Dask scheduler to work on.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the products.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do finished items again.")] = False,
-) -> None:
-    """Run the recipe that a configuration describes."""
-    recipe = recipe_of(config)
-    overrides = list(settings or ())
-    if workers is not None:
-        overrides.append(f"workers={workers}")
-    if out is not None:
-        overrides.append(f"output.directory={json.dumps(str(out.resolve()))}")
-    scheduler = scheduler or cluster_address()
-    loaded = recipe.load_config(config, overrides)
-    function = recipe.load_function()
-    with _progress_bar() as progress:
-        result = function(loaded, scheduler=scheduler, overwrite=overwrite, progress=progress)
-    _finish(result)
+add_run(app)
 
 
 @app.command(
@@ -158,7 +92,12 @@ Recipes:
 """
 )
 def init(
-    recipe: Annotated[str, typer.Argument(metavar="|".join(RECIPES), help="Name of the recipe.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="|".join(RECIPES), help="Name of the recipe.", autocompletion=lambda: list(RECIPES)
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")
     ] = None,
@@ -224,13 +163,19 @@ def inspect(
             lines = render(inspect_file(path)).splitlines()
         except InputError as error:
             failed += 1
-            _complain(error)
+            complain(error)
             continue
         for line in lines:
             severity = line.strip().partition(":")[0]
             typer.secho(line, fg=SEVERITY_COLOURS.get(severity), bold=line == lines[0])
     if failed:
         raise typer.Exit(int(ExitCode.BAD_INPUT if failed == len(files) else ExitCode.ITEMS_FAILED))
+
+
+def _scene_names() -> list[str]:
+    from skyloom.mock.files import SCENES
+
+    return list(SCENES)
 
 
 @app.command(
@@ -256,7 +201,12 @@ Scenes:
 """
 )
 def mock(
-    scene: Annotated[str, typer.Argument(metavar="SCENE", help="Name of a scene; they are listed below.")],
+    scene: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCENE", help="Name of a scene; they are listed below.", autocompletion=_scene_names
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
 ) -> None:
@@ -277,7 +227,7 @@ Examples:
   skyloom demo
   skyloom demo --out /tmp/demo --workers 2
 
-{EXIT_CODES}"""
+{RUN_EXIT_CODES}"""
 )
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")] = Path("skyloom-demo"),
@@ -287,97 +237,17 @@ def demo(
     from skyloom.recipes.demo import compare_with_truth
     from skyloom.recipes.demo import demo as run_demo
 
-    with _progress_bar() as progress:
+    with ProgressBar() as progress:
         result = run_demo(out, workers=workers, progress=progress)
     if not result.failures:
         ratio = compare_with_truth(out)["ratio"]
         typer.echo(f"flux inside the masks over the true flux: {ratio.min():.3f} to {ratio.max():.3f}")
-    _finish(result)
+    finish(result)
 
 
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
-
-
-class _progress_bar:  # noqa: N801  # used as a verb: with _progress_bar() as progress
-    """Bars on a terminal, one line per item and stage elsewhere (both on stderr)."""
-
-    def __enter__(self) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
-
-        # Not console.is_terminal: notebooks and CI make rich believe in terminals that cannot redraw a line.
-        live = sys.stderr.isatty()
-        self.bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=_console(stderr=True),
-            transient=True,
-            disable=not live,
-        )
-        self.bar.start()
-        task = self.bar.add_task("starting", total=None)
-        inner = self.bar.add_task("", total=None, visible=False)
-        last = ""
-
-        def say(text: str) -> None:
-            """Write a line, once: a stage is announced before it starts, and may count its parts from 0."""
-            nonlocal last
-            if text != last:
-                typer.echo(text, err=True)
-            last = text
-
-        def progress(item: str, done: int, total: int, *, stage: StageProgress | None = None) -> None:
-            if live:
-                self.bar.update(task, description=item, completed=done, total=total)
-                self.bar.update(inner, visible=stage is not None)
-                if stage is not None:
-                    self.bar.update(
-                        inner, description=f"  {stage.name}", completed=stage.done, total=stage.total
-                    )
-            elif stage is None:
-                say(f"{done}/{total} {item}")
-            elif stage.done == 0:
-                say(f"{done}/{total} {item}: {stage.name}")
-
-        return progress
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _finish(result: RunResult) -> None:
-    """Tell what came of a run, and end with its exit code."""
-    from rich.markup import escape
-
-    console = _console()
-    done = f" ({_count(result.resumed, 'item')} from an earlier run)" if result.resumed else ""
-    made = escape(result.summary) or f"{_count(len(result.products), 'file')}{done}"
-    console.print(f"[bold]{result.recipe}[/]: {made} in {escape(str(result.directory))}")
-    if result.report is not None:
-        console.print(f"report: {escape(str(result.report))}")
-    failed = [check for check in result.checks if not check.passed]
-    if result.checks:
-        console.print(f"science checks: {len(result.checks) - len(failed)} passed, {len(failed)} failed")
-    for check in failed:
-        verdict = f"{check.item}: {check.name} is {check.value:.4g}, not {check.bounds}"
-        console.print(f"  [yellow]check failed[/] {escape(verdict)}")
-    for failure in result.failures:
-        console.print(f"  [red]failed[/] {escape(failure.item)}: {escape(failure.reason)}")
-    if result.exit_code:
-        raise typer.Exit(int(result.exit_code))
-
-
-add_qa(app, _finish, EXIT_CODES)
-add_store(app, _progress_bar)
+add_qa(app)
+add_store(app)
+app.add_typer(templates, name="templates")
 
 
 def main() -> None:
@@ -389,7 +259,7 @@ def main() -> None:
     except InputError as error:
         code = int(ExitCode.BAD_INPUT)
         if is_first_rank():
-            _complain(error)
+            complain(error)
     sys.exit(code)
 
 

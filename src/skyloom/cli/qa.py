@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from skyloom.recipes.result import RunResult
+from skyloom.cli.outcome import finish
+from skyloom.cli.terminal import RUN_EXIT_CODES
 
 __all__ = ["add_qa"]
 
+commands = typer.Typer()
 
-def add_qa(app: typer.Typer, finish: Callable[[RunResult], None], exit_codes: str) -> None:
-    """Add the command to an app; ``finish`` tells what came of it and ends with its exit code."""
 
-    @app.command(
-        epilog=f"""\b
+def add_qa(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.registered_commands += commands.registered_commands
+
+
+@commands.command(
+    epilog=f"""\b
 Examples:
   skyloom qa halpha
   skyloom qa halpha --set checks.nebula_ratio='[0.95, 1.05]'
@@ -26,20 +29,20 @@ Examples:
 
 Tables, figures and verdicts are made anew from the images in the folder; no image is. The page is DIR/qa.html.
 
-{exit_codes}"""
-    )
-    def qa(
-        directory: Annotated[
-            Path, typer.Argument(metavar="DIR", help="Folder of the products of a run of 'halpha'.")
-        ],
-        settings: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--set", metavar="KEY=VALUE", help="Change a bound, such as checks.empty_scatter. Repeatable."
-            ),
-        ] = None,
-    ) -> None:
-        """Judge the products of a Halpha run again: HST against MUSE, nebulae, noise."""
-        from skyloom.recipes.halpha.qa_report import judge_run
+{RUN_EXIT_CODES}"""
+)
+def qa(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of the products of a run of 'halpha'.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a bound, such as checks.empty_scatter. Repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Judge the products of a Halpha run again: HST against MUSE, nebulae, noise."""
+    from skyloom.recipes.halpha.qa_report import judge_run
 
-        finish(judge_run(directory, settings or ()))
+    finish(judge_run(directory, settings or ()))

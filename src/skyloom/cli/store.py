@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyloom.cli.progress import ProgressBar
 from skyloom.cli.store_dense import add_dense
 from skyloom.cli.store_export import add_export
 from skyloom.cli.store_query import add_queries
@@ -29,7 +28,6 @@ from skyloom.core.mpi import cluster_address
 from skyloom.errors import InputError
 
 if TYPE_CHECKING:
-    from skyloom.recipes.result import Progress
     from skyloom.store.ingest.run import IngestResult
 
 __all__ = ["add_store"]
@@ -52,13 +50,9 @@ Examples:
 )
 
 
-def add_store(app: typer.Typer, bar: Callable[[], AbstractContextManager[Progress]]) -> None:
-    """Add the commands to an app; ``bar`` opens the bar that shows how far an ingest is."""
-    _BAR.append(bar)
+def add_store(app: typer.Typer) -> None:
+    """Add the commands to an app."""
     app.add_typer(commands, name="store")
-
-
-_BAR: list[Callable[[], AbstractContextManager[Any]]] = []
 
 
 # --- filling --------------------------------------------------------------------------------------------------------
@@ -150,7 +144,7 @@ def ingest(
     from skyloom.store.ingest.run import ingest as ingest_files
     from skyloom.store.ingest.sources import FileList
 
-    with _BAR[0]() as progress:
+    with ProgressBar() as progress:
         result = ingest_files(
             store,
             files or (),
@@ -273,7 +267,7 @@ def pack(
 
 
 add_queries(commands)
-add_export(commands, lambda: _BAR[0]())
-add_dense(commands, lambda: _BAR[0]())
+add_export(commands)
+add_dense(commands)
 add_serve(commands)
-add_update(commands, lambda: _BAR[0]())
+add_update(commands)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from skyloom.cli.progress import ProgressBar
 from skyloom.cli.terminal import Directory, open_store
 from skyloom.errors import InputError
 
@@ -19,8 +18,6 @@ Exit codes:
   0  done
   2  bad input: one message says what and where
 """
-_BAR: list[Callable[[], AbstractContextManager[Any]]] = []
-
 commands = typer.Typer()
 
 Joins = Annotated[
@@ -46,9 +43,8 @@ Invalid = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
-def add_dense(app: typer.Typer, bar: Callable[[], AbstractContextManager[Any]]) -> None:
-    """Add the commands to those of ``skyloom store``; ``bar`` opens the bar that shows how far it is."""
-    _BAR.append(bar)
+def add_dense(app: typer.Typer) -> None:
+    """Add the commands to those of ``skyloom store``."""
     app.registered_commands += commands.registered_commands
 
 
@@ -101,7 +97,7 @@ def dense(
     wanted = _joins(joins, names, join_radius, columns, prefix, invalid)
     known = {name.lower() for name in KEYS}
     more = tuple(name for name in names if name.lower() not in known | set(_aliases()))
-    with _BAR[0]() as progress:
+    with ProgressBar() as progress:
         found = open_store(store).dense_cube(
             out,
             targets,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from skyloom.cli.progress import ProgressBar
 from skyloom.cli.store_query import (
     Bands,
     Box,
@@ -27,14 +26,11 @@ from skyloom.cli.terminal import EXIT_CODES, Directory, open_store
 __all__ = ["add_export"]
 
 WHAT = "observations|voxels|images|cubes|spectra"
-_BAR: list[Callable[[], AbstractContextManager[Any]]] = []
-
 commands = typer.Typer()
 
 
-def add_export(app: typer.Typer, bar: Callable[[], AbstractContextManager[Any]]) -> None:
-    """Add the command to those of ``skyloom store``; ``bar`` opens the bar that shows how far it is."""
-    _BAR.append(bar)
+def add_export(app: typer.Typer) -> None:
+    """Add the command to those of ``skyloom store``."""
     app.registered_commands += commands.registered_commands
 
 
@@ -84,7 +80,7 @@ def export(
     """Write tables, voxels, images or spectra as VOTable, FITS, Parquet or HATS, and show them by SAMP."""
     where = conditions(cone, box, moc, times, wave, bands, kind, resolution)
     opened = open_store(store)
-    with _BAR[0]() as progress:
+    with ProgressBar() as progress:
         result = opened.export(
             out,
             what,

@@ -141,7 +141,7 @@ def conditions(
         from mocpy import MOC
 
         if not moc.is_file():
-            raise InputError("there is no such file", source=moc, field="--moc")
+            raise InputError.missing(moc, field="--moc")
         try:
             where["moc"] = MOC.from_fits(moc)
         except (OSError, ValueError) as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from skyloom.cli.progress import ProgressBar
 from skyloom.cli.terminal import (
     EXIT_CODES,
     ITEMS_FAILED,
@@ -26,14 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_update"]
 
-_BAR: list[Callable[[], AbstractContextManager[Any]]] = []
-
 commands = typer.Typer()
 
 
-def add_update(app: typer.Typer, bar: Callable[[], AbstractContextManager[Any]]) -> None:
-    """Add the command to those of ``skyloom store``; ``bar`` opens the bar that shows how far it is."""
-    _BAR.append(bar)
+def add_update(app: typer.Typer) -> None:
+    """Add the command to those of ``skyloom store``."""
     app.registered_commands += commands.registered_commands
 
 
@@ -98,7 +94,7 @@ def update(
             "scheduler": scheduler,
             "options": reader_options(options or ()),
         }
-    with _BAR[0]() as progress:
+    with ProgressBar() as progress:
         result = open_store(store).update(part, files or (), progress=progress, **given)
     if isinstance(result, tuple):
         _tell_dense(result)

@@ -1,21 +1,27 @@
-"""What the commands of ``skyloom store`` share."""
+"""What commands share: exit codes, messages, tables, and how a store is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skyloom.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 __all__ = [
     "EXIT_CODES",
     "ITEMS_FAILED",
+    "RUN_EXIT_CODES",
     "SHOWN_ROWS",
     "Directory",
+    "complain",
     "console",
+    "counted",
     "open_store",
     "plain_rows",
     "reader_options",
@@ -26,6 +32,14 @@ Exit codes:
   0  done
   2  bad input: one message says what and where
   4  finished, but some files failed; each is listed with its reason
+"""
+RUN_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  internal error
+  2  bad input: one message says what and where
+  3  finished, but a science check failed
+  4  finished, but some items failed; each is listed with its reason
 """
 ITEMS_FAILED = 4
 SHOWN_ROWS = 40
@@ -69,8 +83,19 @@ def reader_options(settings: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def console() -> Any:
+def console(*, stderr: bool = False) -> Console:
     """Return where tables and colours are printed."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def complain(error: InputError) -> None:
+    """Print the one message that bad input gets."""
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+    typer.echo(str(error), err=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return such as ``1 file`` or ``3 files``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

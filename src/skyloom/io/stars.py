@@ -62,7 +62,7 @@ def read_stars(path: str | Path) -> QTable:
     """
     source = Path(path)
     if not source.is_file():
-        raise InputError("no such file", source=source, field="stars")
+        raise InputError.missing(source, field="stars")
     if source.suffix.lower() == ".reg":
         return _regions(source)
     try:

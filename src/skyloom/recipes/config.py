@@ -17,6 +17,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from skyloom.errors import ConfigError
+from skyloom.recipes.galaxies import lay_galaxies, read_galaxies
 
 # --- YAML ------------------------------------------------------------------------------------------
 
@@ -218,6 +219,9 @@ class Settings(BaseModel):
     extra_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that the file may hold although the model has no such field."""
 
+    galaxy_keys: ClassVar[Mapping[str, str] | None] = None
+    """What its objects call the ``redshift`` and ``a_v`` of a table of galaxies; None: it has no objects."""
+
     @classmethod
     def locate(
         cls,
@@ -241,6 +245,7 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
 
 
 ModelT = TypeVar("ModelT", bound=Settings)
+_START = "skyloom init writes a configuration to start from"
 
 
 def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -264,15 +269,18 @@ def read_values(path: str | Path, overrides: Iterable[str] = ()) -> tuple[dict[s
         If the file cannot be read, is not YAML, or is not a block of keys.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ConfigError.missing(path, or_else=_START)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        remedy = "skyloom init writes a configuration to start from"
-        raise ConfigError(f"cannot be read: {reason}", source=str(path), remedy=remedy) from error
+        raise ConfigError(f"cannot be read: {reason}", source=str(path), remedy=_START) from error
     values, node = parse_yaml(text, source=str(path))
     if not isinstance(values, dict):
-        raise ConfigError("holds no keys", source=str(path), remedy="write 'key: value' lines")
+        raise ConfigError(
+            "is no configuration", source=str(path), remedy=f"it has no 'key: value' lines; {_START}"
+        )
     return apply_overrides(values, overrides), node
 
 
@@ -323,7 +331,13 @@ def validate(
         raise ConfigError(f"{len(problems)} problems{lines}", source=source) from error
 
 
-def load_config(path: str | Path, model: type[ModelT], overrides: Iterable[str] = ()) -> ModelT:
+def load_config(
+    path: str | Path,
+    model: type[ModelT],
+    overrides: Iterable[str] = (),
+    *,
+    galaxies: str | Path | None = None,
+) -> ModelT:
     """Read, override and validate a configuration file.
 
     Parameters
@@ -334,6 +348,8 @@ def load_config(path: str | Path, model: type[ModelT], overrides: Iterable[str] 
         The pydantic model of the recipe.
     overrides : iterable of str
         ``a.b.c=value`` settings.
+    galaxies : str or Path, optional
+        A table of galaxies, which become the objects of the run; see `skyloom.recipes.galaxies.read_galaxies`.
 
     Returns
     -------
@@ -343,9 +359,16 @@ def load_config(path: str | Path, model: type[ModelT], overrides: Iterable[str] 
     Raises
     ------
     ConfigError
-        If the file cannot be read or any value is wrong.
+        If the file cannot be read or any value is wrong, or the recipe has no objects for a table to name.
+    InputError
+        If the table cannot be used.
     """
     values, node = read_values(path, overrides)
+    if galaxies is not None:
+        if model.galaxy_keys is None:
+            remedy = "run it without --galaxies"
+            raise ConfigError("its recipe takes files, not galaxies", source=str(path), remedy=remedy)
+        values = lay_galaxies(values, read_galaxies(galaxies), model.galaxy_keys)
     return validate(values, model, source=str(path), base=Path(path).parent, node=node)
 
 

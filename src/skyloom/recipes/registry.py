@@ -26,11 +26,13 @@ class Recipe:
     config: str
     function: str
 
-    def load_config(self, path: str | Path, overrides: Iterable[str] = ()) -> Settings:
-        """Read and check a configuration of this recipe."""
+    def load_config(
+        self, path: str | Path, overrides: Iterable[str] = (), *, galaxies: str | Path | None = None
+    ) -> Settings:
+        """Read and check a configuration of this recipe; a table of galaxies names its objects."""
         from skyloom.recipes.config import load_config
 
-        return load_config(path, _load(self.config), overrides)
+        return load_config(path, _load(self.config), overrides, galaxies=galaxies)
 
     def load_function(self) -> Callable[..., RunResult]:
         """Import the function that runs this recipe."""

@@ -178,7 +178,7 @@ def open_fits(path: str | Path, *, whole: bool = True, at_first: int | None = No
     place = Path(path)
     # What is no plain file is not opened: a named pipe would wait for somebody to write to it.
     if not place.is_file():
-        raise FileFormatError("there is no such file", source=path)
+        raise FileFormatError.missing(path)
     with open(place, "rb") as stream:
         if os.fstat(stream.fileno()).st_size == 0:
             raise FileFormatError("the file is empty", source=path)

@@ -101,7 +101,7 @@ def read_map_file(
         When a pixel is in two bins, or lies beyond the shape.
     """
     if not Path(path).is_file():
-        raise FileFormatError("there is no such file", source=path)
+        raise FileFormatError.missing(path)
     lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     found = next((match for line in lines if (match := _SHAPE.match(line))), None)
     rows = _rows(lines, path)

@@ -39,7 +39,7 @@ def read_text(path: str | Path) -> str:
     """
     place = Path(path)
     if not place.is_file():
-        raise FileFormatError("there is no such file", source=path)
+        raise FileFormatError.missing(path)
     content = place.read_bytes()
     if b"\0" in content:
         raise FileFormatError("this is not a text file", source=path)

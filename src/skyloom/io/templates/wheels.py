@@ -89,7 +89,7 @@ def fetch_wheel(wheel: Wheel, folder: str | Path, *, progress: Progress | None =
 def verify_wheel(path: str | Path, wheel: Wheel) -> None:
     """Raise `FileFormatError` unless a file is the wheel, by its SHA-256."""
     if not Path(path).is_file():
-        raise FileFormatError("there is no such file", source=path)
+        raise FileFormatError.missing(path)
     with open(path, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != wheel.sha256:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -325,6 +325,8 @@ class HalphaConfig(Settings):
     checks: CheckSettings = CheckSettings()
     output: OutputSettings = OutputSettings()
     workers: Annotated[int, Field(ge=1)] = 1
+
+    galaxy_keys: ClassVar[Mapping[str, str] | None] = {"redshift": "redshift", "a_v": "a_v"}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -127,7 +127,7 @@ def open_source(config: HalphaConfig, name: str, *, tick: Tick = lambda *_: None
     other = (files.star_catalogue, files.star_mask, files.labels, files.catalogue)
     for path in (*files.hst, *files.muse, *(item for item in other if item is not None)):
         if not path.is_file():
-            raise InputError("there is no such file", source=path, remedy=f"see the files of object {name}")
+            raise InputError.missing(path, field=f"a file of object {name}")
     curves = {band: read_curve(band, settings) for band, settings in config.bands.items()}
     redshift = config.redshift_of(name)
     assert redshift is not None  # the configuration requires one

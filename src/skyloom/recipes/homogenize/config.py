@@ -263,6 +263,7 @@ class HomogenizeConfig(Settings):
     workers: Annotated[int, Field(ge=1)] = 1
 
     extra_keys: ClassVar[tuple[str, ...]] = COMMON_BLOCKS
+    galaxy_keys: ClassVar[Mapping[str, str] | None] = {}
 
     @model_validator(mode="before")
     @classmethod

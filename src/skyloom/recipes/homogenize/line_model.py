@@ -106,7 +106,7 @@ def read_line_map(settings: LineModelSettings, files: ObjectFiles) -> Image:
 def _read_one(path: Path, error: Path, unit: str | None) -> Image:
     for file, field in ((path, "line_model.maps"), (error, "line_model.errors")):
         if not file.is_file():
-            raise InputError("there is no such file", source=file, field=field)
+            raise InputError.missing(file, field=field)
     image = read_image(path, weight=error, weight_kind="rms", unit=unit)
     if image.wcs is None:
         raise InputError("the line map has no WCS", source=path, field="CTYPE1", remedy="add one to the file")
@@ -321,11 +321,11 @@ def line_model_check(name: str, record: Record | None, largest: float) -> Check:
     )
 
 
-def line_model_section(shown: Sequence[ObjectProduct]) -> Section:
-    """Figures and table for the report."""
+def line_model_section(shown: Sequence[ObjectProduct], directory: Path) -> Section:
+    """Figures and table for the report, with the folder of the products."""
     table = line_model_table(shown)
     figures = tuple(
-        ReportFigure(f"Line model of {product.name}", path.read_bytes())
+        ReportFigure(f"Line model of {product.name}", path.read_bytes(), step="line model")
         for product in shown
         for path in product.files
         if path.name == f"{product.name}_line_model.png"
@@ -334,5 +334,6 @@ def line_model_section(shown: Sequence[ObjectProduct]) -> Section:
         "A line map predicted from a combination of the matched bands. The residuals of blocks left out are those of"
         " a combination fitted on every other block of pixels and judged on the rest."
     )
-    tables = () if table is None else (DataTable.from_astropy("Line models", table),)
+    source = directory / "line_models.ecsv"
+    tables = () if table is None else (DataTable.from_astropy("Line models", table, source=source),)
     return Section("Line models", text, figures, tables)

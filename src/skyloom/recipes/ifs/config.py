@@ -328,6 +328,7 @@ class IfsConfig(Settings):
     workers: Annotated[int, Field(ge=1)] = 1
 
     extra_keys: ClassVar[tuple[str, ...]] = COMMON_BLOCKS
+    galaxy_keys: ClassVar[Mapping[str, str] | None] = {"redshift": "redshift", "a_v": "av"}
 
     @model_validator(mode="before")
     @classmethod

@@ -273,7 +273,7 @@ def open_dense(path: str | Path, mode: str = "r") -> Any:
 
     source = Path(path)
     if not source.is_file():
-        raise InputError("there is no such file", source=source, remedy="make it with 'skyloom store dense'")
+        raise InputError.missing(source, or_else="make it with 'skyloom store dense'")
     try:
         file = h5py.File(source, mode)
     except OSError as error:
