@@ -14,6 +14,7 @@ from astropy.table import QTable
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.core.cube import Cube
+from skyloom.core.display import Shown
 from skyloom.core.image import Image
 from skyloom.core.provenance import Step
 from skyloom.core.psf import PSF
@@ -25,7 +26,7 @@ from skyloom.store.files.manifest import Manifest
 from skyloom.store.files.master import catalogue_of_part, read_catalogue
 from skyloom.store.files.part_reader import PartReader
 from skyloom.store.schema import COLUMNS
-from skyloom.store.search.index import KINDS
+from skyloom.store.search.index import KINDS, SkyIndex
 
 if TYPE_CHECKING:
     from skyloom.core.bandpass import Bandpass
@@ -40,7 +41,7 @@ OPEN_PARTS = 16
 """Files that are kept open."""
 
 
-class Contents:
+class Contents(Shown):
     """What is in a store, or in a packed file of one, as it was when it was opened or `refresh` was called last.
 
     Parameters
@@ -147,6 +148,11 @@ class Contents:
             table[name] = values << unit_of(unit) if unit else values
             table[name].info.description = COLUMNS[name].description
         return table
+
+    @property
+    def index(self) -> SkyIndex:
+        """What searches need of all observations, in memory; its rows are those of `search` and `table`."""
+        return self._index
 
     def column(self, name: str, rows: ArrayLike | None = None) -> NDArray[Any]:
         """Return a column, or some rows of it, as a plain array; texts as bytes."""
