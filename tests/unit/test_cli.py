@@ -256,6 +256,15 @@ def test_the_worst_of_several_runs_is_the_exit_code(invoke, two, recipe, tmp_pat
     assert result.stderr.count("error: a.fits: is truncated") == 2
 
 
+def test_a_bug_in_one_of_several_runs_is_shown_and_the_others_go_on(invoke, two, recipe, tmp_path):
+    calls, outcome = recipe
+    outcome["result"] = ZeroDivisionError("division by zero")
+    result = invoke("run", *two, "--out", tmp_path / "out")
+    assert result.exit_code == ExitCode.INTERNAL_ERROR
+    assert len(calls) == 2
+    assert result.stderr.count("ZeroDivisionError: division by zero") == 2
+
+
 # --- completion and guesses ----------------------------------------------------------------------------
 
 

@@ -37,7 +37,9 @@ def tell_result(result: RunResult) -> None:
 
 
 def worst_code(codes: Sequence[ExitCode]) -> ExitCode:
-    """Return the exit code of several runs: bad input of all of them, or else failed items before failed checks."""
+    """Return the exit code of several runs: a bug, bad input of all, failed items, failed checks, in this order."""
+    if ExitCode.INTERNAL_ERROR in codes:
+        return ExitCode.INTERNAL_ERROR
     if codes and all(code is ExitCode.BAD_INPUT for code in codes):
         return ExitCode.BAD_INPUT
     if ExitCode.BAD_INPUT in codes or ExitCode.ITEMS_FAILED in codes:

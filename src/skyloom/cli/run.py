@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,13 +150,14 @@ def _check_folders(jobs: Sequence[_Job]) -> None:
 
 def _run_all(jobs: Sequence[_Job], refused: Sequence[Path], options: dict[str, Any]) -> None:
     """Run one after the other; tell of all together at the end, and end with the exit code of all."""
-    outcomes: list[tuple[_Job, RunResult | InputError]] = []
+    outcomes: list[tuple[_Job, RunResult | Exception]] = []
     with ProgressBar(len(jobs)) as progress:
         for job in jobs:
             progress.begin_run(job.path.name)
             try:
                 outcomes.append((job, job.recipe.load_function()(job.config, progress=progress, **options)))
-            except InputError as error:
+            # A bug in one run does not lose the others; its traceback is shown, and the exit code says it.
+            except Exception as error:  # noqa: BLE001
                 outcomes.append((job, error))
     codes = [ExitCode.BAD_INPUT for _ in refused]
     for job, outcome in outcomes:
@@ -163,6 +165,9 @@ def _run_all(jobs: Sequence[_Job], refused: Sequence[Path], options: dict[str, A
         if isinstance(outcome, InputError):
             complain(outcome)
             codes.append(ExitCode.BAD_INPUT)
+        elif isinstance(outcome, Exception):
+            typer.echo("".join(traceback.format_exception(outcome)), err=True)
+            codes.append(ExitCode.INTERNAL_ERROR)
         else:
             tell_result(outcome)
             codes.append(outcome.exit_code)
