@@ -10,10 +10,46 @@ import numpy as np
 from skyloom.core.linelist import Line, convert_medium, default_lines
 from skyloom.viewer.protocols import Bool, Float
 
-__all__ = ["lines_at", "masked_ranges", "merged_ranges", "unit_name", "with_error"]
+__all__ = [
+    "line_rank",
+    "lines_at",
+    "masked_ranges",
+    "merged_ranges",
+    "pretty_name",
+    "unit_name",
+    "with_error",
+]
 
 Range = tuple[float, float]
 SUPERSCRIPTS = str.maketrans("0123456789-.", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻·")
+
+GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ"}
+# Lines that tell most about a spectrum come first where there is no room for all names.
+IMPORTANT = (
+    "Halpha", "OIII5007", "Hbeta", "NII6583", "SII6716", "OII3729", "SIII9068", "Mgb5172", "NaD5889", "CaII8542",
+    "OI6300", "SII6730", "OIII4959", "CaII3933", "CaII3968", "Hgamma", "NII6548", "HeI5875", "Hdelta", "OII3726",
+)  # fmt: skip
+
+
+def line_rank(key: str) -> int:
+    """Return how soon a line is named where there is no room for all names; 0 first."""
+    return IMPORTANT.index(key) if key in IMPORTANT else len(IMPORTANT)
+
+
+def pretty_name(key: str) -> str:
+    """Write the key of a line as spectroscopists do: ``Hα``, ``[N II] 6583``; a key that is not known, as it is."""
+    broad = "broad " if key.startswith("Bl_") else ""
+    key = key.removeprefix("Bl_")
+    bare, _, component = key.partition(" ")
+    suffix = f" ({component})" if component else ""
+    if bare not in default_lines():
+        return broad + key
+    species = default_lines()[bare].species
+    if species == "H I" and bare[1:] in GREEK:
+        return f"{broad}H{GREEK[bare[1:]]}{suffix}"
+    digits = bare[-4:] if bare[-4:].isdigit() else ""
+    name = "DIB" if species.startswith("diffuse") else species
+    return f"{broad}{name} {digits}".rstrip() + suffix
 
 
 def lines_at(
