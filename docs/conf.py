@@ -43,6 +43,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900  # the first run of a recipe compiles its kernels
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # tables in the output of examples
 nb_execution_show_tb = True
 
 napoleon_google_docstring = False
