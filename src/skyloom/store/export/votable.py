@@ -23,7 +23,7 @@ from skyloom.io.formats.atomic import atomic_path
 from skyloom.kernels.base64 import encode_triples, pair_table
 from skyloom.store.export.fields import Field, Rows, TableStream, expanded
 
-__all__ = ["unit_for_votable", "votable_document", "write_votable"]
+__all__ = ["stream_votable", "unit_for_votable", "votable_document", "write_votable"]
 
 _DATATYPES = {"u1": "unsignedByte", "i2": "short", "i4": "int", "i8": "long", "f4": "float", "f8": "double"}
 _COUNT_WIDTH = 12
@@ -65,15 +65,20 @@ def write_votable(stream: TableStream, path: str | Path, *, overwrite: bool = Fa
         When the file exists, or its folder does not.
     """
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        head, tail = _head(stream).encode(), _TAIL.encode()
-        count = head.index(b'nrows="') + 7
-        file.write(head)
-        file.write(b'<DATA><BINARY2><STREAM encoding="base64">\n')
-        n_rows = _write_rows(file, stream)
-        file.write(b"\n</STREAM></BINARY2></DATA>\n")
-        file.write(tail)
-        file.seek(count)
-        file.write(f"{n_rows:0{_COUNT_WIDTH}d}".encode())
+        return stream_votable(stream, file)
+
+
+def stream_votable(stream: TableStream, file: BinaryIO) -> int:
+    """Write a table as VOTable into an open file that can be sought in, and return how many rows there are."""
+    head, tail = _head(stream).encode(), _TAIL.encode()
+    count = head.index(b'nrows="') + 7
+    file.write(head)
+    file.write(b'<DATA><BINARY2><STREAM encoding="base64">\n')
+    n_rows = _write_rows(file, stream)
+    file.write(b"\n</STREAM></BINARY2></DATA>\n")
+    file.write(tail)
+    file.seek(count)
+    file.write(f"{n_rows:0{_COUNT_WIDTH}d}".encode())
     return n_rows
 
 

@@ -17,8 +17,6 @@ from skyloom.viewer.panes.store_filters import FilterWidgets
 from skyloom.viewer.panes.store_map import COLOURS, SkyMap
 from skyloom.viewer.panes.store_table import ObservationTable
 from skyloom.viewer.planes.store import StorePlanes
-from skyloom.viewer.protocols import SpectrumView
-from skyloom.viewer.spectra.store import stored_spectrum
 from skyloom.viewer.stores.filters import Filters, Place
 from skyloom.viewer.stores.listing import Listing
 
@@ -36,7 +34,7 @@ class StorePane:
     on_image : callable
         Called with the planes of an image or a cube that was chosen, and the position it was chosen for.
     on_spectrum : callable
-        Called with a spectrum that was chosen.
+        Called with the name of a spectrum that was chosen.
 
     Attributes
     ----------
@@ -47,7 +45,7 @@ class StorePane:
         self,
         store: Contents,
         on_image: Callable[[StorePlanes, Place | None], object],
-        on_spectrum: Callable[[SpectrumView], object],
+        on_spectrum: Callable[[str], object],
     ) -> None:
         self.store = store
         self._on_image, self._on_spectrum = on_image, on_spectrum
@@ -197,7 +195,7 @@ class StorePane:
     def _open(self, row: int) -> None:
         name = self.store.column("obs_id", [row])[0].decode()
         if self._kind(row) == "spectrum":
-            self._on_spectrum(stored_spectrum(self.store, name))
+            self._on_spectrum(name)
         else:
             self._on_image(StorePlanes(self.store, name), None)
 

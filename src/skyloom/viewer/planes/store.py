@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.cube import Cube
-from skyloom.core.geometry import celestial
 from skyloom.core.image import Image
 from skyloom.core.units import adds_up, is_per_area, parse_unit
 from skyloom.errors import InputError
 from skyloom.io.formats.headers import unit_text
 from skyloom.store.contents import Contents
 from skyloom.store.files.part_reader import PartReader
-from skyloom.store.ingest.footprint import icrs_positions
 from skyloom.viewer.planes.blocks import Frame, Pixels, block_means, frame_of
+from skyloom.viewer.planes.sky import Sky
 from skyloom.viewer.protocols import LAYERS, Box, Float, Float32, PlaneView
 from skyloom.viewer.stores.listing import date_text
 
 __all__ = ["StorePlanes"]
 
+CHANNEL = 1
+"""The plane of a cube that is a channel of it."""
 MOST_WHITE = 16 << 20
 """Voxels that are read for a picture of all channels."""
 
@@ -80,7 +81,9 @@ class StorePlanes:
 
     @property
     def planes(self) -> tuple[str, ...]:
-        """The band."""
+        """The band; of a cube all channels together, and one of them."""
+        if self.n_channels is not None:
+            return ("white light", "channel")
         return (self.store.bands_of([self._row])[0] or self.obs_id,)
 
     @property
@@ -96,21 +99,13 @@ class StorePlanes:
         return np.asarray(self._reader.planes(self._number, 0, None, ("wave",))["wave"], np.float64)
 
     @cached_property
-    def wcs(self) -> Any:
-        """Of level 0; None without one."""
-        return self._reader.wcs(self._number, 0)
-
-    @cached_property
-    def _sky(self) -> Any:
-        wcs = self.wcs
-        return celestial(wcs) if wcs is not None and wcs.has_celestial else None
+    def sky(self) -> Sky:
+        """Where the pixels of level 0 lie."""
+        return Sky(self._reader.wcs(self._number, 0))
 
     def world(self, x: float, y: float) -> tuple[float, float] | None:
         """Return ICRS longitude and latitude of a pixel of level 0, in deg."""
-        if self._sky is None:
-            return None
-        ra, dec = icrs_positions(self._sky, np.array([x]), np.array([y]))
-        return (float(ra[0]), float(dec[0])) if np.isfinite(ra[0] + dec[0]) else None
+        return self.sky.world(x, y)
 
     def labels_at(self, x: float, y: float) -> int | None:  # noqa: ARG002  # as the protocol wants it
         """Return None: what is stored has no bins."""
@@ -120,7 +115,7 @@ class StorePlanes:
         self,
         layer: str,
         *,
-        plane: int = 0,  # noqa: ARG002  # there is one
+        plane: int = 0,
         channel: int | None = None,
         box: Box,
         pixels: tuple[int, int],
@@ -131,7 +126,7 @@ class StorePlanes:
                 f"unknown layer {layer!r}", field="layer", remedy=f"use one of {', '.join(LAYERS)}"
             )
         frame = frame_of(self.shape, box, pixels)
-        if self.n_channels is not None and channel is not None:
+        if self.n_channels is not None and channel is not None and plane == CHANNEL:
             return self._channel(layer, min(max(channel, 0), self.n_channels - 1), frame)
         planes, step, read = self._at_level(frame)
         skip = max(1, frame.step // step)
@@ -139,8 +134,13 @@ class StorePlanes:
         height, width = values.shape
         x0, y0 = frame.x - frame.x % step - 0.5, frame.y - frame.y % step - 0.5
         side = step * skip
-        unit = self.unit if layer in ("value", "error") else ""
-        return PlaneView(values, x0, x0 + width * side, y0, y0 + height * side, side, unit, read)
+        note = _note(layer, step, skip)
+        return PlaneView(
+            values, x0, x0 + width * side, y0, y0 + height * side, side, self._unit_of(layer), read, note
+        )
+
+    def _unit_of(self, layer: str) -> str:
+        return {"snr": "S/N", "mask": "masked fraction"}.get(layer, self.unit)
 
     def _at_level(self, frame: Frame) -> tuple[dict[str, NDArray[Any]], int, int]:
         """Return the planes of a frame at the coarsest level that resolves it, its step, and how much was read."""
@@ -174,15 +174,19 @@ class StorePlanes:
                 "snr": means.values / error,
                 "mask": means.masked,
             }[layer]
-        unit = self.unit if layer in ("value", "error") else ""
-        return PlaneView(values.astype(np.float32), *frame.extent, frame.step, unit, means.read_bytes)
+        return PlaneView(
+            values.astype(np.float32), *frame.extent, frame.step, self._unit_of(layer), means.read_bytes
+        )
 
-    def cut(self, box: Box) -> Image | Cube:
-        """Return what lies in a box at level 0, with all that is known of it."""
+    def cut(self, box: Box, plane: int = 0) -> Image | Cube | None:
+        """Return what lies in a box at level 0, with all that is known of it; None of a single channel."""
+        if plane == CHANNEL:
+            return None
         frame = frame_of(self.shape, box, (1 << 30, 1 << 30))
         window = slice(frame.y, frame.rows), slice(frame.x, frame.columns)
-        read = self._reader.image if self.n_channels is None else self._reader.cube
-        return read(self._number, 0, window)
+        if self.n_channels is None:
+            return self._reader.image(self._number, 0, window)
+        return self._reader.cube(self._number, 0, window)
 
 
 class _Channel:
@@ -197,6 +201,15 @@ class _Channel:
         """Return the pixels of a rectangle."""
         planes = self._file.planes(self._number, 0, (rows, columns), channels=self._channels)
         return Pixels(planes["flux"][0], planes["variance"][0], planes["mask"][0])
+
+
+def _note(layer: str, step: int, skip: int) -> str:
+    """Say what an element stands for where it is more than one pixel."""
+    if step * skip == 1:
+        return ""
+    block = f"{step} × {step} pixels" + ("" if skip == 1 else f", one block of {skip} × {skip}")
+    named = {"value": "mean of", "error": "error of the mean of", "snr": "S/N of the mean of"}
+    return f"{named.get(layer, 'masked fraction of')} {block}, as stored"
 
 
 def _white(planes: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

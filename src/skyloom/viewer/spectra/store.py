@@ -52,6 +52,7 @@ def stored_spectrum(store: Contents, obs_id: str) -> SpectrumView:
         mask=found.mask[0],
         unit=unit_text(found.unit),
         lines=lines,
+        redshift=redshift if np.isfinite(redshift) else None,
         numbers=_numbers(store, row, found, redshift),
     )
 
