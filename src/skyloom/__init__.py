@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from skyloom._version import __version__
+from skyloom.core.display import provide_displays
 
 if TYPE_CHECKING:
     from skyloom import imaging, spectral, store
@@ -51,6 +52,10 @@ __all__ = [
     "store",
     "write",
 ]
+
+
+# Drawing is imported when a notebook shows the first object.
+provide_displays(lambda: importlib.import_module("skyloom.report.notebook"))  # type: ignore[arg-type]  # a module
 
 
 def __getattr__(name: str) -> Any:

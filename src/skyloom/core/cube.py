@@ -10,6 +10,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from skyloom.core.display import Shown
 from skyloom.core.image import Mode, as_float, check_correlation, check_planes, check_shapes, copy_with
 from skyloom.core.provenance import Step
 from skyloom.core.psf import PSF
@@ -29,7 +30,7 @@ class CubeCorrelation(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cube:
+class Cube(Shown):
     """A calibrated integral-field cube with its uncertainties.
 
     Parameters

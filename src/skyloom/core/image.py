@@ -13,6 +13,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from skyloom.core import geometry
+from skyloom.core.display import Shown
 from skyloom.core.provenance import Step
 from skyloom.core.psf import PSF
 from skyloom.core.units import parse_unit
@@ -49,7 +50,7 @@ class Mode(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class Image(Shown):
     """A calibrated image with its uncertainties.
 
     Parameters

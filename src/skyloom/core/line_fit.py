@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
+from skyloom.core.display import Shown
 from skyloom.core.linelist import LineList
 from skyloom.core.provenance import Step
 from skyloom.errors import ShapeError
@@ -36,7 +37,7 @@ class LineFlag(IntFlag):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LineFit:
+class LineFit(Shown):
     """Lines fitted to n spectra.
 
     Parameters

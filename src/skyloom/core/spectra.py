@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.cube import check_lags, check_wave
+from skyloom.core.display import Shown
 from skyloom.core.image import Mode, as_float, check_planes, check_shapes, copy_with
 from skyloom.core.provenance import Step
 from skyloom.core.units import parse_unit
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spectra:
+class Spectra(Shown):
     """Spectra that share a wavelength axis.
 
     Parameters

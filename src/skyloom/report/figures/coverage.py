@@ -9,12 +9,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, new_figure, to_png
 
-__all__ = ["sky_coverage"]
+__all__ = ["COLOURS", "draw_coverage", "sky_coverage"]
 
 Outlines = tuple[NDArray[np.int64], Float, Float]
 COLOURS = {"image": "#2563a8", "cube": ACCENT, "spectrum": INK}
@@ -52,30 +53,37 @@ def sky_coverage(
     bytes
         PNG.
     """
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 4.2, dpi)
+        draw_coverage(figure, 111, ra, dec, radius, kind, outlines).set_title(title)
+        return to_png(figure)
+
+
+def draw_coverage(
+    figure: Figure, place: Any, ra: Float, dec: Float, radius: Float, kind: Any, outlines: Outlines | None
+) -> Axes:
+    """Draw what `sky_coverage` does into one place of a figure, and return its axes."""
     kinds = np.asarray(kind).astype(str)
     # Whole degrees, so that the axis counts in round numbers.
     centre = float(round(_centre(ra, dec)))
     east = (ra - centre + 180.0) % 360.0 - 180.0
     whole = bool(np.ptp(east) > WIDE or np.ptp(dec) > WIDE)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(7.0, 4.2, dpi)
-        axes = figure.add_subplot(projection="mollweide" if whole else None)
-        for name in ("image", "cube", "spectrum"):
-            chosen = np.flatnonzero(kinds == name)
-            if chosen.size:
-                label = f"{chosen.size} {name if chosen.size == 1 else PLURALS[name]}"
-                shown = chosen[:: -(-chosen.size // MOST_SHOWN)]
-                place = (east[shown], dec[shown], radius[shown])
-                if whole:
-                    _draw_whole(axes, place, COLOURS[name], label, centre)
-                else:
-                    _draw_field(axes, place, COLOURS[name], label, _corners(outlines, shown, centre))
-        axes.set_title(title)
-        axes.grid(color=FAINT, linewidth=0.3, alpha=0.5)
-        if not whole:
-            _finish_field(axes, dec, radius, east, centre)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=3)
-        return to_png(figure)
+    axes = figure.add_subplot(place, projection="mollweide" if whole else None)
+    for name in ("image", "cube", "spectrum"):
+        chosen = np.flatnonzero(kinds == name)
+        if chosen.size:
+            label = f"{chosen.size} {name if chosen.size == 1 else PLURALS[name]}"
+            shown = chosen[:: -(-chosen.size // MOST_SHOWN)]
+            where = (east[shown], dec[shown], radius[shown])
+            if whole:
+                _draw_whole(axes, where, COLOURS[name], label, centre)
+            else:
+                _draw_field(axes, where, COLOURS[name], label, _corners(outlines, shown, centre))
+    axes.grid(color=FAINT, linewidth=0.3, alpha=0.5)
+    if not whole:
+        _finish_field(axes, dec, radius, east, centre)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8, markerscale=3)
+    return axes
 
 
 def _centre(ra: Float, dec: Float) -> float:
@@ -93,6 +101,8 @@ def _draw_whole(
     around = (east + centre + 180.0) % 360.0 - 180.0
     axes.plot(np.radians(-around), np.radians(dec), ".", color=colour, markersize=2, alpha=0.5, label=label)
     axes.set_xticklabels([f"{(-angle) % 360}°" for angle in range(-150, 151, 30)], color=FAINT, fontsize=7)
+    axes.set_xlabel("right ascension (deg)")
+    axes.set_ylabel("declination (deg)")
 
 
 def _corners(outlines: Outlines | None, rows: NDArray[np.int64], centre: float) -> list[Float]:
@@ -146,5 +156,5 @@ def _finish_field(axes: Axes, dec: Float, radius: Float, east: Float, centre: fl
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: f"{(value + centre) % 360.0:.4g}°")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}°")
-    axes.set_xlabel("right ascension")
-    axes.set_ylabel("declination")
+    axes.set_xlabel("right ascension (deg)")
+    axes.set_ylabel("declination (deg)")
