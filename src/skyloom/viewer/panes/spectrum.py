@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import astropy.units as u
@@ -16,6 +16,7 @@ from bokeh.models import (
     RadioButtonGroup,
     Select,
     TextInput,
+    Toggle,
 )
 
 from skyloom.core.linelist import convert_medium
@@ -46,6 +47,8 @@ class SpectrumPane:
     resolve : callable, optional
         Gives the `SpectrumView` of a `Region`, or None where there is none. Without it the pane shows what `show` is
         given.
+    names : callable, optional
+        Gives what the spectra of a file are called, by the key of its entry.
 
     Attributes
     ----------
@@ -54,8 +57,12 @@ class SpectrumPane:
         What is shown.
     """
 
-    def __init__(self, resolve: Callable[[Region], SpectrumView | None] | None = None) -> None:
-        self._resolve = resolve
+    def __init__(
+        self,
+        resolve: Callable[[Region], SpectrumView | None] | None = None,
+        names: Callable[[str], tuple[str, ...]] | None = None,
+    ) -> None:
+        self._resolve, self._names = resolve, names
         self.view: SpectrumView | None = None
         self._region: Region | None = None
         self._pinned: list[tuple[SpectrumView, Region | None]] = []
@@ -80,28 +87,47 @@ class SpectrumPane:
         self.frame = RadioButtonGroup(labels=list(FRAMES), active=0, name="spectrum-frame")
         self.redshift = TextInput(placeholder="redshift z", name="spectrum-redshift", width=110)
         self.go = Select(value=WHOLE, options=[WHOLE], name="spectrum-go", width=150)
-        self.list = MultiSelect(
-            options=[], value=[], name="spectrum-list", visible=False, width=180, height=480
+        size = {"width": 200, "height": 240}
+        self.files = MultiSelect(
+            title="files", options=[], value=[], name="spectrum-files", visible=False, **size
         )
+        self.list = MultiSelect(
+            title="spectra", options=[], value=[], name="spectrum-list", visible=False, **size
+        )
+        self.chooser = Toggle(label="List of spectra", name="spectrum-chooser", visible=False, width=130)
         self.pin_button.on_click(self.pin)
         self.clear_button.on_click(self.clear)
         self.scaled.on_change("active", lambda _attr, _old, _new: self._draw_pins())
         self.frame.on_change("active", lambda _attr, _old, _new: self._draw(keep=False))
         self.redshift.on_change("value", lambda _attr, _old, _new: self._draw(keep=self.frame.active == 0))
         self.go.on_change("value", lambda _attr, _old, _new: self._go())
-        self.list.on_change("value", lambda _attr, _old, _new: self._choose())
+        self.list.on_change("value", lambda _attr, _old, _new: self._choose_rows())
+        self.files.on_change("value", lambda _attr, _old, _new: self._choose_files())
 
     def _lay_out(self) -> Any:
-        controls = row(
+        self.controls = row(
             self.pin_button, self.clear_button, self.scaled, self.frame, Div(text="z =", align="center"),
-            self.redshift, self.go, sizing_mode="stretch_width",
+            self.redshift, self.go, sizing_mode="stretch_width", visible=False,
         )  # fmt: skip
         parts = self.figures
         curves = column(
-            self.title, controls, parts.names, parts.main, parts.below, self.pins, sizing_mode="stretch_width"
+            self.controls, parts.names, parts.main, parts.below, self.pins, sizing_mode="stretch_width"
         )
         numbers = column(self.summary, self.table, name="spectrum-beside")
-        return row(self.list, curves, numbers, sizing_mode="stretch_width", name="spectrum-pane")
+        # Empty figures are nothing to look at; they appear with the first spectrum.
+        self.body = row(curves, numbers, sizing_mode="stretch_width", visible=False, spacing=16)
+        head = row(self.title, self.chooser, sizing_mode="stretch_width")
+        shown = column(head, self.body, sizing_mode="stretch_width")
+        self.choice = column(self.files, self.list, visible=False, name="spectrum-choice")
+        self.chooser.js_link("active", self.choice, "visible")
+        return row(
+            self.choice,
+            shown,
+            sizing_mode="stretch_width",
+            name="spectrum-pane",
+            spacing=12,
+            css_classes=["spectrum"],
+        )
 
     # --- what others do with it -------------------------------------------------------------------------
 
@@ -119,18 +145,34 @@ class SpectrumPane:
             return
         self.show(view, region)
 
-    def offer(self, entry: str, names: tuple[str, ...]) -> None:
-        """Offer a list of spectra to choose from; none hides it."""
-        self._entry = entry
-        kept = names[:MOST_NAMES]
-        self.list.options = [(str(number), name) for number, name in enumerate(kept)]
+    def offer(self, files: Sequence[tuple[str, str]], *, opened: bool = True) -> None:
+        """Offer files of spectra, (key, title): in an open list, where one alone is shown, or behind a button."""
+        kept = list(files)[:MOST_NAMES]
+        self.files.options = [(key, title) for key, title in kept]
+        self.files.visible = len(kept) > 1 or not opened
+        self.chooser.visible, self.chooser.active = bool(kept), opened and bool(kept)
+        if opened and len(kept) == 1:
+            self._open_file(kept[0][0])
+
+    def _open_file(self, key: str) -> None:
+        """Show the first spectrum of a file, and offer the others."""
+        self._entry = key
+        try:
+            names = () if self._names is None else self._names(key)
+        except SkyloomError as error:
+            self.title.text = title_html(str(error), wrong=True)
+            return
+        self.list.options = [(str(number), name) for number, name in enumerate(names[:MOST_NAMES])]
         self.list.visible = len(names) > 1
+        self.list.value = []
+        self.pick(rows_region([0], key))
 
     def show(self, view: SpectrumView, region: Region | None = None) -> None:
         """Show a spectrum; the range of wavelengths stays where the axis is the same as before."""
         before = self.view
         keep = before is not None and np.array_equal(before.wave, view.wave)
         self.view, self._region = view, region
+        self.body.visible = self.controls.visible = True
         if view.redshift is not None and (
             before is None or before.redshift != view.redshift or not self.redshift.value
         ):
@@ -343,17 +385,25 @@ class SpectrumPane:
         main.x_range.start, main.x_range.end = window
         self._fit_heights(view, x, window)
 
-    def _choose(self) -> None:
-        """Show the rows of the list that were chosen: the first one, the others pinned beside it."""
-        rows = [int(value) for value in self.list.value]
-        if not rows:
-            return
-        if len(rows) > 1:
+    def _choose_rows(self) -> None:
+        self._show_all([rows_region([int(number)], self._entry) for number in self.list.value])
+
+    def _choose_files(self) -> None:
+        keys = [str(key) for key in self.files.value]
+        if len(keys) == 1:
+            self._open_file(keys[0])
+        else:
+            self._show_all([rows_region([0], key) for key in keys])
+
+    def _show_all(self, regions: list[Region]) -> None:
+        """Show the first of what was chosen from a list, the others pinned beside it."""
+        if len(regions) > 1:
             self.clear()
-            for number in rows[1 : len(PIN_COLOURS) + 1]:
-                self.pick(rows_region([number], self._entry))
-                self.pin()
-        self.pick(rows_region([rows[0]], self._entry))
+        for region in regions[1 : len(PIN_COLOURS) + 1]:
+            self.pick(region)
+            self.pin()
+        for region in regions[:1]:
+            self.pick(region)
 
 
 def _line_areas(view: SpectrumView, x: Float, below: Float) -> dict[str, list[Any]]:
