@@ -1,0 +1,229 @@
+"""Drawn regions on a grid of pixels: masks and labels from them, and outlines of labels as polygons.
+
+A pixel belongs to a region when its centre lies inside. Regions that share an edge share no pixel and leave none out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
+from astropy.wcs.utils import skycoord_to_pixel
+from numpy.typing import NDArray
+
+from skyloom.core import geometry
+from skyloom.core.drawn_regions import DrawnRegion
+from skyloom.core.image import Image
+from skyloom.core.labels import NO_REGION, LabelMap
+from skyloom.core.provenance import step
+from skyloom.errors import InputError
+
+__all__ = ["label_regions", "region_mask"]
+
+Float = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Grid = Image | tuple[WCS | None, tuple[int, int]]
+OFFSET = 1.0  # arcsec, over which directions on the sky are measured
+LARGEST_LABEL = 2**31 - 1
+
+
+def region_mask(regions: Sequence[DrawnRegion], target: Grid) -> Mask:
+    """Return True inside regions.
+
+    Parameters
+    ----------
+    regions : sequence of DrawnRegion
+        Inside is what any of them includes and none of them excludes; where all of them exclude, all the rest. A point
+        is the pixel it lies in.
+    target : Image or (WCS, (ny, nx))
+        The grid; its WCS may be None when all regions are in pixels.
+
+    Returns
+    -------
+    (ny, nx) bool array
+
+    Raises
+    ------
+    InputError
+        When regions on the sky meet a grid without a WCS.
+    """
+    wcs, shape = _grid(target)
+    inside = np.zeros(shape, dtype=bool)
+    if regions and not any(region.include for region in regions):
+        inside[:] = True
+    for region in regions:
+        if region.include:
+            box, part = _pixels(region, wcs, shape)
+            inside[box] |= part
+    return inside & ~_excluded(regions, wcs, shape)
+
+
+def label_regions(regions: Sequence[DrawnRegion], target: Grid) -> LabelMap:
+    """Return a map of labels, one per region.
+
+    Parameters
+    ----------
+    regions : sequence of DrawnRegion
+        Where the texts of all included regions are whole numbers >= 0, these are the labels, and regions of one number
+        are one; else they count from 1 in the order of the list. Where regions overlap the later one has the pixels;
+        what any of them excludes belongs to none.
+    target : Image or (WCS, (ny, nx))
+        The grid.
+
+    Returns
+    -------
+    LabelMap
+        On the grid; ``meta`` has ``n_regions``, ``n_overlapping`` (pixels that two different ones claimed), ``empty``
+        (labels without a pixel) and ``texts`` by label. What `skyloom.imaging.sum_regions` takes.
+
+    Raises
+    ------
+    InputError
+        When there is no included region, or regions on the sky meet a grid without a WCS.
+    """
+    wcs, shape = _grid(target)
+    included = [region for region in regions if region.include]
+    if not included:
+        raise InputError("there is no region to label", field="regions", remedy="draw one, without '-'")
+    numbers = _numbers(included)
+    labels = np.full(shape, NO_REGION, dtype=np.int32)
+    n_overlapping = 0
+    for region, number in zip(included, numbers, strict=True):
+        box, part = _pixels(region, wcs, shape)
+        view = labels[box]
+        n_overlapping += int(np.count_nonzero(part & (view >= 0) & (view != number)))
+        view[part] = number
+    labels[_excluded(regions, wcs, shape)] = NO_REGION
+    empty = sorted(set(numbers) - set(np.unique(labels).tolist()))
+    texts = {
+        str(number): region.text for region, number in zip(included, numbers, strict=True) if region.text
+    }
+    counted = {"n_regions": len(set(numbers)), "n_overlapping": n_overlapping, "empty": empty}
+    return LabelMap(
+        labels, wcs, meta={**counted, "texts": texts}, history=(step("label_regions", **counted),)
+    )
+
+
+def _numbers(regions: Sequence[DrawnRegion]) -> list[int]:
+    """Return the label of each region: what their texts say, where they all do, else 1, 2 ..."""
+    texts = [region.text.strip() for region in regions]
+    if all(text.isascii() and text.isdigit() for text in texts):
+        numbers = [int(text) for text in texts]
+        if max(numbers) <= LARGEST_LABEL:
+            return numbers
+    return list(range(1, len(regions) + 1))
+
+
+def _grid(target: Grid) -> tuple[WCS | None, tuple[int, int]]:
+    return (target.wcs, target.shape) if isinstance(target, Image) else target
+
+
+def _excluded(regions: Sequence[DrawnRegion], wcs: WCS | None, shape: tuple[int, int]) -> Mask:
+    outside = np.zeros(shape, dtype=bool)
+    for region in regions:
+        if not region.include:
+            box, part = _pixels(region, wcs, shape)
+            outside[box] |= part
+    return outside
+
+
+# --- one region ----------------------------------------------------------------------------------------
+
+
+def _pixels(region: DrawnRegion, wcs: WCS | None, shape: tuple[int, int]) -> tuple[tuple[slice, slice], Mask]:
+    """Return the rectangle of pixels around a region, and which of them lie inside."""
+    if region.frame == "image":
+        points, turn = region.points, np.eye(2)
+        if region.size_unit == "arcsec" and region.sizes:
+            turn = np.eye(2) * geometry.pixel_scale(wcs, shape)
+    else:
+        points, turn = _on_grid(region, geometry.celestial(wcs, "a region on the sky"))
+    if region.shape == "polygon":
+        return _inside_polygon(points, shape)
+    x, y = points[0]
+    if not (np.isfinite(points).all() and np.isfinite(turn).all()):
+        # On the other side of the sky, where the projection shows nothing.
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), dtype=bool)
+    if region.shape == "point":
+        column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
+        box = _box(column, column, row, row, shape)
+        return box, np.ones(_size(box), dtype=bool)
+    # As far as the largest size reaches in any direction, in pixels.
+    reach = float(np.linalg.norm(region.sizes)) * float(np.linalg.norm(np.linalg.inv(turn), 2))
+    box = _box(x - reach, x + reach, y - reach, y + reach, shape)
+    rows, columns = np.mgrid[box].astype(np.float64)
+    right, up = np.tensordot(turn, np.stack([columns - x, rows - y]), axes=1)
+    return box, _inside(region, right, up)
+
+
+def _on_grid(region: DrawnRegion, wcs: WCS) -> tuple[Float, Float]:
+    """Return the points of a region in pixels, and the matrix from pixels to its sizes, along west and north."""
+    places = SkyCoord(*region.points.T, unit=u.deg, frame=region.frame)
+    points = np.column_stack(skycoord_to_pixel(places, wcs, origin=0, mode="all"))
+    if region.shape in ("polygon", "point"):
+        return points, np.eye(2)
+    towards = places[0].directional_offset_by([270.0, 0.0] * u.deg, OFFSET * u.arcsec)
+    ends = np.column_stack(skycoord_to_pixel(towards, wcs, origin=0, mode="all"))
+    turn = np.linalg.inv((ends - points[0]).T / OFFSET)
+    if region.size_unit == "pixel":
+        turn = turn / np.sqrt(abs(np.linalg.det(turn)))
+    return points, turn
+
+
+def _inside(region: DrawnRegion, right: Float, up: Float) -> Mask:
+    """Tell which offsets from the centre lie inside."""
+    angle = np.radians(region.angle)
+    along = right * np.cos(angle) + up * np.sin(angle)
+    across = up * np.cos(angle) - right * np.sin(angle)
+    if region.shape == "box":
+        width, height = region.sizes
+        return np.asarray((np.abs(along) < width / 2) & (np.abs(across) < height / 2))
+    if region.shape == "ellipse":
+        a, b = region.sizes
+        return np.asarray((along / a) ** 2 + (across / b) ** 2 < 1.0)
+    distance = np.hypot(right, up)
+    if region.shape == "annulus":
+        inner, outer = region.sizes
+        return np.asarray((distance >= inner) & (distance < outer))
+    return np.asarray(distance < region.sizes[0])
+
+
+def _inside_polygon(points: Float, shape: tuple[int, int]) -> tuple[tuple[slice, slice], Mask]:
+    """Tell which pixel centres lie inside a polygon: those with an odd number of edges on their left."""
+    if not np.isfinite(points).all():
+        # A vertex beyond what the projection shows; nothing of such a polygon can be told.
+        raise InputError(
+            "a polygon reaches beyond the part of the sky that the image's projection shows", field="regions"
+        )
+    (x_low, y_low), (x_high, y_high) = points.min(axis=0), points.max(axis=0)
+    box = _box(x_low, x_high, y_low, y_high, shape)
+    n_rows, n_columns = _size(box)
+    crossings = np.zeros((n_rows, n_columns + 1), dtype=np.int64)
+    first_row, first_column = box[0].start, box[1].start
+    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+        # From the lower end to the upper one, so that an edge that is met twice cancels exactly.
+        low, high = (start, end) if tuple(start[::-1]) <= tuple(end[::-1]) else (end, start)
+        rows = np.arange(max(int(np.ceil(low[1])), first_row), min(int(np.ceil(high[1])), first_row + n_rows))
+        if rows.size:
+            x = low[0] + (rows - low[1]) * ((high[0] - low[0]) / (high[1] - low[1]))
+            columns = np.clip(np.ceil(x).astype(np.int64) - first_column, 0, n_columns)
+            crossings[rows - first_row, columns] += 1
+    return box, np.cumsum(crossings[:, :-1], axis=1) % 2 == 1
+
+
+def _box(
+    x_low: float, x_high: float, y_low: float, y_high: float, shape: tuple[int, int]
+) -> tuple[slice, slice]:
+    """Return the rectangle of pixels between two corners that lies on the grid; empty where there is none."""
+    ends = []
+    for low, high, size in ((y_low, y_high, shape[0]), (x_low, x_high, shape[1])):
+        start = int(np.clip(np.floor(low), 0, size))
+        ends.append(slice(start, max(start, int(np.clip(np.ceil(high) + 1, 0, size)))))
+    return ends[0], ends[1]
+
+
+def _size(box: tuple[slice, slice]) -> tuple[int, int]:
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
