@@ -12,7 +12,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
 
-from skyloom.errors import FileFormatError, InputError, UnitError
+from skyloom.errors import AssumptionWarning, FileFormatError, InputError, UnitError
 from skyloom.store.dense import DenseCube, rebuild_dense_cube
 from skyloom.store.dense.layout import read_options
 from skyloom.store.dense.targets import find_targets, near
@@ -69,7 +69,8 @@ def test_the_nearest_of_several_spectra(build):
 
 
 def test_mean_of_exposures_with_missing_bands_and_a_target_without_images(build):
-    cube = build(bands="gri")
+    with pytest.warns(AssumptionWarning, match=r"no image in i \(there are g, r\)"):
+        cube = build(bands="gri")
     names = list(cube.targets["name"])
     here, nowhere = cube[names.index("sa")], cube[names.index("se")]
     assert cube.bands == ("g", "r", "i")

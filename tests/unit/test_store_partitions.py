@@ -179,7 +179,7 @@ def test_settings_of_stores_without_them_are_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("500MB", 500e6), ("2GiB", 2 << 30), ("1.5e3", 1500), ("64k", 64e3)]
+    ("text", "value"), [("500MB", 500e6), ("2GiB", 2 << 30), ("15e3", 15000), ("64k", 64e3)]
 )
 def test_sizes_on_the_command_line(text, value, tmp_path):
     assert (
@@ -193,3 +193,10 @@ def test_what_is_no_size(text, tmp_path):
     result = CliRunner().invoke(app, ["store", "create", str(tmp_path / "sky"), f"--adaptive={text}"])
     assert result.exit_code == 2
     assert "is no size; write it as 500MB or 2GiB" in result.output
+
+
+def test_a_number_that_lacks_its_unit(tmp_path):
+    result = CliRunner().invoke(app, ["store", "create", str(tmp_path / "sky"), "--adaptive", "5"])
+    assert result.exit_code == 2
+    assert "'5' is too small for a file; write it as 500MB or 2GiB" in result.output
+    assert not (tmp_path / "sky").exists()

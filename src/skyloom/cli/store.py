@@ -13,6 +13,7 @@ from skyloom.cli.store_dense import add_dense
 from skyloom.cli.store_export import add_export
 from skyloom.cli.store_query import add_queries
 from skyloom.cli.store_serve import add_serve
+from skyloom.cli.store_take import add_take
 from skyloom.cli.store_update import add_update
 from skyloom.cli.terminal import (
     EXIT_CODES,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from skyloom.store.ingest.run import IngestResult
 
 __all__ = ["add_store"]
+
+# Of an adaptive store: below, a file is hardly more than its header, and a number without its unit is likely.
+SMALLEST_PART = 10_000
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -165,9 +169,13 @@ def _bytes(text: str) -> int:
         number = float(match[1]) if match else 0.0
     except ValueError:
         number = 0.0
+    remedy = "write it as 500MB or 2GiB"
     if match is None or number <= 0:
-        raise InputError(f"{text!r} is no size", field="--adaptive", remedy="write it as 500MB or 2GiB")
-    return round(number * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
+        raise InputError(f"{text!r} is no size", field="--adaptive", remedy=remedy)
+    size = round(number * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
+    if size < SMALLEST_PART:
+        raise InputError(f"{text!r} is too small for a file", field="--adaptive", remedy=remedy)
+    return size
 
 
 def _tell(result: IngestResult, store: Path) -> None:
@@ -267,6 +275,7 @@ def pack(
 
 
 add_queries(commands)
+add_take(commands)
 add_export(commands)
 add_dense(commands)
 add_serve(commands)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from skyloom.cli.progress import ProgressBar
-from skyloom.cli.store_query import (
+from skyloom.cli.store_options import (
     Bands,
     Box,
     Cone,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
 
-from skyloom.errors import InputError, UnitError
+from skyloom.errors import AssumptionWarning, InputError, UnitError
 from skyloom.store.dense.stacks import Plan
 from skyloom.store.dense.targets import arcsec_of
 from skyloom.store.stack import WEIGHTS
@@ -103,6 +104,12 @@ def _bands(store: Contents, images: Array, bands: str | Sequence[str] | None) ->
             field="bands",
             remedy=f"it has {', '.join(sorted(found)) or 'no images'}",
         )
+    absent = [band for band in chosen if band not in found]
+    if absent:
+        told = (
+            f"no image in {', '.join(absent)} (there are {', '.join(sorted(found))}): these bands stay empty"
+        )
+        warnings.warn(told, AssumptionWarning, stacklevel=3)
     return chosen
 
 
