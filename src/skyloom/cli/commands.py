@@ -20,6 +20,7 @@ from skyloom.cli.run import add_run
 from skyloom.cli.store import add_store
 from skyloom.cli.templates import templates
 from skyloom.cli.terminal import RUN_EXIT_CODES, complain
+from skyloom.cli.view import add_view
 from skyloom.core.mpi import is_first_rank, run_on_ranks, started_ranks
 from skyloom.errors import InputError
 from skyloom.recipes.registry import RECIPES, recipe_named
@@ -247,6 +248,7 @@ def demo(
 
 add_qa(app)
 add_store(app)
+add_view(app)
 app.add_typer(templates, name="templates")
 
 

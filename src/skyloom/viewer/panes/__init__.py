@@ -1,0 +1,1 @@
+"""The panes of the page: images, spectra, and what a store holds."""

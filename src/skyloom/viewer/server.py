@@ -1,0 +1,245 @@
+"""The viewer on HTTP: for this machine alone, at an address that nobody can guess, and with nothing from elsewhere.
+
+What is refused before any page sees it: an address without the token, a Host other than this machine's (a page of
+another site can make its own name point here), and an Origin other than the viewer's own. A policy in every answer
+keeps the browser from asking anybody else for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+import webbrowser
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Self
+
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.document import Document
+from bokeh.resources import Resources
+from bokeh.server.server import BaseServer
+from bokeh.server.tornado import BokehTornado
+from bokeh.server.views.static_handler import StaticHandler
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.ioloop import IOLoop
+from tornado.web import ErrorHandler, OutputTransform
+
+from skyloom.errors import InputError
+from skyloom.viewer.page import fill_page
+from skyloom.viewer.shelf import Shelf
+
+__all__ = ["ViewServer", "serve"]
+
+HOST = "127.0.0.1"
+"""Never another one: whoever reaches the viewer reads the files."""
+LARGEST_MESSAGE = 64 << 20
+"""Bytes that a browser may send at once, such as a saved view."""
+UNUSED = 60_000
+"""Milliseconds after which a closed page is forgotten; until then a reload finds it again."""
+
+
+def serve(
+    path: str | Path,
+    *,
+    port: int = 0,
+    open_browser: bool = True,
+    announce: Callable[[str], object] = str,
+) -> None:
+    """Show a folder of results, a file or a store in the browser, until the process is interrupted.
+
+    Parameters
+    ----------
+    path : str or path
+        A results directory, a product, image or cube file, or a store.
+    port : int
+        0: any that is free.
+    open_browser : bool
+        Whether to open the page in the browser of the desktop.
+    announce : callable
+        Called with the address, token included, as soon as requests are answered.
+
+    Raises
+    ------
+    InputError
+        When the path holds nothing to look at, or the port cannot be listened on.
+    """
+    server = ViewServer(path, port=port)
+
+    def started(address: str) -> None:
+        announce(address)
+        if open_browser:
+            # Some browsers answer only when they are closed.
+            Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+    server.run(started)
+
+
+class ViewServer:
+    """The viewer of one path: in a thread as a context manager, or by `run`.
+
+    Parameters
+    ----------
+    path : str or path
+    port : int
+        0: any that is free.
+
+    Attributes
+    ----------
+    address : str
+        Of the page, token included.
+
+    Raises
+    ------
+    InputError
+        As `serve`.
+    """
+
+    def __init__(self, path: str | Path, *, port: int = 0) -> None:
+        self.shelf = Shelf(path)
+        try:
+            self._socket = socket.create_server((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"cannot listen on {HOST}, port {port}: {error}",
+                field="--port",
+                remedy="use another port, or 0 for any that is free",
+            ) from error
+        self._socket.setblocking(False)
+        self.port: int = self._socket.getsockname()[1]
+        self.token = secrets.token_urlsafe(24)
+        self.address = f"http://{HOST}:{self.port}/{self.token}/"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = Event()
+        self._thread: Thread | None = None
+
+    def run(self, started: Callable[[str], object] = str) -> None:
+        """Answer requests until the process is interrupted or told to end."""
+        with suppress(KeyboardInterrupt):
+            asyncio.run(self._serve(started, in_main_thread=True))
+
+    def __enter__(self) -> Self:
+        work = partial(asyncio.run, self._serve(str, in_main_thread=False))
+        self._thread = Thread(target=work, name="view", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    async def _serve(self, started: Callable[[str], object], in_main_thread: bool) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        if in_main_thread:
+            with suppress(NotImplementedError):
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    self._loop.add_signal_handler(number, self._stopping.set)
+        application = _Guarded(self.shelf, self.port, self.token)
+        http = HTTPServer(application, max_buffer_size=LARGEST_MESSAGE)
+        http.add_socket(self._socket)
+        server = BaseServer(IOLoop.current(), application, http)
+        server.start()
+        try:
+            started(self.address)
+            self._ready.set()
+            await self._stopping.wait()
+        finally:
+            self._ready.set()
+            server.stop()
+            await http.close_all_connections()
+
+
+class _Guarded(BokehTornado):
+    """Bokeh's application behind the token, for requests that were meant for it."""
+
+    def __init__(self, shelf: Shelf, port: int, token: str) -> None:
+        self._hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+        self._token = token
+
+        def make(document: Document) -> None:
+            fill_page(document, shelf)
+
+        super().__init__(
+            {"/": Application(FunctionHandler(make))},
+            prefix=token,
+            extra_websocket_origins=sorted(self._hosts),
+            use_index=False,
+            # What a browser sends is not needed to make a page, and would be kept in its token.
+            include_headers=[],
+            include_cookies=[],
+            unused_session_lifetime_milliseconds=UNUSED,
+            websocket_max_message_size_bytes=LARGEST_MESSAGE,
+            log_function=_log_request,
+            transforms=[partial(_Policy, sorted(self._hosts))],
+        )
+
+    def resources(self, absolute_url: str | bool | None = None) -> Resources:  # noqa: ARG002  # as Bokeh calls it
+        """Return where scripts come from: here, whatever the settings of Bokeh say."""
+        return Resources(
+            mode="server", root_url=f"/{self._token}", path_versioner=StaticHandler.append_version
+        )
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """Find what answers a request; one that was not meant for this page finds nothing."""
+        if self._is_strange(request):
+            return self.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
+        return super().find_handler(request, **kwargs)
+
+    def _is_strange(self, request: HTTPServerRequest) -> bool:
+        origins = request.headers.get_list("Origin")
+        allowed = {f"http://{host}" for host in self._hosts}
+        first = request.path.split("/", 2)[1:2]
+        return (
+            request.headers.get("Host", "").lower() not in self._hosts
+            or any(origin.lower() not in allowed for origin in origins)
+            or not first
+            or not secrets.compare_digest(first[0].encode(), self._token.encode())
+        )
+
+
+class _Policy(OutputTransform):
+    """Adds to every answer what the browser must not do with it."""
+
+    def __init__(self, hosts: Iterable[str], request: HTTPServerRequest) -> None:
+        super().__init__(request)
+        sockets = " ".join(f"ws://{host}" for host in hosts)
+        # Bokeh makes its callbacks of text, hence 'unsafe-eval'; the text comes from here.
+        self._policy = (
+            "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
+            f" img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' {sockets};"
+            " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+
+    def transform_first_chunk(
+        self,
+        status_code: int,
+        headers: HTTPHeaders,
+        chunk: bytes,
+        finishing: bool,  # noqa: ARG002  # as tornado calls it
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        headers["Content-Security-Policy"] = self._policy
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers["Server"] = "Skyloom"
+        return status_code, headers, chunk
+
+
+def _log_request(handler: Any) -> None:
+    request = handler.request
+    _log.info("%d %s", handler.get_status(), request.method)
+
+
+_log = logging.getLogger(__name__)
