@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bokeh.models import Button, Div, FileInput, Row, Select
 
@@ -18,8 +18,10 @@ from skyloom.viewer.panes.downloads import Downloads, file_name
 from skyloom.viewer.panes.image import ImagePane
 from skyloom.viewer.panes.listening import when_changed
 from skyloom.viewer.panes.spectrum import SpectrumPane
-from skyloom.viewer.panes.store import StorePane
 from skyloom.viewer.view import LARGEST, Restorable, read_view, restore_panes, view_file
+
+if TYPE_CHECKING:
+    from skyloom.viewer.panes.store import StorePane
 
 __all__ = ["ExportBar"]
 
@@ -46,6 +48,8 @@ class ExportBar:
     store : StorePane or None
     title : str
         What is looked at; part of the names of files.
+    others : mapping of str to Restorable
+        What else belongs to a view, brought back before the panes.
 
     Attributes
     ----------
@@ -53,8 +57,14 @@ class ExportBar:
     """
 
     def __init__(
-        self, images: tuple[ImagePane, ...], spectrum: SpectrumPane, store: StorePane | None, title: str
+        self,
+        images: tuple[ImagePane, ...],
+        spectrum: SpectrumPane,
+        store: StorePane | None,
+        title: str,
+        others: Mapping[str, Restorable],
     ) -> None:
+        self._others = others
         self._images = {f"image-{number}": pane for number, pane in enumerate(images, start=1)}
         self._spectrum, self._store, self._title = spectrum, store, title
         self._downloads = Downloads([*(pane.picture.figure for pane in images), *self._spectrum_figures()])
@@ -80,9 +90,8 @@ class ExportBar:
     @property
     def panes(self) -> Mapping[str, Restorable]:
         """All panes of the page that have something to save, by name."""
-        shown: dict[str, Restorable] = {
-            name: pane for name, pane in self._images.items() if pane.source is not None
-        }
+        shown: dict[str, Restorable] = dict(self._others)
+        shown |= {name: pane for name, pane in self._images.items() if pane.source is not None}
         shown["spectrum"] = self._spectrum
         return shown if self._store is None else {**shown, "store": self._store}
 
@@ -186,7 +195,7 @@ class ExportBar:
             content = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InputError("the file did not arrive", field="view", remedy="choose it again") from error
-        panes: dict[str, Restorable] = {**self._images, **self.panes}
+        panes: dict[str, Restorable] = {**self._others, **self._images, **self.panes}
         self._tell(restore_panes(panes, read_view(content)))
 
 
