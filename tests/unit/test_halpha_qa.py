@@ -134,11 +134,11 @@ def test_sections_show_the_figures(run):
     quality(own, config, "spiral")
     (section,) = quality_sections(own, "spiral")
     assert [figure.title for figure in section.figures] == [
-        "Nebulae",
-        "Pixels",
-        "Maps",
-        "Noise",
-        "Power spectra",
+        "spiral: nebulae",
+        "spiral: pixels",
+        "spiral: maps",
+        "spiral: noise",
+        "spiral: power spectra",
     ]
     assert [table.title for table in section.tables] == ["Figures and verdicts", "Nebulae"]
     assert len(section.tables[1].rows) == 12

@@ -165,7 +165,7 @@ def test_the_page_is_well_formed(report, tmp_path):
     page = re.sub(r"<(meta|img)([^>]*)>", r"<\1\2/>", page)
     page = re.sub(r"<(script|style)>.*?</\1>", "", page, flags=re.DOTALL)
     root = ET.fromstring(page)
-    assert len(root.findall(".//section")) == 6
+    assert len(root.findall(".//section")) == 7
 
 
 def test_a_report_without_anything_is_still_a_page(tmp_path):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from skyloom.core.execution import Outcome
     from skyloom.report.model import Check
+
+Result = TypeVar("Result")
 
 
 class ExitCode(IntEnum):
@@ -41,6 +45,43 @@ def tell_stage(progress: Progress | None, names: tuple[str, ...], item: str, sta
     """Tell, where somebody listens, how far ``item``, one of ``names``, is with a stage."""
     if progress is not None:
         progress(item, names.index(item), len(names), stage=stage)
+
+
+def treated(
+    function: Callable[..., Result],
+    context: Any,
+    names: tuple[str, ...],
+    *,
+    workers: int,
+    scheduler: str | None,
+    progress: Progress | None,
+    finished: Iterable[Outcome[Result]] = (),
+) -> list[Outcome[Result]]:
+    """Call ``function(context, name)`` for each name that is not finished, and tell of each as it is done.
+
+    Parameters
+    ----------
+    function, context, workers, scheduler
+        See `skyloom.core.execution.run_items`.
+    names : tuple of str
+        In the order in which the outcomes are returned.
+    progress : callable or None
+    finished : iterable of Outcome
+        What an earlier run has done.
+
+    Returns
+    -------
+    list of Outcome
+    """
+    from skyloom.core.execution import run_items
+
+    outcomes = list(finished)
+    remaining = [name for name in names if name not in {outcome.item for outcome in outcomes}]
+    for outcome in run_items(function, context, remaining, workers=workers, scheduler=scheduler):
+        outcomes.append(outcome)
+        if progress is not None:
+            progress(outcome.item, len(outcomes), len(names))
+    return sorted(outcomes, key=lambda outcome: names.index(outcome.item))
 
 
 @dataclass(frozen=True, slots=True)

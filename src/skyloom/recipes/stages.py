@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+import math
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,6 +23,8 @@ from skyloom.core.execution import collected_notes
 from skyloom.errors import RepairWarning
 from skyloom.io.formats.atomic import atomic_path
 from skyloom.recipes.folder import unwritable
+from skyloom.recipes.resources import Meter
+from skyloom.report.model import StepRecord
 
 __all__ = ["Files", "Made", "Stages"]
 
@@ -60,6 +62,8 @@ class Made(Generic[Value]):
         The warnings it gave, then or now.
     cpu, wall : float
         Seconds that it took, then or now.
+    memory : float
+        Bytes that the process held at most, then or now; NaN where that is not known.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Made(Generic[Value]):
     notes: tuple[str, ...]
     cpu: float
     wall: float
+    memory: float
     _read: Callable[[Sequence[Path]], Value]
     _value: list[Value] = field(default_factory=list)
 
@@ -129,6 +134,12 @@ class Stages:
         self.done.append(made)
         return made
 
+    def records(self) -> tuple[StepRecord, ...]:
+        """Return what each stage took, then or now."""
+        return tuple(
+            StepRecord(made.name, made.wall, made.cpu, made.memory, kept=int(made.kept)) for made in self.done
+        )
+
     def digest(self, name: str, *inputs: Any, settings: Any) -> str:
         """Digest of all that decides the files of a stage: settings, the stages before it, the version."""
         before = [item.digest for item in inputs if isinstance(item, Made)]
@@ -144,8 +155,7 @@ class Stages:
     ) -> Made[Value]:
         record = self._record(name)
         old = set(self._recorded(name).get("files", ()))
-        clocks = time.process_time(), time.perf_counter()
-        with collected_notes() as notes:
+        with Meter() as meter, collected_notes() as notes:
             value = function(*(item.value if isinstance(item, Made) else item for item in inputs))
             try:
                 # From here on the old files are no longer what the old record says.
@@ -153,16 +163,17 @@ class Stages:
                 paths = tuple(files.write(value))
             except OSError as error:
                 raise unwritable(self.folder, error) from error
-        cpu, wall = time.process_time() - clocks[0], time.perf_counter() - clocks[1]
-        made = Made(name, digest, paths, False, tuple(notes), cpu, wall, files.read, [value])
+        spent = meter.cpu, meter.wall, meter.memory
+        made = Made(name, digest, paths, False, tuple(notes), *spent, files.read, [value])
         content: dict[str, Any] = {
             "stage": name,
             "version": __version__,
             "digest": digest,
             "files": {str(path.relative_to(self.folder)): list(_checksum(path)) for path in paths},
             "notes": list(notes),
-            "cpu_seconds": round(cpu, 3),
-            "wall_seconds": round(wall, 3),
+            "cpu_seconds": round(meter.cpu, 3),
+            "wall_seconds": round(meter.wall, 3),
+            "peak_memory_bytes": None if math.isnan(meter.memory) else int(meter.memory),
         }
         # What an earlier run made of this stage, and this one does not, would be taken for a product of today.
         for path in old - set(content["files"]):
@@ -184,8 +195,9 @@ class Stages:
                 stacklevel=3,
             )
             return None
-        seconds = record["cpu_seconds"], record["wall_seconds"]
-        return Made(name, digest, tuple(expected), True, tuple(record["notes"]), *seconds, files.read)
+        memory = record.get("peak_memory_bytes")
+        spent = record["cpu_seconds"], record["wall_seconds"], math.nan if memory is None else float(memory)
+        return Made(name, digest, tuple(expected), True, tuple(record["notes"]), *spent, files.read)
 
     def _record(self, name: str) -> Path:
         return self.folder / "stages" / f"{name}.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from skyloom.io.formats.headers import unit_text
 from skyloom.io.formats.tables import write_ecsv, write_fits_table
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.halpha.inputs import Source
+from skyloom.report.model import StepRecord
 
 __all__ = [
     "DESCRIPTIONS",
@@ -87,8 +88,8 @@ class ObjectProduct:
     tables : mapping of title to QTable
     notes : tuple of str
         What had to be assumed or repaired.
-    seconds : mapping of stage to (float, float)
-        CPU and wall-clock time.
+    steps : tuple of StepRecord
+        What each stage took.
     checks : tuple
         What the quality analysis has judged.
     failures : tuple of (str, str)
@@ -101,7 +102,7 @@ class ObjectProduct:
     record: Record
     tables: Mapping[str, QTable] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    steps: tuple[StepRecord, ...] = ()
     checks: tuple[Any, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
 
@@ -303,12 +304,3 @@ def star_formation(image: Image, distance_mpc: float) -> Image:
     per_area = (image.unit * sphere).to(u.erg / u.s / u.kpc**2)
     factor = float(per_area.value) * STAR_FORMATION_PER_LUMINOSITY
     return scaled(image, factor, STAR_FORMATION_UNIT, "star_formation", distance_mpc=distance_mpc)
-
-
-def total_seconds(items: Sequence[ObjectProduct]) -> dict[str, float]:
-    """Add up what each stage took, CPU seconds."""
-    names = dict.fromkeys(stage for item in items for stage in item.seconds)
-    return {
-        f"{stage} of all objects": sum(item.seconds.get(stage, (0.0, 0.0))[0] for item in items)
-        for stage in names
-    }

@@ -13,6 +13,7 @@ from skyloom.recipes.config import load_config, resolved_yaml
 from skyloom.recipes.halpha.config import HalphaConfig
 from skyloom.recipes.halpha.products import ObjectProduct
 from skyloom.recipes.halpha.qa import QA_KINDS, Quality, quality
+from skyloom.recipes.reporting import checks_sentence
 from skyloom.recipes.result import ItemFailure, RunResult
 from skyloom.report.html import write_report
 from skyloom.report.model import DataTable, Product, ReportFigure, RunReport, Section
@@ -53,7 +54,7 @@ def quality_sections(folder: Path, name: str) -> tuple[Section, ...]:
     if not path.is_file():
         return ()
     figures = tuple(
-        ReportFigure(title, png.read_bytes(), caption)
+        ReportFigure(f"{name}: {title.lower()}", png.read_bytes(), caption, "qa")
         for kind, (title, caption) in CAPTIONS.items()
         if (png := folder / f"{name}_{kind}.png").is_file()
     )
@@ -65,18 +66,18 @@ def quality_sections(folder: Path, name: str) -> tuple[Section, ...]:
     judged = len(failed) + verdicts.count("passed")
     text = f"{judged - len(failed)} of {judged} checks of quality passed"
     text += f"; not {', '.join(failed)}." if failed else "."
-    tables = [DataTable.from_astropy("Figures and verdicts", table)]
+    tables = [DataTable.from_astropy(f"{name}: figures and verdicts", table, source=path)]
     nebulae = folder / f"{name}_nebulae.ecsv"
     if nebulae.is_file():
-        tables.append(_brightest(QTable.read(nebulae, format="ascii.ecsv")))
+        tables.append(_brightest(QTable.read(nebulae, format="ascii.ecsv"), nebulae))
     else:
         text += " No label map of nebulae is configured: regions were not compared."
     return (Section(f"{name}: quality", text, figures, tuple(tables)),)
 
 
-def _brightest(table: QTable) -> DataTable:
+def _brightest(table: QTable, source: Path) -> DataTable:
     order = table["flux"].value.argsort()[::-1][:SHOWN_NEBULAE]
-    caption = f"The brightest {len(order)} of {len(table)}; the table nebulae has all."
+    caption = f"The brightest {len(order)} of {len(table)}; all are in {source.name}."
     return DataTable.from_astropy("Nebulae", table[order], caption)
 
 
@@ -156,10 +157,9 @@ def _result(
         products.append(ObjectProduct(item.name, item.files, False, {}, tables, notes, checks=item.checks))
     checks = science_checks(products, config.checks)
     files = tuple(path for item, _ in done for path in item.files)
-    failed = sum(not check.passed for check in checks)
     page = RunReport(
         title=f"halpha, quality: {len(products)} {'galaxy' if len(products) == 1 else 'galaxies'}",
-        summary=f"{len(checks) - failed} of {len(checks)} science checks passed. No image was made anew.",
+        summary=f"{checks_sentence(checks)} No image was made anew.",
         config_yaml=resolved_yaml(config),
         sections=tuple(section for item, _ in done for section in quality_sections(item.folder, item.name)),
         checks=checks,

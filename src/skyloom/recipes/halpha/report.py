@@ -11,16 +11,28 @@ import numpy as np
 from astropy.table import QTable
 
 from skyloom.core.execution import Outcome
+from skyloom.recipes.citations import citations
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.halpha.config import CheckSettings, HalphaConfig
-from skyloom.recipes.halpha.products import DESCRIPTIONS, ObjectProduct, total_seconds
+from skyloom.recipes.halpha.products import DESCRIPTIONS, ObjectProduct
 from skyloom.recipes.halpha.qa import QA_KINDS
 from skyloom.recipes.halpha.qa_report import quality_sections
-from skyloom.report.model import Check, DataTable, InputSummary, Product, ReportFigure, RunReport, Section
+from skyloom.recipes.reporting import (
+    COMMON_FILES,
+    SHOWN_OBJECTS,
+    added_steps,
+    checks_sentence,
+    described_by,
+    failures_of,
+    inspected,
+    notes_section,
+    object_figures,
+)
+from skyloom.report.model import Check, DataTable, Product, RunReport, Section, StepRecord
 
 __all__ = ["build_report", "described", "science_checks"]
 
-SHOWN_OBJECTS = 12  # A page with the figures of hundreds of objects would not open.
+FIGURE_CAPTIONS = {"hst_ha": "Grey: unusable. White circle: FWHM of the PSF."}
 TITLES = {
     "alignment": "Where HST lies relative to MUSE, and the kernel between them",
     "bandfit": "Bands of HST against MUSE",
@@ -143,47 +155,73 @@ def build_report(
     outcomes: Outcomes,
     checks: tuple[Check, ...],
     products: tuple[Path, ...],
-    timings: dict[str, float],
+    total: StepRecord | None = None,
 ) -> RunReport:
     """Gather everything that the report of a run shows."""
     done = [outcome.result for outcome in outcomes if outcome.result is not None]
-    failures = {outcome.item: outcome.failure for outcome in outcomes if outcome.failure}
-    failures |= dict(failure for item in done for failure in item.failures)
-    failed = sum(not check.passed for check in checks)
     sections = []
     for item in done[:SHOWN_OBJECTS]:
         folder = Path(config.output.directory) / item.name
-        sections += [_object_section(config, item), *quality_sections(folder, item.name)]
+        sections += [_object_section(config, item, folder), *quality_sections(folder, item.name)]
+    rows = [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
+    rows += [(item.name, note) for item in done for note in item.notes]
     bands = f"{config.narrow.band} less {' and '.join(config.continua)}"
     tied = "not tied to MUSE" if config.muse is None else f"tied to MUSE by the method {config.anchor.method}"
     return RunReport(
         title=f"halpha: {len(outcomes)} {'galaxy' if len(outcomes) == 1 else 'galaxies'}",
         summary=(
             f"Halpha of {len(done)} of {len(outcomes)} objects was made of {bands}, and {tied}. "
-            f"{len(checks) - failed} of {len(checks)} science checks passed."
+            f"{checks_sentence(checks)}"
         ),
         config_yaml=resolved_yaml(config),
-        sections=(*sections, *_notes_section(outcomes, done)),
+        sections=(*sections, *notes_section(rows)),
         checks=checks,
-        inputs=tuple(
-            InputSummary(path, {"object": item.name, "redshift": f"{item.record['redshift']:.6g}"})
-            for item in done
-            for path in item.record["inputs"]
+        products=tuple(Product(path, described(path), path.name.endswith(MAIN)) for path in products),
+        failures=failures_of(outcomes),
+        steps=added_steps((item.steps for item in done), STEPS),
+        total=total,
+        citations=citations(_used(config)),
+        **inspected(
+            (path for item in done for path in item.record["inputs"]),
+            {
+                path: {"object": item.name, "redshift of the object": f"{item.record['redshift']:.6g}"}
+                for item in done
+                for path in item.record["inputs"]
+            },
         ),
-        products=tuple(Product(path, described(path)) for path in products),
-        failures=failures,
-        timings={**total_seconds(done), **timings},
     )
 
 
-def _object_section(config: HalphaConfig, item: ObjectProduct) -> Section:
-    figures = tuple(
-        ReportFigure(path.stem.removeprefix(f"{item.name}_").replace("_", " "), path.read_bytes())
-        for path in item.files
-        if path.suffix == ".png" and not path.stem.startswith(f"{item.name}_qa_")
-    )
+def _used(config: HalphaConfig) -> Iterator[tuple[str, str]]:
+    """Tell which papers the methods of a run are from."""
+    yield "chandar2025", "Halpha of HST anchored to MUSE"
+    if config.cosmic_rays.method != "none":
+        yield "vandokkum2001", "cosmic rays"
+    if config.muse is not None and config.registration.method != "none":
+        yield "padfield2012", "registration of masked images"
+    yield "kennicutt2012", "star formation from Halpha"
+
+
+MAIN = ("_anchored_intnegs.fits", "_hst_ha.fits", "_qa.ecsv", "checks.ecsv")
+STEPS = {
+    "cosmic_rays": "cosmic rays in all bands are found and repaired",
+    "stars": "stars are found and masked",
+    "muse": "bands and lines as MUSE has seen them",
+    "alignment": "HST is registered to MUSE and brought to its PSF",
+    "anchors": "bands and line of HST are fitted to those of MUSE",
+    "images": "continuum is taken off and the images are written",
+    "figures": "figures of the images",
+    "qa": "HST is compared with MUSE, nebula by nebula and pixel by pixel, and its noise is judged",
+}
+
+
+def _object_section(config: HalphaConfig, item: ObjectProduct, folder: Path) -> Section:
+    pictures = [path for path in item.files if not path.stem.startswith(f"{item.name}_qa_")]
+    figures = object_figures(item.name, pictures, {"": "images"}, FIGURE_CAPTIONS)
     tables = tuple(
-        DataTable.from_astropy(TITLES.get(kind, kind), table)
+        DataTable.from_astropy(
+            f"{item.name}: {TITLES.get(kind, kind)}", table, source=folder / f"{item.name}_{kind}.ecsv"
+        )
         for kind, table in item.tables.items()
         if kind not in QA_KINDS
     )
@@ -246,21 +284,10 @@ def _alignment_sentences(config: HalphaConfig, table: QTable) -> Iterator[str]:
     yield f"FWHM of the kernels to MUSE, arcsec: {widths}."
 
 
-def _notes_section(outcomes: Outcomes, done: Sequence[ObjectProduct]) -> tuple[Section, ...]:
-    rows = [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
-    rows += [(item.name, note) for item in done for note in item.notes]
-    if not rows:
-        return ()
-    table = DataTable("Notes", ("object", "note"), tuple(dict.fromkeys(rows)))
-    return (Section("Notes", "What had to be repaired or assumed.", tables=(table,)),)
-
-
 def described(path: Path) -> str:
     """Say what a file is."""
-    if path.suffix == ".png":
-        return "figure"
-    if path.name == "config.yaml":
-        return "the resolved configuration; running it again gives the same products"
+    if path.name in COMMON_FILES or path.suffix == ".png":
+        return described_by(COMMON_FILES, path)
     if path.name.endswith("_cosmicrays.fits"):
         return "pixels of cosmic rays, and what replaced them"
     # Longer names first: _hst_ha_err is no _hst_ha.

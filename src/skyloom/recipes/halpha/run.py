@@ -8,11 +8,10 @@ it stopped and repeats only what a change concerns.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skyloom.core.execution import Outcome, run_items
+from skyloom.core.execution import Outcome
 from skyloom.errors import InputError
 from skyloom.recipes.folder import open_folder, write_config
 from skyloom.recipes.halpha.alignment import align_bands
@@ -24,8 +23,10 @@ from skyloom.recipes.halpha.images import make_images
 from skyloom.recipes.halpha.inputs import check_inputs, open_source
 from skyloom.recipes.halpha.products import ObjectProduct
 from skyloom.recipes.halpha.report import build_report, science_checks
-from skyloom.recipes.halpha.stages import gather, judge, object_stages
-from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage
+from skyloom.recipes.halpha.stages import draw_images, gather, judge, object_stages
+from skyloom.recipes.reporting import failures_of, total_of, write_checks
+from skyloom.recipes.resources import Meter
+from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage, treated
 from skyloom.report.html import write_report
 
 __all__ = ["Run", "halpha", "treat_object"]
@@ -91,30 +92,27 @@ def halpha(
     run = Run(config, overwrite)
     if processes == 1 and spread is None:
         run = replace(run, progress=progress)
-    clock = time.process_time()
-    outcomes: list[Outcome[ObjectProduct]] = []
-    for outcome in run_items(treat_object, run, names, workers=processes, scheduler=spread):
-        outcomes.append(outcome)
-        if progress is not None:
-            progress(outcome.item, len(outcomes), len(names))
-    timings = {"objects (in this process)": time.process_time() - clock}
-    outcomes.sort(key=lambda outcome: names.index(outcome.item))
-    _raise_if_alone(outcomes)
-    products = [outcome.result for outcome in outcomes if outcome.result is not None]
-    checks = science_checks(products, config.checks)
-    files = (*(path for item in products for path in item.files), config_file)
+    with Meter() as meter:
+        outcomes = treated(treat_object, run, names, workers=processes, scheduler=spread, progress=progress)
+        _raise_if_alone(outcomes)
+        products = [outcome.result for outcome in outcomes if outcome.result is not None]
+        checks = science_checks(products, config.checks)
+        files = (
+            *(path for item in products for path in item.files),
+            *write_checks(checks, directory),
+            config_file,
+        )
+    resumed = sum(item.kept for item in products)
     report = directory / "report.html" if config.output.report else None
     if report is not None:
-        write_report(build_report(config, outcomes, checks, files, timings), report)
+        total = total_of(meter, len(names), resumed, processes)
+        write_report(build_report(config, outcomes, checks, files, total), report)
     return RunResult(
         recipe="halpha",
         directory=directory,
         products=files,
-        resumed=sum(item.kept for item in products),
-        failures=(
-            *(ItemFailure(outcome.item, outcome.failure) for outcome in outcomes if outcome.failure),
-            *(ItemFailure(*failure) for item in products for failure in item.failures),
-        ),
+        resumed=resumed,
+        failures=tuple(ItemFailure(*failure) for failure in failures_of(outcomes).items()),
         checks=checks,
         report=report,
     )
@@ -144,6 +142,8 @@ def treat_object(run: Run, name: str) -> ObjectProduct:
     aligned = do("alignment", align_bands, source, hst, muse)
     anchors = do("anchors", anchor_bands, source, hst, aligned, muse)
     images = do("images", make_images, source, hst, muse, aligned, anchors)
+    if run.config.output.figures:
+        do("figures", draw_images, source, images)
     try:
         judged, problem = do("qa", judge, source, images), ""
     except InputError as error:

@@ -10,24 +10,29 @@ from typing import Any, TypeVar
 import numpy as np
 from astropy.table import QTable
 
+from skyloom import io
 from skyloom.core.image import Image
 from skyloom.core.provenance import plain
 from skyloom.imaging.grids.register import Registration
 from skyloom.io.fits import read_product, write_product
+from skyloom.io.formats.atomic import atomic_path
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.folder import file_stamp, open_folder
 from skyloom.recipes.halpha.alignment import Alignment
 from skyloom.recipes.halpha.anchor import Anchors
-from skyloom.recipes.halpha.cleaning import read_rays, read_stars, write_rays, write_stars
+from skyloom.recipes.halpha.cleaning import binned, read_rays, read_stars, write_rays, write_stars
 from skyloom.recipes.halpha.images import Images
 from skyloom.recipes.halpha.inputs import Source
 from skyloom.recipes.halpha.muse import MuseSide
-from skyloom.recipes.halpha.products import ObjectProduct, write_tables
+from skyloom.recipes.halpha.products import DESCRIPTIONS, ObjectProduct, write_tables
 from skyloom.recipes.halpha.qa import quality, read_checks
 from skyloom.recipes.stages import Files, Made, Stages
 
-__all__ = ["Judged", "gather", "judge", "object_stages"]
+__all__ = ["Judged", "draw_images", "gather", "judge", "object_stages"]
 
+SHOWN_IMAGES = ("hst_ha_as2",)
+SHOWN_PIXELS = 600
+"""Along the longer side of a figure; a larger image is averaged over blocks."""
 Value = TypeVar("Value")
 Step = Callable[..., Made[Any]]
 
@@ -78,6 +83,7 @@ def stage_settings(source: Source) -> dict[str, Any]:
             whole["white_noise"],
             config.output.modes,
         ],
+        "figures": [SHOWN_IMAGES],
         "qa": [nebulae, whole["nebulae"], whole["checks"], config.output.figures],
     }
 
@@ -116,6 +122,7 @@ def stage_files(source: Source) -> dict[str, Files[Any]]:
         "alignment": Files(write_alignment, read_alignment),
         "anchors": Files(write_anchors, again),
         "images": Files(write_images, lambda paths: Images(_table(paths, "products"), list(paths))),
+        "figures": Files(lambda paths: paths, tuple),
         "qa": Files(
             lambda judged: judged.files, lambda paths: Judged(paths, read_checks(source.folder, source.name))
         ),
@@ -166,6 +173,30 @@ def read_alignment(paths: Sequence[Path]) -> Alignment | None:
     return Alignment(matched, common, found, _table(paths, "alignment"))
 
 
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def draw_images(source: Source, images: Images) -> tuple[Path, ...]:
+    """Draw the map of Halpha with its error; return the files."""
+    # matplotlib takes a second to import, which a run without figures need not spend.
+    from skyloom.report.figures.halpha_maps import halpha_maps
+
+    drawn = []
+    for kind in SHOWN_IMAGES:
+        path = next((path for path in images.paths if path.name == f"{source.name}_{kind}.fits"), None)
+        if path is None:
+            continue
+        image = io.read(path)
+        side = -(-max(image.shape) // SHOWN_PIXELS)
+        shown = binned(image, side)
+        per = "pixel" if shown is image else f"block of {side} x {side} pixels"
+        picture = path.with_suffix(".png")
+        with atomic_path(picture, overwrite=True) as temporary:
+            temporary.write_bytes(halpha_maps(f"{source.name}: {DESCRIPTIONS[kind]}", shown, per=per))
+        drawn.append(picture)
+    return tuple(drawn)
+
+
 # --- quality --------------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +239,7 @@ def gather(source: Source, stages: Stages, judged: Made[Judged] | None, problem:
         },
         tables,
         tuple(dict.fromkeys(note for made in stages.done for note in made.notes)),
-        {made.name: (made.cpu, made.wall) for made in stages.done},
+        stages.records(),
         () if judged is None else tuple(judged.value.checks),
         ((f"{source.name}: quality analysis", problem),) if problem else (),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,22 @@ from skyloom.recipes.folder import file_stamp, open_folder, write_config
 from skyloom.recipes.homogenize.config import BandFiles, HomogenizeConfig, ObjectFiles
 from skyloom.recipes.homogenize.inputs import Preparation, read_sky_file, survey_names
 from skyloom.recipes.homogenize.line_model import LineModelProduct, finished_line_model, write_line_model
+from skyloom.recipes.reporting import added_steps
+from skyloom.report.model import StepRecord
 
 __all__ = [
     "BandProduct",
     "ObjectProduct",
     "finished_product",
     "measure_band",
+    "noise_table",
+    "object_steps",
     "open_directory",
     "photometry_table",
     "psf_table",
     "write_config",
     "write_product",
+    "write_steps",
     "write_table",
 ]
 
@@ -259,7 +264,46 @@ def _digest(config: HomogenizeConfig, files: ObjectFiles) -> str:
 
 def open_directory(config: HomogenizeConfig) -> Path:
     """Make the folder of the products, and clear it of what killed runs have left unfinished."""
-    return open_folder(Path(config.output.directory), inner=("objects",))
+    return open_folder(Path(config.output.directory), inner=("objects", "stages"))
+
+
+# --- what the steps took -------------------------------------------------------------------------------------------
+
+
+def _steps_path(directory: Path, name: str) -> Path:
+    return directory / "stages" / f"{name}.json"
+
+
+def write_steps(directory: Path, name: str, steps: Sequence[StepRecord]) -> None:
+    """Leave what the steps of an object took for the report, also that of a resumed run."""
+    content = [
+        [step.name, round(step.wall, 4), round(step.cpu, 4), None if math.isnan(step.memory) else step.memory]
+        for step in steps
+    ]
+    with atomic_path(_steps_path(directory, name), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def object_steps(
+    directory: Path, products: Sequence[ObjectProduct], kept: Container[str]
+) -> tuple[StepRecord, ...]:
+    """Return what the steps of all objects took; those of objects that are ``kept`` were done by an earlier run."""
+    objects = []
+    for name in (product.name for product in products):
+        try:
+            content = json.loads(_steps_path(directory, name).read_text(encoding="utf-8"))
+            objects.append(
+                [
+                    StepRecord(
+                        step, wall, cpu, math.nan if memory is None else memory, kept=int(name in kept)
+                    )
+                    for step, wall, cpu, memory in content
+                ]
+            )
+        except (OSError, ValueError):
+            # Nothing but the times of this object is lost.
+            continue
+    return added_steps(objects, {})
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -333,6 +377,23 @@ def psf_table(preparation: Preparation) -> QTable | None:
             stars.add_column([band] * len(stars), name="band", index=0)
             tables.append(stars)
     return vstack(tables, metadata_conflicts="silent") if tables else None
+
+
+def noise_table(preparation: Preparation) -> QTable | None:
+    """Return one row per band whose noise was measured for all objects together; None where none was."""
+    measured = preparation.noise
+    if not measured:
+        return None
+    table = QTable({"band": list(measured)})
+    table["noise_scale"] = [math.sqrt(item.scale) for item in measured.values()]
+    table["noise_scale_err"] = [
+        item.scale_error / (2.0 * math.sqrt(item.scale)) for item in measured.values()
+    ]
+    table["n_pixels"] = [item.n_pixels for item in measured.values()]
+    table["noise_scale"].info.description = "measured over claimed standard deviation of the empty sky"
+    table["noise_scale_err"].info.description = "its standard error"
+    table["n_pixels"].info.description = "pixels of empty sky"
+    return table
 
 
 def write_table(table: QTable, directory: Path, name: str) -> tuple[Path, ...]:

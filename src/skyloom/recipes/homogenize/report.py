@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from skyloom.core.execution import Outcome
+from skyloom.recipes.citations import citations
 from skyloom.recipes.homogenize.config import CheckSettings, HomogenizeConfig
 from skyloom.recipes.homogenize.inputs import Preparation
 from skyloom.recipes.homogenize.line_model import line_model_check, line_model_section
-from skyloom.recipes.homogenize.products import ObjectProduct, Record, photometry_table, psf_table
+from skyloom.recipes.homogenize.products import (
+    ObjectProduct,
+    Record,
+    noise_table,
+    photometry_table,
+    psf_table,
+)
+from skyloom.recipes.reporting import (
+    COMMON_FILES,
+    SHOWN_OBJECTS,
+    added_steps,
+    checks_sentence,
+    failures_of,
+    hidden_sentence,
+    inspected,
+    notes_section,
+)
 from skyloom.report.figures import (
     GrowthCurve,
     SkyHistogram,
@@ -23,16 +40,15 @@ from skyloom.report.figures import (
 from skyloom.report.model import (
     Check,
     DataTable,
-    InputSummary,
     Product,
     ReportFigure,
     RunReport,
     Section,
+    StepRecord,
 )
 
 __all__ = ["build_report", "science_checks"]
 
-SHOWN_OBJECTS = 12  # A page with the sheets of thousands of objects would not open.
 Outcomes = list[Outcome[ObjectProduct]]
 
 
@@ -91,35 +107,57 @@ def build_report(
     preparation: Preparation,
     checks: tuple[Check, ...],
     products: tuple[Path, ...],
-    timings: dict[str, float],
+    steps: Sequence[StepRecord] = (),
+    total: StepRecord | None = None,
 ) -> RunReport:
     """Gather everything that the report of a run shows."""
     done = [outcome.result for outcome in outcomes if outcome.result is not None]
-    failures = {outcome.item: outcome.failure for outcome in outcomes if outcome.failure}
-    failed = sum(not check.passed for check in checks)
+    directory = Path(config.output.directory)
     sections = [_psf_section(config, preparation), _noise_section(preparation)]
     if done:
-        sections += [_sky_section(done), _photometry_section(done), _objects_section(done)]
+        sections = [
+            _objects_section(done),
+            _photometry_section(done, directory),
+            *sections,
+            _sky_section(done),
+        ]
     if config.line_model is not None and done:
-        sections.append(line_model_section(done[:SHOWN_OBJECTS]))
-    notes = _notes_section(outcomes, preparation)
+        sections.append(line_model_section(done[:SHOWN_OBJECTS], directory))
     return RunReport(
         title=f"homogenize: {len(outcomes)} objects in {len(config.bands)} bands",
         summary=(
             f"{len(done)} of {len(outcomes)} objects were brought to the PSF of "
             f"{_target_name(config)} (FWHM {preparation.target_psf.fwhm:.3f} arcsec) on one grid each. "
-            f"{len(checks) - failed} of {len(checks)} science checks passed."
+            f"{checks_sentence(checks)}"
         ),
         config_yaml=preparation.config_yaml,
-        sections=(*sections, *notes),
+        sections=(*sections, *notes_section(_notes(outcomes, preparation))),
         checks=checks,
-        inputs=_inputs(done),
-        products=tuple(Product(path, _DESCRIPTIONS.get(path.name, _described(path))) for path in products),
-        failures=failures,
-        timings=timings,
+        products=tuple(
+            Product(path, _DESCRIPTIONS.get(path.name, _described(path)), path.name in MAIN)
+            for path in products
+        ),
+        failures=failures_of(outcomes),
+        steps=added_steps([steps], STEPS),
+        total=total,
+        citations=citations(
+            [("boucaud2016", "kernels between PSFs"), ("fruchter2002", "correlated noise of drizzled images")]
+        ),
+        **inspected(*_inputs(done)),
     )
 
 
+MAIN = ("photometry.ecsv", "stars.ecsv", "line_models.ecsv", "checks.ecsv")
+STEPS = {
+    "preparation": "PSF of each band, target PSF and kernels; noise of each band",
+    "reading": "images, weights and segmentation maps are read; grid and mask of the object",
+    "sky and noise": "the sky is measured and taken off; errors are scaled to what the empty sky shows",
+    "grid": "images are brought to one grid, with their covariance",
+    "PSF matching": "images are convolved to the target PSF",
+    "photometry": "fluxes inside the mask, and how much light was lost",
+    "line model": "the line map is predicted from the bands",
+    "writing": "the product of the object and its contact sheet",
+}
 _DESCRIPTIONS = {
     "photometry.ecsv": "photometry of all objects and bands, as text",
     "photometry.fits": "the same as a FITS table",
@@ -127,7 +165,9 @@ _DESCRIPTIONS = {
     "stars.fits": "the same as a FITS table",
     "line_models.ecsv": "weights, blur and shift of all line models, as text",
     "line_models.fits": "the same as a FITS table",
-    "config.yaml": "the resolved configuration; running it again gives the same products",
+    "noise.ecsv": "the noise of the empty sky in each band, as text",
+    "noise.fits": "the same as a FITS table",
+    **COMMON_FILES,
 }
 
 
@@ -157,7 +197,8 @@ def _psf_section(config: HomogenizeConfig, preparation: Preparation) -> Section:
         curves.append(GrowthCurve(band, radii, psf.psf.encircled_energy(radii, matrix), reached))
     figure = growth_curves("PSF matching", curves, wanted, limit=config.checks.kernel_residual)
     stars = psf_table(preparation)
-    tables = () if stars is None else (DataTable.from_astropy("Stars", stars),)
+    source = Path(config.output.directory) / "stars.ecsv"
+    tables = () if stars is None else (DataTable.from_astropy("Stars", stars, source=source),)
     rejected = [
         f"{band}: {', '.join(psf.measurement.rejected)}"
         for band, psf in preparation.psfs.items()
@@ -165,7 +206,10 @@ def _psf_section(config: HomogenizeConfig, preparation: Preparation) -> Section:
     ]
     text = f"Rejected as outliers: {'; '.join(rejected)}." if rejected else "No star was rejected."
     return Section(
-        "PSF", text if stars is not None else "", (ReportFigure("Encircled energy", figure),), tables
+        "PSF",
+        text if stars is not None else "",
+        (ReportFigure("Encircled energy", figure, step="PSF matching"),),
+        tables,
     )
 
 
@@ -180,21 +224,19 @@ def _noise_section(preparation: Preparation) -> Section:
     figure = correlation_maps(
         "Noise correlation of the input", {band: item.correlation for band, item in preparation.noise.items()}
     )
-    rows = tuple(
-        (band, math.sqrt(item.scale), item.scale_error / (2.0 * math.sqrt(item.scale)), item.n_pixels)
-        for band, item in preparation.noise.items()
-    )
-    table = DataTable(
+    table = noise_table(preparation)
+    assert table is not None  # there is a measurement
+    shown = DataTable.from_astropy(
         "Noise of the empty sky",
-        ("band", "noise_scale", "noise_scale_err", "n_pixels"),
-        rows,
-        caption="measured over claimed standard deviation; variances were multiplied by its square",
+        table,
+        "measured over claimed standard deviation; variances were multiplied by its square",
+        Path(preparation.config.output.directory) / "noise.ecsv",
     )
     text = "Source photon noise was " + (
         "added from gain and exposure." if preparation.config.noise.source_poisson else
         "not added: variances hold what the weight maps hold, usually the background only."
     )  # fmt: skip
-    return Section("Noise", text, (ReportFigure("Autocorrelation", figure),), (table,))
+    return Section("Noise", text, (ReportFigure("Autocorrelation", figure, step="preparation"),), (shown,))
 
 
 def _sky_section(done: list[ObjectProduct]) -> Section:
@@ -217,54 +259,43 @@ def _sky_section(done: list[ObjectProduct]) -> Section:
             if record["sky_edges"] is not None
         ]
         if panels:
-            figures.append(ReportFigure(f"Sky of {product.name}", sky_histograms(product.name, panels)))
+            png = sky_histograms(product.name, panels)
+            figures.append(ReportFigure(f"Sky of {product.name}", png, step="sky and noise"))
     return Section("Sky", "Pixels taken as sky and the level found in them.", tuple(figures))
 
 
-def _photometry_section(done: list[ObjectProduct]) -> Section:
-    return Section("Photometry", tables=(DataTable.from_astropy("Photometry", photometry_table(done)),))
+def _photometry_section(done: list[ObjectProduct], directory: Path) -> Section:
+    table = DataTable.from_astropy("Photometry", photometry_table(done), source=directory / "photometry.ecsv")
+    return Section("Photometry", tables=(table,))
 
 
 def _objects_section(done: list[ObjectProduct]) -> Section:
     figures = [
-        ReportFigure(product.name, path.read_bytes())
+        ReportFigure(f"{product.name}: all bands", path.read_bytes(), step="writing")
         for product in done[:SHOWN_OBJECTS]
         for path in product.files
         if path.name == f"{product.name}_sheet.png"
     ]
-    hidden = len(done) - min(len(done), SHOWN_OBJECTS)
-    text = f"The sheets of {hidden} more objects are among the products." if hidden else ""
-    return Section("Objects", text, tuple(figures))
+    return Section("Objects", hidden_sentence(len(done), "Sheets"), tuple(figures))
 
 
-def _notes_section(outcomes: Outcomes, preparation: Preparation) -> tuple[Section, ...]:
-    rows = [("all", note) for note in preparation.notes]
-    rows += [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
-    rows += [
-        (item, f"not used to measure the noise: {reason}")
-        for item, reason in preparation.survey_failures.items()
-    ]
-    if not rows:
-        return ()
-    return (
-        Section(
-            "Notes",
-            "What had to be repaired or assumed.",
-            tables=(DataTable("Notes", ("item", "note"), tuple(rows)),),
-        ),
-    )
+def _notes(outcomes: Outcomes, preparation: Preparation) -> Iterator[tuple[str, str]]:
+    yield from (("all", note) for note in preparation.notes)
+    yield from ((outcome.item, note) for outcome in outcomes for note in outcome.notes)
+    for item, reason in preparation.survey_failures.items():
+        yield item, f"not used to measure the noise: {reason}"
 
 
-def _inputs(done: list[ObjectProduct]) -> tuple[InputSummary, ...]:
-    summaries = []
+def _inputs(done: list[ObjectProduct]) -> tuple[list[str | None], dict[str, dict[str, str]]]:
+    """Return the images and their weights, and what the run knows of each image."""
+    files: list[str | None] = []
+    known = {}
     for product in done:
         for band, record in product.records.items():
-            facts = {
+            files += [record["image"], record["weight"]]
+            known[str(record["image"])] = {
                 "object": product.name,
                 "band": band,
-                "weight": str(record["weight"]),
-                "unit": record["sky_unit"],
+                "native FWHM": f"{record['fwhm_native']:.3f} arcsec",
             }
-            facts["native FWHM"] = f"{record['fwhm_native']:.3f} arcsec"
-            summaries.append(InputSummary(record["image"], facts))
-    return tuple(summaries)
+    return files, known

@@ -6,10 +6,9 @@ each object by itself with `homogenize_object`, and gathers the photometry, the 
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-from skyloom.core.execution import Outcome, run_items
+from skyloom.core.execution import Outcome
 from skyloom.core.image import Image
 from skyloom.core.noise import add_source_poisson, apply_noise
 from skyloom.core.psf import PSF
@@ -33,16 +32,22 @@ from skyloom.recipes.homogenize.products import (
     ObjectProduct,
     finished_product,
     measure_band,
+    noise_table,
+    object_steps,
     open_directory,
     photometry_table,
     psf_table,
     write_config,
     write_product,
+    write_steps,
     write_table,
 )
 from skyloom.recipes.homogenize.report import build_report, science_checks
-from skyloom.recipes.result import ItemFailure, Progress, RunResult
+from skyloom.recipes.reporting import failures_of, total_of, write_checks
+from skyloom.recipes.resources import Meter, StepClock
+from skyloom.recipes.result import ItemFailure, Progress, RunResult, treated
 from skyloom.report.html import write_report
+from skyloom.report.model import Check
 
 __all__ = ["homogenize", "homogenize_band", "homogenize_object"]
 
@@ -79,35 +84,38 @@ def homogenize(
     """
     directory = open_directory(config)
     names = config.object_names()
-    finished = {} if overwrite else _finished(config, directory, names)
-    remaining = [name for name in names if name not in finished]
-    write_config(config, directory)
-    report = directory / "report.html"
-    clock = time.process_time()
-    wanting = config.output.report and not report.exists()
-    preparation = prepare(config) if remaining or wanting else None
-    timings = {"PSFs and noise of all bands": time.process_time() - clock}
-    outcomes = list(finished.values())
-    clock = time.process_time()
-    for outcome in run_items(
-        homogenize_object, preparation, remaining, workers=config.workers, scheduler=scheduler
-    ):
-        outcomes.append(outcome)
-        if progress is not None:
-            progress(outcome.item, len(outcomes), len(names))
-    timings["objects (in this process)"] = time.process_time() - clock
-    outcomes.sort(key=lambda outcome: names.index(outcome.item))
-    products = [outcome.result for outcome in outcomes if outcome.result is not None]
-    checks = science_checks(products, config.checks)
-    files = _write_tables(directory, products, preparation)
+    with Meter() as meter:
+        finished = {} if overwrite else _finished(config, directory, names)
+        write_config(config, directory)
+        report = directory / "report.html"
+        wanting = config.output.report and not report.exists()
+        clock = StepClock()
+        preparation = None
+        if wanting or len(finished) < len(names):
+            with clock.step("preparation"):
+                preparation = prepare(config)
+        outcomes = treated(
+            homogenize_object,
+            preparation,
+            names,
+            workers=config.workers,
+            scheduler=scheduler,
+            progress=progress,
+            finished=finished.values(),
+        )
+        products = [outcome.result for outcome in outcomes if outcome.result is not None]
+        checks = science_checks(products, config.checks)
+        files = _write_tables(directory, products, checks, preparation)
     if preparation is not None and config.output.report:
-        write_report(build_report(config, outcomes, preparation, checks, files, timings), report)
+        steps = (*clock.records(), *object_steps(directory, products, set(finished)))
+        total = total_of(meter, len(names), len(finished), config.workers)
+        write_report(build_report(config, outcomes, preparation, checks, files, steps, total), report)
     return RunResult(
         recipe="homogenize",
         directory=directory,
         products=files,
         resumed=len(finished),
-        failures=tuple(ItemFailure(outcome.item, outcome.failure) for outcome in outcomes if outcome.failure),
+        failures=tuple(ItemFailure(*failure) for failure in failures_of(outcomes).items()),
         checks=checks,
         report=report if report.exists() else None,
     )
@@ -121,7 +129,10 @@ def _finished(
 
 
 def _write_tables(
-    directory: Path, products: list[ObjectProduct], preparation: Preparation | None
+    directory: Path,
+    products: list[ObjectProduct],
+    checks: tuple[Check, ...],
+    preparation: Preparation | None,
 ) -> tuple[Path, ...]:
     files = [path for product in products for path in product.files]
     if products:
@@ -130,6 +141,10 @@ def _write_tables(
     stars = None if preparation is None else psf_table(preparation)
     if stars is not None:
         files += write_table(stars, directory, "stars")
+    noise = None if preparation is None else noise_table(preparation)
+    if noise is not None:
+        files += write_table(noise, directory, "noise")
+    files += write_checks(checks, directory)
     return (*files, directory / "config.yaml")
 
 
@@ -141,38 +156,55 @@ def homogenize_object(preparation: Preparation, name: str) -> ObjectProduct:
     InputError
         When a file of the object cannot be used; nothing is written then.
     """
-    config = preparation.config
-    files = config.object_files(name)
-    line_map = None if config.line_model is None else read_line_map(config.line_model, files)
-    natives = {item.band: read_image(config.bands[item.band], item) for item in files.bands}
-    grid = target_grid(config, files, natives)
-    mask = object_mask(config, files, grid)
-    target = preparation.target_on(grid, natives)
+    config, clock = preparation.config, StepClock()
+    with clock.step("reading"):
+        files = config.object_files(name)
+        line_map = None if config.line_model is None else read_line_map(config.line_model, files)
+        natives = {item.band: read_image(config.bands[item.band], item) for item in files.bands}
+        grid = target_grid(config, files, natives)
+        mask = object_mask(config, files, grid)
+        target = preparation.target_on(grid, natives)
     bands = {
-        item.band: homogenize_band(preparation, item, natives[item.band], grid, target, mask)
+        item.band: homogenize_band(preparation, item, natives[item.band], grid, target, mask, clock)
         for item in files.bands
     }
-    matched = {band: item.matched for band, item in bands.items()}
-    model = None if line_map is None else line_model_product(config, name, matched, line_map)
-    return write_product(preparation, files, mask, bands, model)
+    model = None
+    if line_map is not None:
+        with clock.step("line model"):
+            matched = {band: item.matched for band, item in bands.items()}
+            model = line_model_product(config, name, matched, line_map)
+    with clock.step("writing"):
+        product = write_product(preparation, files, mask, bands, model)
+    write_steps(Path(config.output.directory), name, clock.records())
+    return product
 
 
 def homogenize_band(
-    preparation: Preparation, files: BandFiles, raw: Image, grid: Grid, target: PSF, mask: ObjectMask
+    preparation: Preparation,
+    files: BandFiles,
+    raw: Image,
+    grid: Grid,
+    target: PSF,
+    mask: ObjectMask,
+    clock: StepClock,
 ) -> BandProduct:
     """Treat one image: sky, noise, grid, PSF, and only then the mask, so that no light is lost at its rim."""
     config, band = preparation.config, files.band
-    sky = preparation.sky_of(files, raw)
-    noise = preparation.noise_of(band, raw, sky)
-    native = raw if noise is None else apply_noise(raw, noise)
-    native = subtract_background(native, sky)
-    if config.noise.source_poisson:
-        native = add_source_poisson(native, *_gain_and_exposure(config, band, raw))
+    with clock.step("sky and noise"):
+        sky = preparation.sky_of(files, raw)
+        noise = preparation.noise_of(band, raw, sky)
+        native = raw if noise is None else apply_noise(raw, noise)
+        native = subtract_background(native, sky)
+        if config.noise.source_poisson:
+            native = add_source_poisson(native, *_gain_and_exposure(config, band, raw))
     native = native.evolve(psf=preparation.psfs[band].psf)
-    on_grid = reproject(native, grid, config.target.method)
-    kernel = preparation.kernel(band, on_grid, target)
-    matched = match_psf(on_grid, target, kernel=kernel, coverage=config.matching.coverage)
-    record = measure_band(files, on_grid, matched, mask, sky, noise, kernel)
+    with clock.step("grid"):
+        on_grid = reproject(native, grid, config.target.method)
+    with clock.step("PSF matching"):
+        kernel = preparation.kernel(band, on_grid, target)
+        matched = match_psf(on_grid, target, kernel=kernel, coverage=config.matching.coverage)
+    with clock.step("photometry"):
+        record = measure_band(files, on_grid, matched, mask, sky, noise, kernel)
     product = apply_object_mask(matched, mask)
     return BandProduct(band, native, matched, product.evolve(meta={**product.meta, "homogenize": record}))
 

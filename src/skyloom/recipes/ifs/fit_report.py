@@ -14,8 +14,8 @@ __all__ = ["FIT_FILES", "fit_checks", "fit_tables", "fit_text"]
 FIT_FILES: Mapping[str, str] = {
     "_line_maps.fits": "maps of the fitted lines, of what follows from them and of the stars, with errors and flags",
     "_betis.fits": "the same maps of lines in the layout of BETIS",
-    "_lines.fits": "fitted lines, one row per bin",
-    "_lines.ecsv": "the same as text",
+    "_lines.fits": "the same as a FITS table",
+    "_lines.ecsv": "fitted lines, one row per bin, as text",
     "_derived.fits": "dust, ionisation, diffuse gas and density of the bins, with errors and flags",
     "_derived.ecsv": "the same as text",
     "_fits.fits": "spectra of the bins with continuum, lines and polynomials",

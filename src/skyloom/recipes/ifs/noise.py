@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import gaussian_correlation
 from skyloom.core.provenance import step
+from skyloom.core.threads import stream_blocks
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.io.formats.atomic import atomic_path
 from skyloom.io.formats.blocks import Extension, card, encode, text_cards
@@ -128,13 +128,12 @@ def measured_noise(source: Source) -> CubeNoise | None:
 
     found: list[CubeNoise] = []
     reason = "no channel is free of lines"
-    with ThreadPoolExecutor(source.threads) as pool:
-        for number, each in enumerate(pool.map(measure, slabs), start=1):
-            if isinstance(each, str):
-                reason = each
-            else:
-                found.append(each)
-            source.tick("noise", number, len(slabs))
+    for number, each in enumerate(stream_blocks(measure, slabs, source.threads), start=1):
+        if isinstance(each, str):
+            reason = each
+        else:
+            found.append(each)
+        source.tick("noise", number, len(slabs))
     if found:
         return combine_cube_noise(found)
     source.cube.require_usable()

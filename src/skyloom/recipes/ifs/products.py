@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from skyloom.recipes.folder import file_stamp, open_folder
 from skyloom.recipes.ifs.inputs import Source
 from skyloom.recipes.ifs.noise import NoiseModel, read_noise, write_noise
 from skyloom.recipes.stages import Files, Made, Stages
+from skyloom.report.model import StepRecord
 
 __all__ = [
     "LineMap",
@@ -109,8 +110,8 @@ class ObjectProduct:
         Figures for the summary, the checks and the report.
     notes : tuple of str
         What had to be assumed or repaired.
-    seconds : mapping of stage to (float, float)
-        CPU and wall-clock time.
+    steps : tuple of StepRecord
+        What each stage took.
     failures : tuple of (str, str)
         What of it could not be done, such as the fit of one bin, and why.
     """
@@ -120,7 +121,7 @@ class ObjectProduct:
     kept: bool
     record: Record
     notes: tuple[str, ...] = ()
-    seconds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    steps: tuple[StepRecord, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
 
 
@@ -238,7 +239,7 @@ def gather(
         all(made.kept for made in stages.done) and not problems,
         {**record, **fit_figures(fits), "fits": fits},
         tuple(dict.fromkeys(note for made in stages.done for note in made.notes)),
-        {made.name: (made.cpu, made.wall) for made in stages.done},
+        stages.records(),
         item_failures(source.name, fits, problems),
     )
 
@@ -276,6 +277,7 @@ def make_record(source: Source, noise: NoiseModel, labels: LabelMap, table: QTab
     measured = noise.measured
     return {
         "cube": str(source.files.cube),
+        "inputs": [str(path) for path in source.files.given],
         "instrument": str(source.cube.meta.get("instrument", "")),
         "shape": list(source.cube.shape),
         "wave": [float(source.cube.wave[0]), float(source.cube.wave[-1])],
@@ -283,6 +285,7 @@ def make_record(source: Source, noise: NoiseModel, labels: LabelMap, table: QTab
         "unit": unit_text(source.cube.unit),
         "redshift": source.redshift,
         "extinction": source.extinction,
+        "a_v": source.a_v,
         "noise_scale": math.nan if measured is None else math.sqrt(measured.value),
         "noise_scale_err": math.nan
         if measured is None

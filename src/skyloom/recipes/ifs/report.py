@@ -14,17 +14,29 @@ from skyloom.core.execution import Outcome
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
 from skyloom.io.formats.atomic import atomic_path
+from skyloom.recipes.citations import citations
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.ifs.config import CheckSettings, IfsConfig
 from skyloom.recipes.ifs.fit_report import FIT_FILES, fit_checks, fit_tables, fit_text
 from skyloom.recipes.ifs.inputs import Source, rest_marks
 from skyloom.recipes.ifs.noise import NoiseModel
 from skyloom.recipes.ifs.products import TO_TARGET, Maps, ObjectProduct, Record, object_folder, summary_table
-from skyloom.report.model import Check, DataTable, InputSummary, Product, ReportFigure, RunReport, Section
+from skyloom.recipes.reporting import (
+    COMMON_FILES,
+    SHOWN_OBJECTS,
+    added_steps,
+    checks_sentence,
+    described_by,
+    failures_of,
+    hidden_sentence,
+    inspected,
+    notes_section,
+    object_figures,
+)
+from skyloom.report.model import Check, DataTable, Product, RunReport, Section, StepRecord
 
 __all__ = ["build_report", "draw_figures", "science_checks"]
 
-SHOWN_OBJECTS = 12  # A page with the figures of hundreds of objects would not open.
 SHOWN_SPECTRA = 4
 Outcomes = list[Outcome[ObjectProduct]]
 
@@ -55,7 +67,8 @@ def draw_figures(
         save("velocity", lambda: velocity_map(f"{name}: velocity of the first pass", velocity))
     binning = source.config.binning
     target = binning.target if binning.method in TO_TARGET else None
-    save("bins", lambda: bin_maps(f"{name}: bins", labels, table, target))
+    psf = maps.main.signal.psf
+    save("bins", lambda: bin_maps(f"{name}: bins", labels, table, target, psf=psf))
     rows = shown_rows(table)
     names = [spectrum_name(table, row) for row in rows]
     save(
@@ -143,53 +156,72 @@ def build_report(
     outcomes: Outcomes,
     checks: tuple[Check, ...],
     products: tuple[Path, ...],
-    timings: dict[str, float],
+    total: StepRecord | None = None,
 ) -> RunReport:
     """Gather everything that the report of a run shows."""
     done = [outcome.result for outcome in outcomes if outcome.result is not None]
-    failures = {outcome.item: outcome.failure for outcome in outcomes if outcome.failure}
-    failures |= dict(failure for item in done for failure in item.failures)
-    failed = sum(not check.passed for check in checks)
     bins = sum(item.record["n_bins"] for item in done)
-    stages = {
-        f"{stage} of all objects": sum(item.seconds.get(stage, (0.0, 0.0))[0] for item in done)
-        for stage in dict.fromkeys(stage for item in done for stage in item.seconds)
-    }
-    sections = [_summary_section(done)] if done else []
+    summary = next((path for path in products if path.name == "summary.ecsv"), None)
+    sections = [_summary_section(done, summary)] if done else []
     sections += [_object_section(item) for item in done[:SHOWN_OBJECTS]]
+    rows = [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
+    rows += [(item.name, note) for item in done for note in item.notes]
     return RunReport(
         title=f"ifs: {len(outcomes)} {'cube' if len(outcomes) == 1 else 'cubes'}",
         summary=(
             f"{len(done)} of {len(outcomes)} cubes were mapped in {_lines(config)} and put into {bins} bins by the "
-            f"method {config.binning.method}. {len(checks) - failed} of {len(checks)} science checks passed."
+            f"method {config.binning.method}. {checks_sentence(checks)}"
         ),
         config_yaml=resolved_yaml(config),
-        sections=(*sections, *_notes_section(outcomes, done)),
+        sections=(*sections, *notes_section(rows)),
         checks=checks,
-        inputs=tuple(_input(item) for item in done),
-        products=tuple(Product(path, _described(path)) for path in products if not _is_one_of_many(path)),
-        failures=failures,
-        timings={**stages, **timings},
+        products=tuple(
+            Product(path, described_by(_DESCRIPTIONS, path), path.name.endswith(MAIN))
+            for path in products
+            if not _is_one_of_many(path)
+        ),
+        failures=failures_of(outcomes),
+        steps=added_steps((item.steps for item in done), STEPS),
+        total=total,
+        citations=citations(_used(config, done)),
+        **inspected(
+            (path for item in done for path in item.record["inputs"]),
+            {item.record["cube"]: _known(item.record, item.name) for item in done},
+        ),
     )
+
+
+def _used(config: IfsConfig, done: Sequence[ObjectProduct]) -> Iterator[tuple[str, str]]:
+    """Tell which papers the methods of a run are from."""
+    if config.binning.method == "voronoi":
+        yield "cappellari2003", "adaptive binning to a target of signal over noise"
+        yield "diehl2006", "weighted Voronoi tessellation"
+    if config.binning.method == "quadtree" or config.snr.method == "peak":
+        yield "gonzalezdiaz2024", "bins and signal over noise as BETIS makes them"
+    if any(item.record["a_v"] for item in done):
+        yield _CURVES[config.extinction.curve], "extinction curve of the Milky Way"
+    if config.continuum.chosen != "none":
+        yield "cappellari2017", "penalised fits of stellar continua"
+    if config.continuum.chosen == "ppxf":
+        yield "cappellari2023", "pPXF"
+    if config.lines != "none":
+        yield "golub1973", "fits of lines by variable projection"
+        yield "baldwin1981", "diagrams of line ratios"
+        yield "kewley2001", "demarcations in them"
+        yield "kauffmann2003", "demarcations in them"
+        yield "lacerda2018", "classes of diffuse gas by the equivalent width of Halpha"
 
 
 def _lines(config: IfsConfig) -> str:
     return " + ".join(str(line) for line in config.snr.line)
 
 
-def _summary_section(done: Sequence[ObjectProduct]) -> Section:
-    table = DataTable.from_astropy("Objects", summary_table(done))
-    hidden = len(done) - min(len(done), SHOWN_OBJECTS)
-    text = f"Figures of {hidden} more objects are among the products." if hidden else ""
-    return Section("Objects", text, tables=(table,))
+def _summary_section(done: Sequence[ObjectProduct], source: Path | None) -> Section:
+    table = DataTable.from_astropy("Objects", summary_table(done), source=source)
+    return Section("Objects", hidden_sentence(len(done)), tables=(table,))
 
 
 def _object_section(item: ObjectProduct) -> Section:
-    figures = tuple(
-        ReportFigure(path.stem.removeprefix(f"{item.name}_").replace("_", " "), path.read_bytes())
-        for path in item.files
-        if path.suffix == ".png"
-    )
     record = item.record
     parts = [
         f"Redshift {record['redshift']:.6g}. Milky Way: {record['extinction']}.",
@@ -203,33 +235,49 @@ def _object_section(item: ObjectProduct) -> Section:
         )
     if record["fits"] is not None:
         parts.append(fit_text(record["fits"]))
-    return Section(item.name, " ".join(parts), figures, fit_tables(record["fits"]))
+    tables = fit_tables(record["fits"])
+    return Section(
+        item.name, " ".join(parts), object_figures(item.name, item.files, FIGURE_STEPS, CAPTIONS), tables
+    )
 
 
-def _notes_section(outcomes: Outcomes, done: Sequence[ObjectProduct]) -> tuple[Section, ...]:
-    rows = [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
-    rows += [(item.name, note) for item in done for note in item.notes]
-    if not rows:
-        return ()
-    rows = list(dict.fromkeys(rows))
-    table = DataTable("Notes", ("item", "note"), tuple(rows))
-    return (Section("Notes", "What had to be repaired or assumed.", tables=(table,)),)
-
-
-def _input(item: ObjectProduct) -> InputSummary:
-    record = item.record
+def _known(record: Record, name: str) -> dict[str, str]:
     n_wave, ny, nx = record["shape"]
     low, high = record["wave"]
-    facts = {
-        "object": item.name,
-        "instrument": record["instrument"],
-        "shape": f"{n_wave} channels, {ny} x {nx} spaxels",
-        "wavelengths": f"{low:.1f} to {high:.1f} A in {record['medium']}",
-        "unit": record["unit"],
+    return {
+        "object": name,
+        "read as": f"{n_wave} channels of {ny} x {nx} spaxels, {low:.1f} to {high:.1f} A in {record['medium']}, in"
+        f" {record['unit']}",
     }
-    return InputSummary(record["cube"], facts)
 
 
+MAIN = ("_line_maps.fits", "_maps.fits", "_lines.ecsv", "summary.ecsv", "checks.ecsv")
+_CURVES = {"fitzpatrick99": "fitzpatrick1999", "ccm89": "cardelli1989", "odonnell94": "odonnell1994"}
+STEPS = {
+    "noise": "errors of the cube are held against its scatter; correlation of spaxels and channels",
+    "maps": "signal, noise and S/N of the lines in each spaxel",
+    "bins": "spaxels are put together until they reach the target",
+    "spectra": "spectra of the bins, with the covariance of the spaxels",
+    "table": "place, size and S/N of each bin",
+    "resampled": "the cube on other wavelengths",
+    "starlight": "files for STARLIGHT",
+    "figures": "figures of all that came before",
+    "continuum": "the light of stars in each bin",
+    "lines": "emission lines in each bin",
+    "fits": "maps and tables of lines, stars and what follows from them",
+    "fit_figures": "figures of the fits",
+}
+FIGURE_STEPS = {
+    "noise": "noise", "map_": "maps", "velocity": "maps", "bins": "bins", "spectra": "spectra",
+    "line_fits": "lines", "fit_": "fits", "stars_": "continuum", "": "fits",
+}  # fmt: skip
+CAPTIONS = {
+    "map_": "Grey: unusable. White circle: FWHM of the PSF.",
+    "fit_": "Velocity and dispersion are shown where the line itself has told them (S/N of at least 3).",
+    "bins": "Colours tell neighbours apart, nothing else.",
+    "spectra": "Bands: one standard deviation. Grey: residuals of the sky.",
+    "noise": "Left: 1 is what the file claims.",
+}
 _DESCRIPTIONS = {
     **FIT_FILES,
     "_noise.fits": "scale of the errors and correlation of the noise",
@@ -242,14 +290,8 @@ _DESCRIPTIONS = {
     ".resam.fits": "resampled cube: data and errors",
     "summary.ecsv": "one row per object, as text",
     "summary.fits": "the same as a FITS table",
-    "config.yaml": "the resolved configuration; running it again gives the same products",
+    **COMMON_FILES,
 }
-
-
-def _described(path: Path) -> str:
-    if path.suffix == ".png":
-        return "figure"
-    return next((text for end, text in _DESCRIPTIONS.items() if path.name.endswith(end)), "")
 
 
 def _is_one_of_many(path: Path) -> bool:

@@ -8,7 +8,6 @@ step leaves a file, so that a run goes on where it stopped and repeats only what
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,6 @@ from astropy.table import QTable, hstack
 from numpy.typing import NDArray
 
 from skyloom.core.cube import Cube
-from skyloom.core.execution import Outcome, run_items
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
@@ -44,7 +42,9 @@ from skyloom.recipes.ifs.products import (
 )
 from skyloom.recipes.ifs.report import build_report, draw_figures, science_checks
 from skyloom.recipes.ifs.requests import resample_cube, write_starlight
-from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage
+from skyloom.recipes.reporting import failures_of, total_of, write_checks
+from skyloom.recipes.resources import Meter
+from skyloom.recipes.result import ItemFailure, Progress, RunResult, StageProgress, tell_stage, treated
 from skyloom.report.html import write_report
 from skyloom.spectral.axes.slabs import merge_slabs
 from skyloom.spectral.axes.widths import LIGHT
@@ -135,33 +135,27 @@ def ifs(
     spread = scheduler if len(names) > 1 else None
     if processes == 1 and spread is None:
         run = replace(run, progress=progress, scheduler=scheduler)
-    clock = time.process_time()
-    outcomes: list[Outcome[ObjectProduct]] = []
-    for outcome in run_items(treat_object, run, names, workers=processes, scheduler=spread):
-        outcomes.append(outcome)
-        if progress is not None:
-            progress(outcome.item, len(outcomes), len(names))
-    timings = {"objects (in this process)": time.process_time() - clock}
-    outcomes.sort(key=lambda outcome: names.index(outcome.item))
-    products = [outcome.result for outcome in outcomes if outcome.result is not None]
-    checks = science_checks(products, config.checks)
-    files = (
-        *(path for item in products for path in item.files),
-        *write_summary(products, directory),
-        config_file,
-    )
+    with Meter() as meter:
+        outcomes = treated(treat_object, run, names, workers=processes, scheduler=spread, progress=progress)
+        products = [outcome.result for outcome in outcomes if outcome.result is not None]
+        checks = science_checks(products, config.checks)
+        files = (
+            *(path for item in products for path in item.files),
+            *write_summary(products, directory),
+            *write_checks(checks, directory),
+            config_file,
+        )
+    resumed = sum(item.kept for item in products)
     report = directory / "report.html" if config.output.report else None
     if report is not None:
-        write_report(build_report(config, outcomes, checks, files, timings), report)
+        total = total_of(meter, len(names), resumed, processes)
+        write_report(build_report(config, outcomes, checks, files, total), report)
     return RunResult(
         recipe="ifs",
         directory=directory,
         products=files,
-        resumed=sum(item.kept for item in products),
-        failures=(
-            *(ItemFailure(outcome.item, outcome.failure) for outcome in outcomes if outcome.failure),
-            *(ItemFailure(*failure) for item in products for failure in item.failures),
-        ),
+        resumed=resumed,
+        failures=tuple(ItemFailure(*failure) for failure in failures_of(outcomes).items()),
         checks=checks,
         report=report,
     )

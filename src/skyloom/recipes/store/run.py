@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import ConfigError
+from skyloom.recipes.citations import citations
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.folder import write_config
+from skyloom.recipes.reporting import inspected, notes_section
+from skyloom.recipes.resources import Meter
 from skyloom.recipes.result import ItemFailure, Progress, RunResult
 from skyloom.recipes.store.config import StoreConfig
 from skyloom.report.html import write_report
-from skyloom.report.model import DataTable, Product, ReportFigure, RunReport, Section
+from skyloom.report.model import DataTable, Product, ReportFigure, RunReport, Section, StepRecord
 from skyloom.store.files.folder import is_store, make_folder, read_settings
 from skyloom.store.files.manifest import MANIFEST_NAME, Manifest
 from skyloom.store.ingest.run import IngestResult, ingest
@@ -65,23 +68,22 @@ def store(
     directory = Path(config.output.directory)
     _open_store(directory, config.layout.to_store())
     config_file = write_config(config, directory)
-    clock = time.process_time()
-    result = ingest(
-        directory,
-        config.files,
-        lists=config.file_lists(),
-        workers=config.workers,
-        scheduler=scheduler,
-        replace=config.replace or overwrite,
-        options=config.options,
-        progress=progress,
-    )
-    timings = {"ingest (in this process)": time.process_time() - clock}
+    with Meter() as meter:
+        result = ingest(
+            directory,
+            config.files,
+            lists=config.file_lists(),
+            workers=config.workers,
+            scheduler=scheduler,
+            replace=config.replace or overwrite,
+            options=config.options,
+            progress=progress,
+        )
     parts = tuple(directory / part.name for part in result.parts)
     products = (*parts, directory / "master.h5", directory / MANIFEST_NAME, config_file)
     report = directory / "report.html" if config.output.report else None
     if report is not None:
-        write_report(build_report(config, result, products, timings), report)
+        write_report(build_report(config, result, products, meter), report)
     return RunResult(
         recipe="store",
         directory=directory,
@@ -117,7 +119,7 @@ def _open_store(directory: Path, wanted: StoreSettings) -> None:
 
 
 def build_report(
-    config: StoreConfig, result: IngestResult, products: tuple[Path, ...], timings: dict[str, float]
+    config: StoreConfig, result: IngestResult, products: tuple[Path, ...], meter: Meter
 ) -> RunReport:
     """Gather what the report of a run shows."""
     directory = Path(config.output.directory)
@@ -136,11 +138,38 @@ def build_report(
             f" {len(manifest.parts)} files of {n_bytes / 1e6:.4g} MB."
         ),
         config_yaml=resolved_yaml(config),
-        sections=(_content_section(config, content), *_notes_section(result)),
-        products=tuple(Product(path, _described(path)) for path in products),
+        sections=(_content_section(config, content), *notes_section(result.notes[:SHOWN_FAILURES])),
+        products=tuple(Product(path, _described(path), path.name in MAIN) for path in products),
         failures=failures,
-        timings=timings,
+        steps=_steps(result, meter),
+        citations=citations(
+            [
+                ("nadvornik2021", "hierarchical semi-sparse cubes, whose job the store does"),
+                ("gorski2005", "partitions of the sky"),
+            ]
+        ),
+        **inspected(_input_files(content)),
     )
+
+
+MAIN = ("master.h5", MANIFEST_NAME)
+
+
+def _steps(result: IngestResult, meter: Meter) -> tuple[StepRecord, ...]:
+    text = "files are read, located on the sky and written as parts, all resolutions with their errors"
+    found = len(result.skipped) + len(result.failures) + len(result.stored)
+    return (StepRecord("ingest", meter.wall, meter.cpu, meter.memory, found, len(result.skipped), text),)
+
+
+def _input_files(content: Store) -> Iterator[str]:
+    """Yield the files that the store was made of, those of one kind and instrument each first."""
+    columns = [_plain(content.column(name)).tolist() for name in _KINDS]
+    sources = _plain(content.column("source")).tolist()
+    firsts: dict[tuple[str, ...], str] = {}
+    for source, *kind in zip(sources, *columns, strict=True):
+        firsts.setdefault(tuple(kind), source)
+    yield from firsts.values()
+    yield from sources
 
 
 def _content_section(config: StoreConfig, content: Store) -> Section:
@@ -163,20 +192,13 @@ def _content_section(config: StoreConfig, content: Store) -> Section:
             columns["dataproduct_type"][placed],
             content.outlines(np.flatnonzero(placed)),
         )
-        figures = (ReportFigure("Coverage", png),)
+        figures = (ReportFigure("Coverage", png, "Where the observations lie.", "ingest"),)
     return Section("Content", text, figures, (table,))
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
     decoded: NDArray[Any] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     return decoded
-
-
-def _notes_section(result: IngestResult) -> tuple[Section, ...]:
-    if not result.notes:
-        return ()
-    table = DataTable("Notes", ("file", "note"), result.notes[:SHOWN_FAILURES])
-    return (Section("Notes", "What had to be repaired or assumed.", tables=(table,)),)
 
 
 def _described(path: Path) -> str:

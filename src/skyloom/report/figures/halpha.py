@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skyloom.core.image import Image
 from skyloom.report.figures.axis_text import plain_ticks, unit_text
-from skyloom.report.figures.ifs import colour_bar, draw_marks, row_of_maps
+from skyloom.report.figures.maps import colour_bar, draw_marks, row_of_maps
 from skyloom.report.figures.style import (
     ACCENT,
     FAINT,
@@ -27,7 +27,7 @@ from skyloom.report.figures.style import (
     Float,
     asinh_norm,
     draw_panel,
-    new_figure,
+    titled_figure,
     to_png,
 )
 
@@ -70,14 +70,13 @@ def nebula_figure(title: str, table: QTable, *, dpi: float = 110.0) -> bytes:
     x, x_err, y, y_err = (table[column].to_value(unit) for column in columns)
     whole = np.asarray(table["whole"])
     with mpl.rc_context(STYLE):
-        figure = new_figure(13.2, 4.3, dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 13.2, 4.3, dpi)
         axes = figure.subplots(1, 3)
         figure.subplots_adjust(left=0.065, right=0.985, bottom=0.14, top=0.84, wspace=0.27)
         _scatter(axes[0], (x, x_err, y, y_err), whole, unit)
         _ratios(axes[1], x, np.asarray(table["ratio"]), np.asarray(table["ratio_err"]), whole, unit)
-        _histogram(axes[2], {"nebulae": np.asarray(table["pull"])[whole]}, "(HST − MUSE) / error")
-        axes[2].set_ylabel("nebulae per unit of the axis, normalised")
+        _histogram(axes[2], {"nebulae": np.asarray(table["pull"])[whole]}, "HST − MUSE, over its error (σ)")
+        axes[2].set_ylabel("share of the nebulae (per σ)")
         return to_png(figure)
 
 
@@ -105,8 +104,8 @@ def _scatter(axes: Axes, columns: tuple[Float, Float, Float, Float], whole: Any,
     axes.set_yscale("log")
     plain_ticks(axes.xaxis)
     plain_ticks(axes.yaxis)
-    axes.set_xlabel(f"MUSE, {unit_text(unit)}")
-    axes.set_ylabel(f"HST at the PSF of MUSE, {unit_text(unit)}")
+    axes.set_xlabel(f"MUSE ({unit_text(unit)})")
+    axes.set_ylabel(f"HST at the PSF of MUSE ({unit_text(unit)})")
     axes.set_title("flux of each nebula", weight="bold")
     _legend(axes, "upper left")
 
@@ -121,8 +120,8 @@ def _ratios(axes: Axes, flux: Float, ratio: Float, error: Float, whole: Any, uni
     axes.set_title("their ratio", weight="bold")
     axes.set_xscale("log")
     plain_ticks(axes.xaxis)
-    axes.set_xlabel(f"MUSE, {unit_text(unit)}")
-    axes.set_ylabel("HST / MUSE")
+    axes.set_xlabel(f"MUSE ({unit_text(unit)})")
+    axes.set_ylabel("HST / MUSE (no unit)")
     if not used.any():
         return
     low, middle, high = np.percentile(ratio[used], [16.0, 50.0, 84.0])
@@ -206,18 +205,17 @@ def comparison_maps(title: str, image: Image, reference: Image, *, dpi: float = 
             np.ma.masked_array((first - second) / error, mask),
             Normalize(-5, 5),
             SIGNED_MAP,
-            "",
+            "σ",
         ),
         ("HST / MUSE, above 5 σ", ratio, Normalize(0.8, 1.2), SIGNED_MAP, ""),
     )
     with mpl.rc_context(STYLE):
         figure, axes = row_of_maps(title, image, len(panels), dpi)
-        for number, (axis, (name, plane, scale, colours, label)) in enumerate(zip(axes, panels, strict=True)):
+        for axis, (name, plane, scale, colours, label) in zip(axes, panels, strict=True):
             picture = draw_panel(axis, image, plane, None, scale, colours)
             axis.set_title(name, weight="bold")
             colour_bar(figure, axis, picture, label)
-            if number == 0:
-                draw_marks(axis, image)
+            draw_marks(axis, image)
         return to_png(figure)
 
 
@@ -250,13 +248,12 @@ def noise_figure(title: str, pulls: Mapping[int, Float], table: QTable, *, dpi: 
         A PNG.
     """
     with mpl.rc_context(STYLE):
-        figure = new_figure(9.4, 4.2, dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 9.4, 4.2, dpi)
         first, second = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
         figure.subplots_adjust(left=0.075, right=0.985, bottom=0.14, top=0.84, wspace=0.25)
         named = {f"{size}×{size} px": values for size, values in pulls.items()}
-        _histogram(first, named, "sum over a box, less those beside it, over its claimed error")
-        first.set_ylabel("boxes per unit of the axis, normalised")
+        _histogram(first, named, "sum over a box, less those beside it, over its claimed error (σ)")
+        first.set_ylabel("share of the boxes (per σ)")
         table = table[np.asarray(table["n_boxes"]) >= FEWEST]
         size = table["size"].value
         second.axhspan(0.9, 1.1, color=BAND, alpha=0.35, lw=0, label="within 10 %")
@@ -269,8 +266,8 @@ def noise_figure(title: str, pulls: Mapping[int, Float], table: QTable, *, dpi: 
             second.set_xlim(0.6 * size.min(), 1.7 * size.max())
         known = np.asarray(table["ratio"])[np.isfinite(table["ratio"])]
         second.set_ylim(known.min(initial=0.8) - 0.1, known.max(initial=1.2) + 0.1)
-        second.set_xlabel("side of the box, pixels")
-        second.set_ylabel("scatter / claimed")
+        second.set_xlabel("side of the box (px)")
+        second.set_ylabel("scatter / claimed (no unit)")
         second.set_title("errors of sums", weight="bold")
         second.legend(loc="upper left")
         return to_png(figure)
@@ -296,8 +293,7 @@ def power_figure(title: str, spectra: Mapping[str, tuple[QTable, float]], *, dpi
         A PNG.
     """
     with mpl.rc_context(STYLE):
-        figure = new_figure(7.6, 5.2, dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 7.6, 5.2, dpi)
         axes = figure.subplots()
         figure.subplots_adjust(left=0.11, right=0.97, bottom=0.115, top=0.82)
         lowest, highest = np.inf, 0.0
@@ -323,12 +319,12 @@ def power_figure(title: str, spectra: Mapping[str, tuple[QTable, float]], *, dpi
         axes.set_yscale("log")
         if highest > 0:
             axes.set_ylim(0.002 * lowest, 3.0 * highest)
-            axes.set_ylabel(f"power, {unit_text(unit)}")
+            axes.set_ylabel(f"power ({unit_text(unit)})")
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
-        axes.set_xlabel("spatial frequency, cycles per arcsec")
+        axes.set_xlabel("spatial frequency (cycles per arcsec)")
         scales = axes.secondary_xaxis("top", functions=(_inverse, _inverse))
-        scales.set_xlabel("scale, arcsec")
+        scales.set_xlabel("scale (arcsec)")
         scales.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _legend(axes, "lower left")
         return to_png(figure)

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from skyloom.core.image import Image
 from skyloom.report.figures.axis_text import plain_number, plain_ticks, round_ticks, unit_text
-from skyloom.report.figures.style import ACCENT, FAINT, STYLE, new_figure, to_png
+from skyloom.report.figures.style import ACCENT, FAINT, STYLE, titled_figure, to_png
 
 __all__ = ["PixelPanel", "pixel_figure"]
 
@@ -62,8 +62,7 @@ def pixel_figure(title: str, panels: Sequence[PixelPanel], *, dpi: float = 110.0
     across = min(2, len(panels))
     down = -(-len(panels) // across)
     with mpl.rc_context(STYLE):
-        figure = new_figure(6.3 * across, 4.9 * down + 0.4, dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 6.3 * across, 4.9 * down + 0.4, dpi)
         grid = figure.subplots(down, across, squeeze=False).ravel()
         height = 4.9 * down + 0.4
         figure.subplots_adjust(
@@ -83,8 +82,8 @@ def _draw_pixels(axes: Axes, panel: PixelPanel) -> None:
     x = reference.data[used].astype(np.float64) * float(reference.unit.to(image.unit))
     y = image.data[used].astype(np.float64)
     axes.set_title(panel.title, weight="bold")
-    axes.set_xlabel(f"MUSE, {unit_text(image.unit)}")
-    axes.set_ylabel(f"HST, {unit_text(image.unit)}")
+    axes.set_xlabel(f"MUSE ({unit_text(image.unit)})")
+    axes.set_ylabel(f"HST ({unit_text(image.unit)})")
     if x.size == 0:
         return
     noise = float(np.sqrt(np.median(image.variance[used]) + np.median(reference.variance[used])))
@@ -121,7 +120,7 @@ def _draw_pixels(axes: Axes, panel: PixelPanel) -> None:
     bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
     bar.ax.tick_params(length=2, width=0.6, labelsize=7)
     plain_ticks(bar.ax.yaxis)
-    bar.set_label("pixels", size=7.5)
+    bar.set_label("pixels (number)", size=7.5)
 
 
 def _with_error(value: float, error: float) -> str:

@@ -10,13 +10,14 @@ import numpy as np
 from astropy.table import QTable
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
+from skyloom.core.psf import PSF
 from skyloom.core.spectra import Spectra
 from skyloom.report.figures.axis_text import unit_text
+from skyloom.report.figures.maps import colour_bar, draw_marks, masked, robust_range, row_of_maps
 from skyloom.report.figures.style import (
     ACCENT,
     FAINT,
@@ -27,17 +28,12 @@ from skyloom.report.figures.style import (
     STYLE,
     Float,
     asinh_norm,
-    draw_beam,
-    draw_compass,
     draw_panel,
-    draw_scale_bar,
-    new_figure,
+    titled_figure,
     to_png,
 )
 
 __all__ = ["bin_maps", "bin_spectra", "cube_noise", "line_maps", "velocity_map"]
-
-PANEL = 3.5  # inches
 
 
 def line_maps(title: str, signal: Image, noise: Image, snr: Image, *, dpi: float = 110.0) -> bytes:
@@ -68,12 +64,11 @@ def line_maps(title: str, signal: Image, noise: Image, snr: Image, *, dpi: float
     )
     with mpl.rc_context(STYLE):
         figure, axes = row_of_maps(title, signal, len(panels), dpi)
-        for number, (axis, (name, image, norm, colours)) in enumerate(zip(axes, panels, strict=True)):
+        for axis, (name, image, norm, colours) in zip(axes, panels, strict=True):
             picture = draw_panel(axis, image, masked(image), None, norm, colours)
             axis.set_title(name, weight="bold")
             colour_bar(figure, axis, picture, unit_text(image.unit))
-            if number == 0:
-                draw_marks(axis, image)
+            draw_marks(axis, image)
         return to_png(figure)
 
 
@@ -109,6 +104,7 @@ def velocity_map(title: str, velocity: Image, *, dpi: float = 110.0) -> bytes:
         picture = draw_panel(right, velocity, error, None, norm, NOISE_MAP)
         right.set_title("its error", weight="bold")
         colour_bar(figure, right, picture, unit_text(velocity.unit))
+        draw_marks(right, velocity)
         return to_png(figure)
 
 
@@ -116,7 +112,13 @@ def velocity_map(title: str, velocity: Image, *, dpi: float = 110.0) -> bytes:
 
 
 def bin_maps(
-    title: str, labels: LabelMap, table: QTable, target: float | None, *, dpi: float = 110.0
+    title: str,
+    labels: LabelMap,
+    table: QTable,
+    target: float | None,
+    *,
+    psf: PSF | None = None,
+    dpi: float = 110.0,
 ) -> bytes:
     """Draw the bins, the signal over noise that each reaches, and how that spreads about the target.
 
@@ -128,6 +130,8 @@ def bin_maps(
         With ``id``, ``snr`` and ``n_pixels`` of every bin.
     target : float or None
         The signal over noise that the bins were made for; None where they were made for something else.
+    psf : PSF, optional
+        Its FWHM is drawn.
     dpi : float
         Pixels per inch.
 
@@ -137,13 +141,15 @@ def bin_maps(
         A PNG.
     """
     ids, snr = np.asarray(table["id"]), np.asarray(table["snr"], dtype=np.float64)
-    frame = _frame(labels)
+    frame = _frame(labels, psf)
     with mpl.rc_context(STYLE):
         figure, (left, middle, right) = row_of_maps(title, frame, 3, dpi)
         patchwork = np.ma.masked_array(_patchwork(labels.labels), labels.labels < 0)
         draw_panel(left, frame, patchwork, None, Normalize(0, _COLOURS.N - 1), _COLOURS)
+        left.set_gid("patchwork")  # The colours mean nothing, and have no bar.
         _outline(left, labels.labels)
         left.set_title(f"{ids.size} bins", weight="bold")
+        draw_marks(left, frame)
         values = np.ma.masked_array(_spread(labels.labels, ids, snr), labels.labels < 0)
         usable = snr[np.isfinite(snr)]
         top = max(float(np.percentile(usable, 99.0)) if usable.size else 1.0, 1.5 * (target or 0.0))
@@ -192,8 +198,8 @@ def _draw_spread(axes: Axes, snr: Float, n_pixels: NDArray[Any], target: float |
     )
     if target is not None:
         axes.axvline(1.0, color=ACCENT, lw=1.4, label="target")
-    axes.set_xlabel("signal / noise" if target is None else "signal / noise over target")
-    axes.set_ylabel("bins")
+    axes.set_xlabel("signal / noise (no unit)" if target is None else "signal / noise over target (no unit)")
+    axes.set_ylabel("bins (number)")
     axes.set_xlim(0.0, edges[-1])
     if int(np.histogram(ratio, edges)[0].max(initial=0)) > 200:
         axes.set_yscale("log")
@@ -207,10 +213,10 @@ def _spread(labels: NDArray[np.int32], ids: NDArray[Any], values: Float) -> Floa
     return np.asarray(table[np.where(labels < 0, table.size - 1, labels)])
 
 
-def _frame(labels: LabelMap) -> Image:
+def _frame(labels: LabelMap, psf: PSF | None) -> Image:
     """An image on the grid of the labels, for the marks of a map."""
     zeros = np.zeros(labels.shape, dtype=np.float32)
-    return Image(zeros, zeros + 1, labels.labels < 0, "", labels.wcs)
+    return Image(zeros, zeros + 1, labels.labels < 0, "", labels.wcs, psf=psf)
 
 
 # --- spectra -----------------------------------------------------------------------------------------
@@ -249,13 +255,12 @@ def bin_spectra(
         A PNG.
     """
     with mpl.rc_context(STYLE):
-        figure = new_figure(11.0, 0.85 + 1.7 * len(rows), dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 11.0, 0.85 + 1.7 * len(rows), dpi)
         panels = figure.subplots(len(rows), 1, squeeze=False, sharex=True).ravel()
         for axes, row, name in zip(panels, rows, names, strict=True):
             _draw_spectrum(axes, spectra, row, name, shaded)
         _mark_lines(list(panels), marks or {}, spectra.wave)
-        figure.supylabel(unit_text(spectra.unit), size=8)
+        figure.supylabel(f"flux density ({unit_text(spectra.unit)})", size=8)
         panels[-1].set_xlabel(f"wavelength in {spectra.medium} (Å)")
         top = 0.99 if not marks else 0.97
         figure.tight_layout(rect=(0.0, 0.0, 1.0, top), h_pad=0.4)
@@ -335,84 +340,24 @@ def cube_noise(
         A PNG.
     """
     with mpl.rc_context(STYLE):
-        figure = new_figure(10.0, 3.0, dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 10.0, 3.0, dpi)
         left, middle, right = figure.subplots(1, 3, width_ratios=(2.2, 1.2, 1.2))
         left.plot(wave, np.sqrt(np.broadcast_to(scale, np.shape(wave))), color=INK, lw=1.2)
         left.axhline(1.0, color=ACCENT, lw=0.8)
-        left.set(xlabel="wavelength (Å)", ylabel="true over claimed noise")
+        left.set(xlabel="wavelength (Å)", ylabel="true over claimed noise (no unit)")
         left.set_ylim(0.0, max(1.5, 1.2 * float(np.sqrt(np.max(scale)))))
         kernel = np.ones((1, 1)) if spatial is None else np.asarray(spatial)
         reach = kernel.shape[0] // 2
         extent = (-reach - 0.5, reach + 0.5, -reach - 0.5, reach + 0.5)
         picture = middle.imshow(kernel, cmap=SIGNED_MAP, vmin=-1, vmax=1, extent=extent)
-        middle.set(title="between spaxels", xlabel="lag (px)")
-        colour_bar(figure, middle, picture, "")
+        middle.set(title="between spaxels", xlabel="lag (px)", ylabel="lag (px)")
+        colour_bar(figure, middle, picture, "correlation (no unit)")
         lags = np.ones(1) if spectral is None else np.asarray(spectral)
         lags = lags[lags.shape[0] // 2] if lags.ndim == 2 else lags
         half = lags.size // 2
         right.bar(np.arange(-half, half + 1), lags, width=0.8, color="#8fa3c8")
         right.axhline(0.0, color=FAINT, lw=0.7)
-        right.set(title="between channels", xlabel="lag (px)", ylim=(min(-0.2, float(lags.min())), 1.05))
+        right.set(title="between channels", xlabel="lag (channels)", ylabel="correlation (no unit)")
+        right.set_ylim(min(-0.2, float(lags.min())), 1.05)
         figure.tight_layout(rect=(0.0, 0.0, 1.0, 0.98))
         return to_png(figure)
-
-
-# --- shared by the maps ------------------------------------------------------------------------------
-
-
-def row_of_maps(title: str, image: Image, n: int, dpi: float) -> tuple[Figure, Sequence[Axes]]:
-    """Open a figure with n panels side by side, as high as the maps need."""
-    ny, nx = image.shape
-    height = float(np.clip(PANEL * ny / nx, 1.6, 5.0))
-    figure = new_figure(n * (PANEL + 0.95) + 0.2, height + 0.95, dpi)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
-    axes = figure.subplots(1, n, squeeze=False).ravel()
-    figure.subplots_adjust(
-        left=0.012, right=0.945, bottom=0.5 / (height + 0.95), top=1 - 0.62 / (height + 0.95), wspace=0.3
-    )
-    return figure, list(axes)
-
-
-def colour_bar(figure: Figure, axes: Axes, picture: Any, label: str) -> None:
-    """Draw a colour bar beside a map, with round numbers where the stretch is not linear."""
-    bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
-    bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
-    bar.ax.tick_params(length=2, width=0.6, pad=1.5, labelsize=7)
-    bar.ax.minorticks_off()
-    norm = picture.norm
-    if not isinstance(norm, Normalize) or type(norm) is not Normalize:
-        ticks = _stretched_ticks(float(norm.vmin), float(norm.vmax))
-        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    bar.set_label(label, size=7.5)
-
-
-def _stretched_ticks(low: float, high: float) -> list[float]:
-    """Zero and three decades below the top, as round numbers."""
-    top = 10.0 ** np.floor(np.log10(high))
-    top *= max(step for step in (1.0, 2.0, 5.0) if step * top <= high)
-    ticks = [0.0, *(float(f"{top * factor:.0e}") for factor in (0.01, 0.1, 1.0))]
-    return [tick for tick in ticks if tick == 0.0 or tick > -low / 3]
-
-
-def draw_marks(axes: Axes, image: Image) -> None:
-    """Draw compass, scale and PSF where the map has world coordinates."""
-    if image.wcs is None:
-        return
-    draw_compass(axes, image)
-    draw_scale_bar(axes, image)
-    draw_beam(axes, image)
-
-
-def masked(image: Image) -> np.ma.MaskedArray[Any, Any]:
-    """Return the values of an image, masked where it is unusable."""
-    return np.ma.masked_array(np.asarray(image.data, dtype=np.float64), image.mask)
-
-
-def robust_range(image: Image, low: float, high: float) -> tuple[float, float]:
-    """Return two percentiles of the usable pixels; (0, 1) where there are none."""
-    values = image.data[image.valid]
-    if values.size == 0:
-        return 0.0, 1.0
-    bottom, top = np.percentile(values.astype(np.float64), [low, high])
-    return float(bottom), float(max(top, bottom + 1e-12 * max(abs(bottom), 1e-300)))

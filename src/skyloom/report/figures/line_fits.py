@@ -14,7 +14,7 @@ from skyloom.core.continuum import ContinuumFit
 from skyloom.core.line_fit import LineFit
 from skyloom.core.spectra import Spectra
 from skyloom.report.figures.axis_text import unit_text
-from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, new_figure, to_png
+from skyloom.report.figures.style import ACCENT, FAINT, INK, STYLE, Float, titled_figure, to_png
 
 __all__ = ["fit_gallery"]
 
@@ -69,8 +69,7 @@ def fit_gallery(
     """
     ranges = list(windows) if windows is not None else _windows(fit)
     with mpl.rc_context(STYLE):
-        figure = new_figure(1.0 + 3.9 * max(len(ranges), 1), 0.9 + 2.25 * len(rows), dpi)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 1.0 + 3.9 * max(len(ranges), 1), 0.9 + 2.25 * len(rows), dpi)
         heights = [3.2, 1.0, 0.55] * len(rows)
         grid = figure.add_gridspec(
             3 * len(rows), max(len(ranges), 1), height_ratios=heights[: 3 * len(rows)], hspace=0.06, wspace=0.16,
@@ -85,12 +84,12 @@ def fit_gallery(
                 upper.tick_params(labelbottom=False)
                 if column == 0:
                     upper.text(0.01, 0.97, name, transform=upper.transAxes, weight="bold", size=8.5, va="top")
-                    lower.set_ylabel("res./σ", size=7)
+                    lower.set_ylabel("residual (σ)", size=7)
                 if number == 0 and column == len(ranges) - 1:
                     upper.legend(loc="upper right", fontsize=6.5, handlelength=1.4)
                 if number == len(rows) - 1:
                     lower.set_xlabel(f"wavelength in {spectra.medium} (Å)", size=8)
-        figure.supylabel(unit_text(spectra.unit), size=8, x=0.004)
+        figure.supylabel(f"flux density ({unit_text(spectra.unit)})", size=8, x=0.004)
         return to_png(figure)
 
 

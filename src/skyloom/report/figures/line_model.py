@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from skyloom.core.image import Image
 from skyloom.core.units import is_per_area
 from skyloom.report.figures.axis_text import unit_text
-from skyloom.report.figures.ifs import colour_bar, draw_marks, masked, row_of_maps
+from skyloom.report.figures.maps import colour_bar, draw_marks, masked, row_of_maps
 from skyloom.report.figures.style import FAINT, FLUX_MAP, SIGNED_MAP, STYLE, asinh_norm, draw_panel, to_png
 
 __all__ = ["line_model_panels"]
@@ -71,20 +71,11 @@ def line_model_panels(
     )
     with mpl.rc_context(STYLE):
         figure, axes = row_of_maps(title, line_map, len(panels), dpi)
-        for number, (axis, (name, image, values, stretch, colours, label)) in enumerate(
-            zip(axes, panels, strict=True)
-        ):
+        for axis, (name, image, values, stretch, colours, label) in zip(axes, panels, strict=True):
             picture = draw_panel(axis, image, values, None, stretch, colours)
             axis.set_title(name, weight="bold")
-            if name == "residual":
-                bar = figure.colorbar(picture, ax=axis, fraction=0.046, pad=0.02)
-                bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
-                bar.ax.tick_params(length=2, width=0.6, pad=1.5, labelsize=7)
-                bar.set_label(label, size=7.5)
-            else:
-                colour_bar(figure, axis, picture, label)
-            if number in (0, 3):
-                draw_marks(axis, image)
+            colour_bar(figure, axis, picture, label)
+            draw_marks(axis, image)
         figure.text(0.012, 0.03, caption, size=8.5, color=FAINT, ha="left", va="bottom")
         return to_png(figure)
 

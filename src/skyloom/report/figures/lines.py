@@ -19,7 +19,7 @@ from skyloom.core.image import Image
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.line_maps import LineMaps
 from skyloom.report.figures.axis_text import unit_text
-from skyloom.report.figures.ifs import (
+from skyloom.report.figures.maps import (
     PANEL,
     colour_bar,
     draw_marks,
@@ -38,8 +38,9 @@ from skyloom.report.figures.style import (
     STYLE,
     Float,
     asinh_norm,
+    clean_frame,
     draw_panel,
-    new_figure,
+    titled_figure,
     to_png,
 )
 from skyloom.spectral.gas.bpt import DIAGRAMS, kauffmann_2003, kewley_2001, kewley_2006
@@ -105,15 +106,12 @@ def fitted_line_maps(title: str, maps: LineMaps, line: str, *, dpi: float = 110.
     )  # fmt: skip
     with mpl.rc_context(STYLE):
         figure, axes = _grid_of_maps(title, flux, dpi)
-        for number, (axis, (name, image, norm, colours)) in enumerate(zip(axes, panels, strict=False)):
+        for axis, (name, image, norm, colours) in zip(axes, panels, strict=False):
             picture = draw_panel(axis, image, masked(image), None, norm, colours)
             axis.set_title(name, weight="bold")
-            label = unit_text(image.unit) + (
-                " per spaxel" if number == 0 and maps.per == "spaxel_area" else ""
-            )
-            colour_bar(figure, axis, picture, label)
-            if number == 0:
-                draw_marks(axis, image)
+            per = " per spaxel" if name == "flux" and maps.per == "spaxel_area" else ""
+            colour_bar(figure, axis, picture, unit_text(image.unit) + per)
+            draw_marks(axis, image)
         _draw_flags(figure, axes[5], flux, codes, maps.rows < 0)
         return to_png(figure)
 
@@ -124,8 +122,7 @@ def _grid_of_maps(title: str, image: Image, dpi: float) -> tuple[Figure, Sequenc
     height = float(np.clip(PANEL * ny / nx, 1.6, 5.0))
     total = 2 * (height + 0.45) + 0.5
     width = 3 * (PANEL + 0.95) + 1.0
-    figure = new_figure(width, total, dpi)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+    figure = titled_figure(title, width, total, dpi)
     axes = figure.subplots(2, 3).ravel()
     figure.subplots_adjust(
         left=0.012,
@@ -170,6 +167,7 @@ def _draw_flags(
     # As large as the maps beside it, which have a bar.
     figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02).ax.set_visible(False)
     axes.set_title("flags", weight="bold")
+    draw_marks(axes, frame)
 
 
 def _draw_classes(
@@ -186,7 +184,7 @@ def _draw_classes(
     plane = np.ma.masked_array(codes, outside)
     colour_map = ListedColormap(list(colours)).with_extremes(bad=BAD_PIXEL)
     picture = axes.imshow(plane, norm=norm, cmap=colour_map, aspect="equal", alpha=opacity)
-    draw_frame(axes, frame)
+    clean_frame(axes, frame)
     inside = codes[~outside]
     patches = [
         Patch(
@@ -200,18 +198,6 @@ def _draw_classes(
         handlelength=1.0, handleheight=1.0, labelspacing=0.35,
     )  # fmt: skip
     return picture
-
-
-def draw_frame(axes: Axes, frame: Image) -> None:
-    """Take ticks and spines off a map."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_anchor("C")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    ny, nx = frame.shape
-    axes.set_xlim(-0.5, nx - 0.5)
-    axes.set_ylim(-0.5, ny - 0.5)
 
 
 def _percent(share: float) -> str:
@@ -252,7 +238,7 @@ def quantity_maps(
         image = image.evolve(
             data=shown, mask=image.mask | ~positive, meta={**image.meta, "variance_known": False}
         )
-        label = f"log ({label})"
+        label = f"log10, of {label}"
     low, high = robust_range(image, 1.0, 99.0)
     reach = max(abs(low), abs(high), 1e-6)
     norm = Normalize(-reach, reach) if signed else Normalize(low, max(high, low + 1e-6))
@@ -265,8 +251,7 @@ def quantity_maps(
         picture = draw_panel(axes[0], image, masked(image), None, norm, colours)
         axes[0].set_title(name, weight="bold")
         colour_bar(figure, axes[0], picture, label)
-        # White marks are lost on colours with a white middle.
-        draw_marks(axes[-1], image)
+        draw_marks(axes[0], image)
         if known:
             error = np.ma.masked_array(np.sqrt(np.where(image.mask, 1.0, image.variance)), image.mask)
             values = error.compressed()
@@ -274,6 +259,7 @@ def quantity_maps(
             picture = draw_panel(axes[1], image, error, None, Normalize(0.0, top), NOISE_MAP)
             axes[1].set_title("its error", weight="bold")
             colour_bar(figure, axes[1], picture, label)
+            draw_marks(axes[1], image)
         return to_png(figure)
 
 
@@ -311,8 +297,8 @@ def bpt_diagram(
         figure, (left, right) = _diagram_and_map(title, frame, dpi)
         _draw_points(left, table, chart.names)
         _draw_curves(left, diagram)
-        left.set_xlabel(chart.label)
-        left.set_ylabel("log [O III] 5007 / Hβ")
+        left.set_xlabel(f"{chart.label} (dex)")
+        left.set_ylabel("log [O III] 5007 / Hβ (dex)")
         names = [chart.names[number] for number in range(len(chart.names))]
         outside = (maps.rows < 0) | (codes >= len(names))
         colours = [CLASS_COLOURS[each] for each in names]
@@ -326,8 +312,7 @@ def _diagram_and_map(title: str, frame: Image, dpi: float) -> tuple[Figure, tupl
     ny, nx = frame.shape
     width = float(np.clip(3.6 * nx / ny, 2.4, 6.0))
     total = 0.75 + 4.6 + 0.5 + width + 1.75
-    figure = new_figure(total, 4.5, dpi)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold", size=12)
+    figure = titled_figure(title, total, 4.5, dpi)
     left = figure.add_axes((0.75 / total, 0.13, 4.6 / total, 0.73))
     right = figure.add_axes((5.85 / total, 0.08, width / total, 0.78))
     return figure, (left, right)
@@ -438,8 +423,8 @@ def ew_class_maps(
         left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         left.minorticks_off()
         left.set_ylim(0.0, 1.3 * left.get_ylim()[1])
-        left.set_xlabel(f"EW(Hα) (Å); at {floor:g} Å: all below")
-        left.set_ylabel("bins")
+        left.set_xlabel(f"EW(Hα), at {floor:g} all below (Å)")
+        left.set_ylabel("bins (number)")
         left.legend(loc="upper right")
         outside = (maps.rows < 0) | (codes >= len(names))
         colours = [CLASS_COLOURS[each] for each in names]

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import SymLogNorm
 
-from skyloom.report.figures.style import SIGNED_MAP, STYLE, Float, new_figure, to_png
+from skyloom.report.figures.style import SIGNED_MAP, STYLE, Float, titled_figure, to_png
 
 __all__ = ["correlation_maps"]
 
@@ -39,11 +39,8 @@ def correlation_maps(title: str, kernels: Mapping[str, Float | None], *, dpi: fl
     lines = -(-len(kernels) // columns)
     shown = max((np.shape(kernel)[0] for kernel in kernels.values() if kernel is not None), default=1)
     with mpl.rc_context(STYLE):
-        width, height = 1.35 * columns + 0.75, 1.68 * lines + 0.5
-        figure = new_figure(width, height, dpi)
-        figure.suptitle(
-            title, x=0.1 / width, y=1 - 0.12 / height, va="top", ha="left", weight="bold", size=12
-        )
+        width, height = max(1.35 * columns + 0.9, 4.2), 1.68 * lines + 0.5
+        figure = titled_figure(f"{title}, lags up to {shown // 2} px", width, height, dpi)
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         figure.subplots_adjust(
             left=0.1 / width, right=1 - 0.7 / width, bottom=0.2 / height, top=1 - 0.6 / height, wspace=0.08
@@ -62,6 +59,7 @@ def correlation_maps(title: str, kernels: Mapping[str, Float | None], *, dpi: fl
             bar = figure.colorbar(picture, cax=figure.add_axes(place))
             bar.set_ticks([-1, -0.1, 0, 0.1, 1], labels=["-1", "-0.1", "0", "0.1", "1"])
             bar.ax.minorticks_off()
+            bar.set_label("correlation (no unit)", size=7.5)
             bar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
         return to_png(figure)
 

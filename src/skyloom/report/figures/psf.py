@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 
-from skyloom.report.figures.style import ACCENT, FAINT, STYLE, Float, new_figure, to_png
+from skyloom.report.figures.style import ACCENT, FAINT, STYLE, Float, titled_figure, to_png
 
 __all__ = ["GrowthCurve", "growth_curves"]
 
@@ -63,8 +63,7 @@ def growth_curves(
     """
     colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.92, max(len(curves), 2)))
     with mpl.rc_context(STYLE):
-        figure = new_figure(9.6, 3.7, dpi)
-        figure.suptitle(title, x=0.02, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, 9.6, 3.7, dpi)
         left, right = figure.subplots(1, 2)
         for curve, colour in zip(curves, colours, strict=False):
             left.plot(curve.radii, curve.before, color=colour, lw=1.1)
@@ -74,7 +73,7 @@ def growth_curves(
             right.plot(curve.radii, 100 * (after - wanted), color=colour, lw=1.5, label=curve.name)
         left.plot(target.radii, target.before, color=ACCENT, lw=2.0, label=f"target: {target.name}")
         left.legend(loc="lower right")
-        left.set(xlabel="radius (arcsec)", ylabel="encircled energy", ylim=(0, 1.02))
+        left.set(xlabel="radius (arcsec)", ylabel="encircled energy (fraction)", ylim=(0, 1.02))
         left.set_title("before matching")
         if limit is not None:
             right.axhspan(-100 * limit, 100 * limit, color="#e9f2e9", zorder=0)

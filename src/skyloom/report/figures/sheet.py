@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import astropy.units as u
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from skyloom.core.image import Image
+from skyloom.report.figures.axis_text import unit_text
+from skyloom.report.figures.maps import NO_UNIT
 from skyloom.report.figures.style import (
     FAINT,
     FLUX_MAP,
@@ -111,8 +114,8 @@ class _SheetLayout:
     blocks: int
     panel: float = 1.62
     gap: float = 0.06
-    label: float = 0.60
-    bar: float = 0.46
+    label: float = 0.46
+    bar: float = 0.60
     margin: float = 0.12
     head: float = 0.80
 
@@ -152,7 +155,6 @@ def _column_heads(figure: Figure, layout: _SheetLayout, block: int) -> None:
 def _draw_row(
     figure: Figure, layout: _SheetLayout, row: BandRow, significance_norm: Normalize, block: int, line: int
 ) -> None:
-    first = block == line == 0
     top = layout.head + line * (layout.panel + layout.gap)
     native, matched = _surface_brightness(row.native), _surface_brightness(row.matched)
     norm = _flux_norm(native, matched, row.region)
@@ -166,12 +168,9 @@ def _draw_row(
         left = layout.column(block, column)
         axes = layout.axes(figure, left, top, layout.panel, layout.panel)
         picture = draw_panel(axes, image, values, region, scale, colours)
-        if column < 2:
-            draw_beam(axes, image)
-            if first:
-                draw_compass(axes, image)
-        if first:
-            draw_scale_bar(axes, image)
+        draw_beam(axes, image)
+        draw_compass(axes, image)
+        draw_scale_bar(axes, image)
         if column:
             bar = layout.axes(figure, left + layout.panel + 0.05, top + 0.06, 0.07, layout.panel - 0.12)
             colorbar = figure.colorbar(picture, cax=bar)
@@ -180,6 +179,7 @@ def _draw_row(
             colorbar.outline.set_visible(False)  # type: ignore[operator]  # typed as a Spine map
             bar.tick_params(length=2, width=0.6, pad=1.5, labelsize=6.5)
             bar.minorticks_off()
+            colorbar.set_label(NO_UNIT if column == 2 else _brightness_unit(row.matched), size=6)
     _label_row(figure, layout, row, block, top)
 
 
@@ -192,14 +192,12 @@ def _label_row(figure: Figure, layout: _SheetLayout, row: BandRow, block: int, t
     common: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center"}
     figure.text(layout.x(left + 0.13), middle, row.band.upper(), weight="bold", size=10.5, **common)
     figure.text(layout.x(left + 0.31), middle, facts, size=6.5, color=FAINT, **common)
-    figure.text(layout.x(left + 0.47), middle, _brightness_unit(row.matched), size=6.5, color=FAINT, **common)
 
 
 def _brightness_unit(image: Image) -> str:
     from skyloom.core.units import is_per_area
 
-    unit = image.unit.to_string().replace(" / ", "/")
-    return unit if is_per_area(image.unit) else f"{unit} per arcsec²"
+    return unit_text(image.unit if is_per_area(image.unit) else image.unit / u.arcsec**2)
 
 
 def _surface_brightness(image: Image) -> np.ma.MaskedArray[Any, Any]:

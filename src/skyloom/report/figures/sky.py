@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from skyloom.report.figures.style import ACCENT, INK, STYLE, SUPERSCRIPTS, Float, new_figure, to_png
+from skyloom.report.figures.style import ACCENT, INK, STYLE, SUPERSCRIPTS, Float, titled_figure, to_png
 
 __all__ = ["SkyHistogram", "sky_histograms"]
 
@@ -73,8 +73,7 @@ def sky_histograms(title: str, histograms: Sequence[SkyHistogram], *, dpi: float
     columns = min(3, len(histograms))
     lines = -(-len(histograms) // columns)
     with mpl.rc_context(STYLE):
-        figure = new_figure(max(3.5 * columns, 6.0), 2.25 * lines + 0.95, dpi)
-        figure.suptitle(title, x=0.02, ha="left", weight="bold", size=12)
+        figure = titled_figure(title, max(3.5 * columns, 6.0), 2.35 * lines + 0.95, dpi)
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, histogram in zip(panels, histograms, strict=False):
             _draw_histogram(axes, histogram)
@@ -120,12 +119,14 @@ def _draw_histogram(axes: Axes, histogram: SkyHistogram) -> None:
     if histogram.other is not None:
         axes.axvline(histogram.other / unit, color=INK, lw=1.2, ls="--", label=histogram.other_name)
     axes.set_title(histogram.name, weight="bold")
-    axes.set_xlabel(f"10{str(power).translate(SUPERSCRIPTS)} {histogram.unit}" if power else histogram.unit)
+    scale = f"10{str(power).translate(SUPERSCRIPTS)} " if power else ""
+    axes.set_xlabel(f"sky per pixel ({scale}{histogram.unit or 'no unit'})")
     if histogram.scatter > 0:
         # Far outliers are few, and would squeeze everything else into the middle.
         low, high = histogram.level - 5.0 * histogram.scatter, histogram.level + 7.0 * histogram.scatter
         axes.set_xlim(max(edges[0], low) / unit, min(edges[-1], high) / unit)
     axes.set_yticks([])
+    axes.set_ylabel("pixels (number)", size=8)
     axes.spines["left"].set_visible(False)
     digits = max(0, -int(np.floor(np.log10(max(histogram.error / unit, 1e-9)))) + 1)
     text = f"{histogram.level / unit:.{digits}f} ± {histogram.error / unit:.{digits}f}"

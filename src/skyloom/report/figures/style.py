@@ -12,13 +12,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, FuncNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 from skyloom.core.image import Image
 
 Float = NDArray[np.float64]
 
-FLUX_MAP, NOISE_MAP, SIGNED_MAP = "magma", "viridis", "RdBu_r"
+# All perceptually uniform; the last is dark where a signed quantity is zero (Crameri 2018, 10.5281/zenodo.1243862).
+FLUX_MAP, NOISE_MAP, SIGNED_MAP = "magma", "viridis", "berlin"
 INK, PAPER, FAINT, ACCENT = "#1b1f2a", "#ffffff", "#8a90a0", "#c2410c"
 BAD_PIXEL = "#9aa0ab"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -54,6 +56,13 @@ def to_png(figure: Figure) -> bytes:
 def new_figure(width: float, height: float, dpi: float) -> Figure:
     """Open a figure of this size in inches."""
     return Figure(figsize=(width, height), dpi=dpi, facecolor=PAPER)
+
+
+def titled_figure(title: str, width: float, height: float, dpi: float) -> Figure:
+    """Open a figure of this size in inches with its title in the upper left corner."""
+    figure = new_figure(width, height, dpi)
+    figure.suptitle(title, x=0.1 / width, y=1 - 0.09 / height, ha="left", va="top", weight="bold", size=12)
+    return figure
 
 
 def asinh_norm(linear: float, low: float, high: float) -> Normalize:
@@ -95,6 +104,12 @@ def draw_panel(
     picture = axes.imshow(values, norm=norm, cmap=colour_map, aspect="equal")
     if region is not None and region.any() and not region.all():
         axes.contour(region, levels=[0.5], colors="white", linewidths=0.7, alpha=0.9)
+    clean_frame(axes, image)
+    return picture
+
+
+def clean_frame(axes: Axes, image: Image) -> None:
+    """Take ticks and spines off a map; its marks say how it lies on the sky."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_anchor("C")
@@ -103,7 +118,7 @@ def draw_panel(
     ny, nx = image.shape
     axes.set_xlim(-0.5, nx - 0.5)
     axes.set_ylim(-0.5, ny - 0.5)
-    return picture
+    axes.set_gid("map")
 
 
 def draw_beam(axes: Axes, image: Image) -> None:
@@ -114,8 +129,11 @@ def draw_beam(axes: Axes, image: Image) -> None:
     width = image.psf.fwhm / image.pixel_scale
     away = 0.04 * nx + width / 2
     axes.add_patch(
-        Ellipse((nx - 0.5 - away, -0.5 + away), width, width, facecolor="white", edgecolor="none", alpha=0.9)
-    )
+        Ellipse(
+            (nx - 0.5 - away, -0.5 + away), width, width, facecolor="white", edgecolor=INK, lw=0.6, alpha=0.9,
+            gid="beam",
+        )
+    )  # fmt: skip
 
 
 def draw_scale_bar(axes: Axes, image: Image) -> None:
@@ -126,9 +144,25 @@ def draw_scale_bar(axes: Axes, image: Image) -> None:
     length = max((choice for choice in choices if choice <= 0.35 * nx * scale), default=choices[0])
     pixels = length / scale
     x, y = 0.05 * nx, 0.06 * ny
-    axes.plot([x, x + pixels], [y, y], color="white", lw=1.6, solid_capstyle="butt")
+    axes.plot(
+        [x, x + pixels],
+        [y, y],
+        color="white",
+        lw=1.6,
+        solid_capstyle="butt",
+        path_effects=_rim(3.0),
+        gid="scale bar",
+    )
     text = f'{length:g}"' if length < 60 else f"{length / 60:g}'"
-    axes.text(x + pixels / 2, y + 0.025 * ny, text, color="white", size=7, ha="center", va="bottom")
+    axes.text(
+        x + pixels / 2, y + 0.025 * ny, text, color="white", size=7, ha="center", va="bottom",
+        path_effects=_rim(1.6),
+    )  # fmt: skip
+
+
+def _rim(width: float) -> list[AbstractPathEffect]:
+    """A dark rim, by which white marks are seen on bright colours, too."""
+    return [withStroke(linewidth=width, foreground=INK, alpha=0.65)]
 
 
 def draw_compass(axes: Axes, image: Image) -> None:
@@ -155,14 +189,17 @@ def draw_compass(axes: Axes, image: Image) -> None:
                 "shrinkA": 0,
                 "shrinkB": 0,
                 "mutation_scale": 6,
+                "path_effects": _rim(2.2),
             },
+            gid="compass",
         )
         axes.text(
             corner_x + 1.35 * dx,
             corner_y + 1.35 * dy,
             letter,
             color="white",
-            size=6.5,
+            size=7.5,
             ha="center",
             va="center",
+            path_effects=_rim(1.6),
         )
