@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["blocks", "run_blocks", "thread_count"]
+__all__ = ["blocks", "run_blocks", "stream_blocks", "thread_count"]
 
 Result = TypeVar("Result")
 
@@ -28,9 +28,17 @@ def run_blocks(
     function: Callable[[slice], Result], parts: Iterable[slice], threads: int | None = None
 ) -> list[Result]:
     """Call ``function`` on every block; results in order, the first exception raised."""
+    return list(stream_blocks(function, parts, threads))
+
+
+def stream_blocks(
+    function: Callable[[slice], Result], parts: Iterable[slice], threads: int | None = None
+) -> Iterator[Result]:
+    """Yield what ``function`` makes of every block, in order and as soon as it is there; raise the first exception."""
     todo = list(parts)
     workers = min(thread_count() if threads is None else max(1, threads), len(todo))
     if workers <= 1:
-        return [function(part) for part in todo]
+        yield from map(function, todo)
+        return
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, todo))
+        yield from pool.map(function, todo)

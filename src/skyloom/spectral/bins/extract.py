@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from skyloom.core.image import Flag, Mode
 from skyloom.core.labels import NO_REGION, LabelMap, as_labels
 from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
+from skyloom.core.threads import blocks, run_blocks
 from skyloom.core.units import area_unit, sum_unit
 from skyloom.errors import InputError, ShapeError
 from skyloom.kernels.extract import join_flags, sum_planes, sum_spectra
@@ -115,11 +115,10 @@ def extract_spectra(
         factor, unit = _sum_scale(cube)
     planes = _Planes.make(cube, regions, mode, factor)
 
-    def extract(first: int) -> None:
-        planes.fill(cube, regions, slice(first, first + planes.block), missing, coverage)
+    def extract(channels: slice) -> None:
+        planes.fill(cube, regions, channels, missing, coverage)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        list(pool.map(extract, range(0, cube.shape[0], planes.block)))
+    run_blocks(extract, blocks(cube.shape[0], planes.block), workers)
     empty = regions.ids[planes.mask.all(axis=1)].tolist()
     spatial = _spatial(cube)
     record = step(

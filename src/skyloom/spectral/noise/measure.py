@@ -8,7 +8,6 @@ measures the correlation of neighbouring spaxels and channels; `apply_cube_noise
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +17,7 @@ from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import autocorrelate, truncate_correlation
 from skyloom.core.provenance import step
 from skyloom.core.spectral_noise import truncate_lags
+from skyloom.core.threads import run_blocks
 from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.noise.windows import MIN_CHANNELS, MIN_SPAXELS, WindowLags, measure_window
 
@@ -183,11 +183,10 @@ def measure_cube_noise(
     reach = _affordable_radius(min(radius, (min(ny, nx) - 1) // 2), int(field_of_view.sum()))
     edges = np.linspace(0, n_wave, max(1, round(n_wave / window)) + 1).astype(int).tolist()
 
-    def measure(first: int, end: int) -> WindowLags | None:
-        return measure_window(cube, slice(first, end), channels, field_of_view, reach, spectral_radius)
+    def measure(part: slice) -> WindowLags | None:
+        return measure_window(cube, part, channels, field_of_view, reach, spectral_radius)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        found = list(pool.map(measure, edges[:-1], edges[1:]))
+    found = run_blocks(measure, map(slice, edges[:-1], edges[1:]), workers)
     windows = tuple(each for each in found if each is not None)
     if not windows:
         raise InputError(
