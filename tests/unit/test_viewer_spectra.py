@@ -117,7 +117,7 @@ def test_a_lasso_means_the_pixels_whose_centres_are_inside():
 
 
 def test_a_click_gives_the_bin_of_the_product(bins, products):
-    _, spectra, fit, _ = products
+    _, spectra, _fit, _ = products
     view = bins.spectrum(click(1, 1))
     assert view.title == "bin 2 (3 spaxels)"
     good = ~spectra.mask[2]
@@ -145,7 +145,7 @@ def test_the_lines_and_the_polynomials_add_up_to_the_model(bins, products):
         whole = sum(view.components.values())
         known = np.isfinite(view.model)
         np.testing.assert_allclose(whole[known], view.model[known], rtol=1e-5)
-        # The curve of a line is its own: the sum over channels is the flux in the table, within a fraction of its error.
+        # Summed over channels, the curve of a line is its flux in the table within a fraction of the error.
         flux = float(np.sum(lines["Halpha"]) * 1.25)
         expected, error = (fit.table[name][row].value for name in ("Halpha_flux", "Halpha_flux_err"))
         assert abs(flux - expected) < 0.2 * error
@@ -211,7 +211,9 @@ def test_means_of_bins_are_averaged_over_their_spaxels(cube, tmp_path):
     complete = ~cube.mask.any(axis=(1, 2))
     np.testing.assert_allclose(view.flux[complete], expected.data[0][complete], rtol=1e-6)
     assert view.title.startswith("mean of 4 bins")
-    assert view.model is None and view.residual is None and view.components == {}
+    assert view.model is None
+    assert view.residual is None
+    assert view.components == {}
 
 
 def test_bins_hang_together_as_their_spaxels_do():
@@ -390,4 +392,5 @@ def test_thinning_keeps_the_narrowest_line():
     assert np.all(np.diff(kept) > 0)
     near = thinned(wave, flux, 5000.0, 5010.0, 1000)
     np.testing.assert_array_equal(near, np.arange(near[0], near[-1] + 1))
-    assert wave[near[0]] < 5000.0 < wave[near[1]] and wave[near[-2]] <= 5010.0 < wave[near[-1]]
+    assert wave[near[0]] < 5000.0 < wave[near[1]]
+    assert wave[near[-2]] <= 5010.0 < wave[near[-1]]
