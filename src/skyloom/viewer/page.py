@@ -16,10 +16,12 @@ from bokeh.models import (
     CustomJS,
     Div,
     GlobalInlineStyleSheet,
+    InlineStyleSheet,
     RadioButtonGroup,
     TabPanel,
     Tabs,
     Toggle,
+    Widget,
 )
 from jinja2 import Template
 
@@ -266,8 +268,9 @@ class Page:
         if mode != ONE and second.source is None:
             first = self.images[0]
             second.show(first.key)
-            if len(second.plane.options) > 1:
-                second.plane.value = second.plane.options[1][0]
+            second.controls.plane.value = first.controls.plane.value
+            if "S/N" in second.controls.layer.labels:
+                second.controls.layer.active = second.controls.layer.labels.index("S/N")
         self._relink()
 
     # --- two images as one ------------------------------------------------------------------------------
@@ -299,7 +302,7 @@ class Page:
     def _show_first(self) -> None:
         wanted = _preferred(self.shelf)
         if wanted is not None:
-            self.images[0].show(wanted.key)
+            self.images[0].try_to_show(wanted.key)
         listed = [(entry.key, entry.title) for entry in self.shelf.entries if entry.kind == "spectra"]
         self.spectrum.offer(listed, opened=wanted is None)
 
@@ -337,9 +340,9 @@ def _template() -> Template:
     )
 
 
-@lru_cache(maxsize=1)
-def _style() -> str:
-    return (files("skyloom.viewer") / "page.css").read_text(encoding="utf-8")
+@lru_cache(maxsize=2)
+def _style(name: str) -> str:
+    return (files("skyloom.viewer") / name).read_text(encoding="utf-8")
 
 
 def fill_page(document: Document, shelf: Shelf) -> Page:
@@ -347,8 +350,14 @@ def fill_page(document: Document, shelf: Shelf) -> Page:
     page = Page(document, shelf)
     document.title = f"{shelf.path.name} – Skyloom"
     document.template = _template()
+    page.root.stylesheets = [GlobalInlineStyleSheet(css=_style("page.css"))]
+    # Every widget lives in a tree of its own, which rules of the page do not reach.
+    widgets = InlineStyleSheet(css=_style("widgets.css"))
+    for model in page.root.references():
+        if isinstance(model, (Widget, Tabs)):
+            model.stylesheets = [widgets, *model.stylesheets]
+    # Last: from here on each change makes the document look through all its models.
     document.add_root(page.root)
-    page.root.stylesheets = [GlobalInlineStyleSheet(css=_style())]
     ended: Callable[[Any], None] = lambda _context: page.close()  # noqa: E731
     document.on_session_destroyed(ended)
     return page

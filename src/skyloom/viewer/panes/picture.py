@@ -68,6 +68,7 @@ class Picture:
     mapper: LinearColorMapper = field(init=False)
     bar: ColorBar = field(init=False)
     read_out: Div = field(init=False)
+    palette: str = "inferno"
     _turn: int = 0
 
     def __post_init__(self) -> None:
@@ -219,6 +220,7 @@ class Picture:
 
     def colours(self, name: str) -> None:
         """Change the colours."""
+        self.palette = name
         self.mapper.palette = palette_of(name)
         self.bar.color_mapper.palette = palette_of(name)[1:]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -47,18 +46,22 @@ LIMITS: dict[str, tuple[float, float] | None] = {
 """How limits are chosen: the part of the values that lies between them."""
 
 
-def _log(part: Float) -> Float:
-    lowest = 10.0**-DECADES
-    return np.asarray(1.0 + np.log10(np.maximum(part, lowest)) / DECADES)
+def _shades(values: Float, low: float, high: float, stretch: str) -> Float:
+    """Return values between the limits as shades from 0 to 1."""
+    part = np.clip((values - low) / (high - low), 0.0, 1.0)
+    if stretch == "sqrt":
+        return np.asarray(np.sqrt(part))
+    if stretch == "log":
+        return np.asarray(1.0 + np.log10(np.maximum(part, 10.0**-DECADES)) / DECADES)
+    if stretch == "asinh":
+        # About zero where that lies between the limits: noise on either side of it looks alike.
+        zero = min(max(-low / (high - low), 0.0), 1.0)
+        ends = np.arcsinh((np.array([0.0, 1.0]) - zero) / SOFT)
+        return np.asarray((np.arcsinh((part - zero) / SOFT) - ends[0]) / (ends[1] - ends[0]))
+    return np.asarray(part)
 
 
-_FORWARD: dict[str, Callable[[Float], Float]] = {
-    "linear": lambda part: part,
-    "sqrt": np.sqrt,
-    "log": _log,
-    "asinh": lambda part: np.asarray(np.arcsinh(part / SOFT) / math.asinh(1.0 / SOFT)),
-}
-STRETCHES = tuple(_FORWARD)
+STRETCHES = ("linear", "sqrt", "log", "asinh")
 
 
 def limits_of(values: Float32, how: str) -> tuple[float, float]:
@@ -87,8 +90,7 @@ def limits_of(values: Float32, how: str) -> tuple[float, float]:
 def colour_indices(values: Float32, low: float, high: float, stretch: str) -> NDArray[np.uint8]:
     """Return the colour of each value: 0 where unknown, 1 at and below the lower limit, 255 at and above the upper."""
     with np.errstate(invalid="ignore", over="ignore"):  # NaN stays NaN, and infinite values end at a limit.
-        part = np.clip((values - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
-        shade = _FORWARD[stretch](part)
+        shade = _shades(values, low, high, stretch)
     known = np.isfinite(shade)
     shade[~known] = 0.0
     indices = (1.5 + shade * (COLOURS - 1)).astype(np.uint8)
@@ -119,11 +121,14 @@ def bar_ticks(low: float, high: float, stretch: str, most: int = 6) -> tuple[lis
     step = _round_step(span / (most - 1))
     wanted = [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
     if stretch != "linear":
+        # Finer ones where the stretch is steep: about zero, or at the lower limit.
+        base = 0.0 if stretch == "asinh" and low < 0 < high else low
         for power in range(1, 4):
             fine = _round_step(span / (most - 1) / 4.0**power)
-            wanted += [fine * number for number in range(math.ceil(low / fine), math.ceil(low / fine) + 4)]
+            first = math.ceil(base / fine)
+            wanted += [fine * number for number in range(first - 4 if base == 0 else first, first + 5)]
     values = np.unique([value for value in wanted if low <= value <= high])
-    places = 1.0 + (COLOURS - 1) * _FORWARD[stretch]((values - low) / span)
+    places = 1.0 + (COLOURS - 1) * _shades(values, low, high, stretch)
     kept: list[int] = []
     for number in range(len(values) - 1, -1, -1):
         if not kept or places[kept[-1]] - places[number] >= COLOURS / (most + 3):
