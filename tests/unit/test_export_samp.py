@@ -13,7 +13,7 @@ from astropy.io import fits
 from pyvo import samp
 
 from skyloom.errors import InputError
-from skyloom.store.export.samp import broadcast
+from skyloom.io.samp import broadcast
 from tests.export_stores import make_odd_store
 
 

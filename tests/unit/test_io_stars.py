@@ -70,15 +70,15 @@ def test_magnitudes_of_any_system_and_gaps(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.reg", "image\ncircle(10,20,3)\n", "frame image"),
-        ("b.reg", "circle(10,20,3)\n", "frame of pixels"),
+        ("a.reg", "image\ncircle(10,20,3)\n", "frame of pixels"),
+        ("b.reg", "circle(10,20,3)\n", "before any frame"),
         ("c.reg", "fk5\nbox(1,2,3,4,5)\n", "no circle"),
         ("d.csv", "ra,radius\n1,2\n", "no column dec"),
         ("e.fits", "nonsense", "is no table of stars"),
-        ("f.reg", 'icrs\ncircle(abc,20,1")\n', r"line 2: .*abc.* is not a circle on the sky"),
-        ("g.reg", "icrs\ncircle(10,20, )\n", "is not a circle on the sky"),
-        ("h.reg", "icrs\ncircle(10,20,3p)\n", "is not a circle on the sky"),
-        ("i.reg", "icrs\ncircle(10,20,3,4)\n", "is not a circle on the sky"),
+        ("f.reg", 'icrs\ncircle(abc,20,1")\n', r"line 2: .*abc"),
+        ("g.reg", "icrs\ncircle(10,20, )\n", "line 2: cannot be read"),
+        ("h.reg", "icrs\ncircle(10,20,3p)\n", "frame of pixels"),
+        ("i.reg", "icrs\ncircle(10,20,3,4)\n", "circle has 4 numbers"),
         ("j.csv", "ra,dec\n12:00:00,20:00:00\n", "column ra holds no numbers .first: 12:00:00"),
     ],
 )

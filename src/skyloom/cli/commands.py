@@ -13,10 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from skyloom._version import __version__
-from skyloom.cli.outcome import finish
-from skyloom.cli.progress import ProgressBar
+from skyloom.cli.convert import add_convert
+from skyloom.cli.demo import add_demo
 from skyloom.cli.qa import add_qa
+from skyloom.cli.regions import add_regions
 from skyloom.cli.run import add_run
+from skyloom.cli.send import add_send
 from skyloom.cli.store import add_store
 from skyloom.cli.templates import templates
 from skyloom.cli.terminal import RUN_EXIT_CODES, complain
@@ -222,33 +224,13 @@ def mock(
     typer.echo(f"skyloom run {field.config}")
 
 
-@app.command(
-    epilog=f"""\b
-Examples:
-  skyloom demo
-  skyloom demo --out /tmp/demo --workers 2
-
-{RUN_EXIT_CODES}"""
-)
-def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")] = Path("skyloom-demo"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-) -> None:
-    """Observe a mock galaxy field, homogenize it, and write a report."""
-    from skyloom.recipes.demo import compare_with_truth
-    from skyloom.recipes.demo import demo as run_demo
-
-    with ProgressBar() as progress:
-        result = run_demo(out, workers=workers, progress=progress)
-    if not result.failures:
-        ratio = compare_with_truth(out)["ratio"]
-        typer.echo(f"flux inside the masks over the true flux: {ratio.min():.3f} to {ratio.max():.3f}")
-    finish(result)
-
-
+add_demo(app)
 add_qa(app)
 add_store(app)
 add_view(app)
+add_send(app)
+add_regions(app)
+add_convert(app)
 app.add_typer(templates, name="templates")
 
 

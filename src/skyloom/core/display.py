@@ -7,10 +7,7 @@ it is called when the first object is shown, and not before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import Any, Protocol
 
 __all__ = ["Displays", "Shown", "provide_displays"]
 
@@ -22,8 +19,8 @@ class Displays(Protocol):
         """Return what an object is as a piece of HTML."""
         ...
 
-    def plot(self, shown: Any, **options: Any) -> Figure:
-        """Return a figure of an object."""
+    def plot(self, shown: Any, **options: Any) -> Any:
+        """Return a matplotlib.figure.Figure of an object."""
         ...
 
 
@@ -50,7 +47,7 @@ class Shown:
         """Return a card for a notebook; None, for which it shows the text, where nobody draws."""
         return _sources[-1]().card(self) if _sources else None
 
-    def plot(self, **options: Any) -> Figure:
+    def plot(self, **options: Any) -> Any:
         """Draw the object; the options of its kind are listed in `skyloom.report.notebook.plot`.
 
         Returns

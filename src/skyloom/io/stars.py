@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle
+from astropy.coordinates import SkyCoord
 from astropy.io.registry import IORegistryError
 from astropy.table import QTable
 
 from skyloom.errors import FileFormatError, InputError
+from skyloom.io.ds9_regions import read_regions
 
 __all__ = ["read_stars"]
 
@@ -23,19 +23,6 @@ NAMES = {
     "magnitude": ("magnitude", "mag", "gmag", "phot_g_mean_mag"),
 }
 UNITS = {"ra": u.deg, "dec": u.deg, "radius": u.arcsec, "magnitude": u.mag}
-CIRCLE = re.compile(r"\+?circle\s*\(([^,)]+),([^,)]+),([^,)]+)\)", re.IGNORECASE)
-FRAMES = {"fk5", "icrs", "j2000"}
-OTHER_FRAMES = {
-    "image",
-    "physical",
-    "fk4",
-    "b1950",
-    "galactic",
-    "ecliptic",
-    "detector",
-    "amplifier",
-    "linear",
-}
 
 
 def read_stars(path: str | Path) -> QTable:
@@ -45,7 +32,8 @@ def read_stars(path: str | Path) -> QTable:
     ----------
     path : str or Path
         A table that astropy reads (ECSV, FITS, VOTable, CSV) with columns ra and dec, and perhaps radius, flux or
-        magnitude, by these or by Gaia's names; or a DS9 region file (``.reg``) with circles in fk5 or icrs.
+        magnitude, by these or by Gaia's names; or a DS9 region file (``.reg``) with circles in fk5,
+        icrs or galactic coordinates.
 
     Returns
     -------
@@ -116,51 +104,27 @@ def _values(table: QTable, name: str, unit: u.UnitBase | None, source: Path) -> 
 
 
 def _regions(source: Path) -> QTable:
-    """Read the circles of a region file of DS9."""
-    rows: list[tuple[float, float, float]] = []
-    frame: str | None = None
-    try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise FileFormatError("is no text", source=source, remedy="give regions of DS9") from error
-    for number, line in enumerate(lines, start=1):
-        for word in (part.strip() for part in line.split("#")[0].split(";")):
-            if word.lower() in FRAMES | OTHER_FRAMES:
-                frame = word.lower()
-            if not re.match(r"\+?circle\b", word, re.IGNORECASE):
-                continue
-            if frame not in FRAMES:
-                raise FileFormatError(
-                    f"has circles in the frame {frame or 'of pixels'}",
-                    source=source,
-                    remedy="save the regions of DS9 in fk5 or icrs",
-                )
-            rows.append(_circle(word, source, number))
-    if not rows:
+    """Read the circles of a region file of DS9; what it excludes is no star."""
+    circles = [region for region in read_regions(source, only={"circle"}) if region.include]
+    if not circles:
         raise FileFormatError("has no circle", source=source, remedy="draw stars as circles")
-    ra_values, dec_values, radii = np.array(rows).T
-    return QTable({"ra": ra_values * u.deg, "dec": dec_values * u.deg, "radius": radii * u.arcsec})
-
-
-def _circle(text: str, source: Path, number: int) -> tuple[float, float, float]:
-    """Return right ascension and declination in degrees, and the radius in arcsec."""
-    match = CIRCLE.match(text)
-    try:
-        if match is None:
-            raise ValueError(text)
-        ra, dec, radius = (part.strip() for part in match.groups())
-        hours = u.hourangle if ":" in ra else u.deg
-        return float(Angle(ra, hours).deg), float(Angle(dec, u.deg).deg), _radius(radius)
-    except (ValueError, IndexError, u.UnitsError) as error:
+    if any(circle.frame == "image" or circle.size_unit == "pixel" for circle in circles):
         raise FileFormatError(
-            f"{text!r} is not a circle on the sky",
+            "has circles in the frame of pixels",
             source=source,
-            field=f"line {number}",
-            remedy="expected circle(ra,dec,radius), the radius in degrees or as 3\" or 0.05'",
-        ) from error
-
-
-def _radius(text: str) -> float:
-    """Return a radius of DS9 in arcsec: ``3"``, ``0.05'``, ``0.001d`` or plain degrees."""
-    scale = {'"': 1.0, "'": 60.0, "d": 3600.0}.get(text[-1])
-    return 3600.0 * float(text) if scale is None else scale * float(text[:-1])
+            remedy="save the regions of DS9 in fk5, icrs or galactic, with radii in arcsec",
+        )
+    # fk5 (J2000) and icrs agree to 0.02 arcsec, and nobody can say which of them an image was aligned with.
+    places = [
+        SkyCoord(
+            *circle.points[0], unit=u.deg, frame="galactic" if circle.frame == "galactic" else "icrs"
+        ).icrs
+        for circle in circles
+    ]
+    return QTable(
+        {
+            "ra": [place.ra.deg for place in places] * u.deg,
+            "dec": [place.dec.deg for place in places] * u.deg,
+            "radius": [circle.sizes[0] for circle in circles] * u.arcsec,
+        }
+    )

@@ -77,8 +77,8 @@ def aperture_regions(table: QTable, radius: float | None = None) -> list[DrawnRe
     Parameters
     ----------
     table : QTable
-        ``ra`` and ``dec`` (deg), or ``x`` and ``y`` (pixels from 0, as `skyloom.imaging.sum_apertures` returns them), by
-        any case; perhaps ``radius`` (arcsec with ra and dec, else pixels) and ``name``, ``id`` or ``label``.
+        ``ra`` and ``dec`` (deg), or ``x`` and ``y`` (pixels from 0, as `skyloom.imaging.sum_apertures` returns them),
+        by any case; perhaps ``radius`` (arcsec with ra and dec, else pixels) and ``name``, ``id`` or ``label``.
     radius : float, optional
         Of all circles, instead of the column.
 
@@ -130,7 +130,7 @@ def _numbers(table: QTable, name: str, unit: str) -> Float:
 
 
 def _polygon(inside: NDArray[np.bool_]) -> Float:
-    """Return the corners (x, y) of a connected piece, counted from its lower left one; holes are joined to the outline."""
+    """Return the corners (x, y) of a connected piece, counted from the lower left; holes are joined to the outline."""
     loops = list(_loops(inside))
     # The outline goes round counterclockwise, holes clockwise.
     areas = [_area(loop) for loop in loops]

@@ -14,7 +14,6 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from skyloom import io
 from skyloom.core.geometry import same_grid
 from skyloom.core.image import Flag, Image
 from skyloom.core.labels import NO_REGION, LabelMap
@@ -31,6 +30,7 @@ from skyloom.io.formats.blocks import Extension, card, write_hdus
 from skyloom.io.formats.headers import wcs_cards
 from skyloom.io.stars import read_stars as read_star_list
 from skyloom.recipes.halpha.inputs import Source, exposure_of, read_band, ready_band
+from skyloom.recipes.label_files import read_label_file
 
 __all__ = [
     "Hst",
@@ -287,7 +287,7 @@ def find_stars(source: Source, hst: Hst) -> Stars | None:
         found = mask_stars(
             image.evolve(psf=GaussianPSF(source.config.images.psf_fwhm)),
             catalogue=None if files.star_catalogue is None else read_star_list(files.star_catalogue),
-            mask=None if files.star_mask is None else read_mask(files.star_mask),
+            mask=None if files.star_mask is None else read_mask(files.star_mask, image),
             detect=settings.detect,
             saturation=settings.saturation,
         )
@@ -297,11 +297,9 @@ def find_stars(source: Source, hst: Hst) -> Stars | None:
     return Stars(found.mask, image.wcs)
 
 
-def read_mask(path: Path) -> LabelMap:
-    """Read an image whose pixels above 0 are stars."""
-    labels = io.read(path, instrument="segmentation")
-    if not isinstance(labels, LabelMap):
-        raise InputError(f"holds a {type(labels).__name__}, not a mask", source=path, field="stars.mask")
+def read_mask(path: Path, image: Image) -> LabelMap:
+    """Read an image whose pixels above 0 are stars, or regions of DS9 around them."""
+    labels = read_label_file(path, image)
     return labels.evolve(labels=np.where(labels.labels > 0, labels.labels, NO_REGION).astype(np.int32))
 
 

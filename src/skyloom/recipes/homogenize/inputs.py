@@ -25,6 +25,7 @@ from skyloom.imaging.measure.masks import ObjectMask, mask_from_labels
 from skyloom.imaging.psfs.convolve import MatchingKernel, matching_kernel
 from skyloom.imaging.psfs.psf import PsfMeasurement, measure_psf
 from skyloom.imaging.sky.background import Background, empty_sky, measure_background
+from skyloom.io.ds9_regions import is_region_file
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.homogenize.config import (
     AnalyticPsf,
@@ -35,6 +36,7 @@ from skyloom.recipes.homogenize.config import (
     ObjectFiles,
     TargetGrid,
 )
+from skyloom.recipes.label_files import read_region_labels
 
 __all__ = [
     "BandPsf",
@@ -428,8 +430,11 @@ def object_mask(config: HomogenizeConfig, files: ObjectFiles, grid: Grid) -> Obj
     if files.segmentation is None or config.segmentation is None:
         everywhere = np.ones(grid[1], dtype=bool)
         return ObjectMask(inside=everywhere, unknown=~everywhere, ids=())
-    labels = _read_labels(files.segmentation)
     try:
+        if is_region_file(files.segmentation):
+            labels = read_region_labels(files.segmentation, grid)
+        else:
+            labels = _read_labels(files.segmentation)
         return mask_from_labels(
             labels, grid, keep=list(files.labels), dilation_arcsec=config.segmentation.dilation_arcsec
         )

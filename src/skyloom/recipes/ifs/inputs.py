@@ -12,7 +12,6 @@ import astropy.units as u
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom import io
 from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.labels import NO_REGION, LabelMap
@@ -23,6 +22,7 @@ from skyloom.io.cubes.files import CubeFile, open_cube
 from skyloom.io.formats.files import open_fits
 from skyloom.recipes.folder import file_stamp
 from skyloom.recipes.ifs.config import IfsConfig, LayoutSettings, ObjectFiles, ObjectSettings
+from skyloom.recipes.label_files import read_label_file
 from skyloom.spectral.axes.extinction import deredden
 from skyloom.spectral.axes.widths import LIGHT
 from skyloom.spectral.noise.sky_residuals import sky_residual_mask
@@ -209,9 +209,7 @@ def read_labels(path: Path, like: Image) -> LabelMap:
     InputError
         When it is no map of labels, or holds no usable spaxel.
     """
-    labels = io.read(path, instrument="segmentation")
-    if not isinstance(labels, LabelMap):
-        raise InputError(f"holds a {type(labels).__name__}, not a map of labels", source=path)
+    labels = read_label_file(path, like)
     if labels.shape != like.shape:
         raise ShapeError(
             f"the map of labels has shape {labels.shape}; expected {like.shape}, that of the cube's spaxels",

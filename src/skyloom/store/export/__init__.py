@@ -247,7 +247,7 @@ def _table(
 
 
 def _shown(paths: Sequence[Path], kind: str) -> tuple[str, ...]:
-    from skyloom.store.export.samp import broadcast
+    from skyloom.io.samp import broadcast
 
     names: dict[str, None] = {}
     for path in paths:

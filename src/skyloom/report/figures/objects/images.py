@@ -147,7 +147,9 @@ def block_mean(
 ) -> np.ma.MaskedArray[Any, Any]:
     """Average the usable pixels of square blocks; a block without any is masked."""
     if step == 1:
-        return np.ma.masked_array(np.asarray(values, dtype=np.float64), mask)
+        return np.ma.masked_array(
+            np.asarray(values, dtype=np.float64), np.ma.nomask if mask is None else mask
+        )
     ny, nx = values.shape
     rows, columns = np.arange(0, ny, step), np.arange(0, nx, step)
     usable = np.ones(values.shape, bool) if mask is None else ~mask
