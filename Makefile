@@ -30,7 +30,7 @@ docs: $(VENV)/installed-docs
 	@echo "open docs/_build/html/index.html"
 
 bench: $(VENV)/installed-bench
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) docs/_build skyloom-demo .mypy_cache .ruff_cache .pytest_cache

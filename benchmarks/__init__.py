@@ -1,0 +1,1 @@
+"""How fast, how small and how right: jobs beside their peers, and checks against known truth."""

@@ -1,0 +1,154 @@
+"""Jobs on cubes in files and in memory: reading, rest frame and dereddening."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from benchmarks.jobs import Contender, Goal, Job, Task
+
+Size = Mapping[str, Any]
+AXES = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CTYPE3": "AWAV", "CUNIT3": "Angstrom", "CRVAL3": 4750.0}
+AXES |= {"CRPIX3": 1.0, "CD3_3": 1.25, "CD1_1": -5.5e-5, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 5.5e-5}
+AXES |= {"BUNIT": "10**(-20)*erg/s/cm**2/Angstrom"}
+BAD = 7  # Every so many rows a spaxel has no value in a channel.
+
+
+@lru_cache(maxsize=1)
+def folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes with this process."""
+    return tempfile.TemporaryDirectory()
+
+
+def write_cube(path: Path, side: int, channels: int) -> None:
+    """Write DATA and STAT of a MUSE cube channel by channel."""
+    plane = np.random.default_rng(1).normal(size=(side, side))
+    plane[::BAD, 0] = np.nan
+    with open(path, "wb") as stream:
+        primary = fits.PrimaryHDU()
+        primary.header["INSTRUME"] = "MUSE"
+        stream.write(primary.header.tostring().encode())
+        for name, values in (("DATA", plane), ("STAT", np.ones_like(plane))):
+            header = fits.ImageHDU(np.zeros((1, 1, 1), np.float32), fits.Header(AXES), name).header
+            header["NAXIS1"], header["NAXIS2"], header["NAXIS3"] = side, side, channels
+            stream.write(header.tostring().encode())
+            content = values.astype(">f4").tobytes()
+            for _ in range(channels):
+                stream.write(content)
+            stream.write(b"\0" * (-len(content) * channels % 2880))
+
+
+def cube_file(size: Size) -> Path:
+    path = Path(folder().name) / f"{size['side']}x{size['channels']}.fits"
+    if not path.exists():
+        write_cube(path, size["side"], size["channels"])
+    return path
+
+
+def masked_rightly(size: Size, mask: np.ndarray) -> dict[str, float]:
+    true = size["channels"] * len(range(0, size["side"], BAD))
+    return {"masked over truth": float(mask.sum() / true)}
+
+
+def read_ours(size: Size) -> Task:
+    from skyloom.io.cubes.files import open_cube
+
+    cube = open_cube(cube_file(size))
+    return Task(cube.read, lambda found: masked_rightly(size, found.mask))
+
+
+def read_astropy(size: Size) -> Task:
+    path = cube_file(size)
+
+    def read() -> np.ndarray:
+        with fits.open(path) as hdus:
+            data, variance = (np.asarray(hdus[name].data, dtype=np.float32) for name in ("DATA", "STAT"))
+        return ~(np.isfinite(data) & np.isfinite(variance) & (variance > 0))
+
+    return Task(read, lambda found: masked_rightly(size, found))
+
+
+Z, A_V = 0.0185, 0.32
+
+
+def plain_cube(size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    shape = (size["channels"], size["side"], size["side"])
+    data = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+    return data, np.ones(shape, np.float32), 4750.0 + 1.25 * np.arange(shape[0])
+
+
+def factor_of(wave: np.ndarray) -> np.ndarray:
+    from skyloom.core.linelist import air_to_vacuum
+    from skyloom.spectral.axes.extinction import extinction_curve
+
+    return (1 + Z) * 10 ** (0.4 * A_V * extinction_curve(air_to_vacuum(wave)))
+
+
+def judged_factor(size: Size) -> Any:
+    data, _, wave = plain_cube(size)
+    expected = data[:, 0, 0].astype(float) * factor_of(wave)
+
+    def judge(found: Any) -> dict[str, float]:
+        return {"largest error": float(np.abs(found[:, 0, 0] / expected - 1).max())}
+
+    return judge
+
+
+def rest_ours(size: Size) -> Task:
+    from skyloom.core.cube import Cube, CubeCorrelation
+    from skyloom.spectral.axes.prepare import prepare_cube
+
+    data, variance, wave = plain_cube(size)
+    judge = judged_factor(size)
+    mask = np.zeros(data.shape, bool)
+    cube = Cube(
+        data,
+        variance,
+        mask,
+        "1e-20 erg/(s cm2 AA)",
+        None,
+        wave,
+        "air",
+        correlation=CubeCorrelation(None, None),
+    )
+    return Task(lambda: prepare_cube(cube, redshift=Z, av=A_V), lambda found: judge(found.data))
+
+
+def rest_numpy(size: Size) -> Task:
+    data, variance, wave = plain_cube(size)
+    judge = judged_factor(size)
+
+    def prepare() -> tuple[np.ndarray, np.ndarray]:
+        factor = factor_of(wave)[:, np.newaxis, np.newaxis]
+        return data * factor, variance * factor**2
+
+    return Task(prepare, lambda found: judge(found[0]))
+
+
+JOBS = (
+    Job(
+        "read cube",
+        "a MUSE cube of {channels} x {side} x {side}, data, variance and mask, from a file in memory",
+        {"side": 150, "channels": 2000},
+        {"side": 12, "channels": 20},
+        Contender("Skyloom", read_ours),
+        (Contender("astropy", read_astropy, note="float32 and a mask made by hand"),),
+        accuracy="masked voxels over those without a value",
+    ),
+    Job(
+        "prepare_cube",
+        "rest frame and dereddening of {channels} x {side} x {side} float32: data and variance",
+        {"side": 100, "channels": 1800},
+        {"side": 8, "channels": 60},
+        Contender("Skyloom", rest_ours),
+        (Contender("plain numpy", rest_numpy, note="float64 in between"),),
+        accuracy="largest relative error",
+        goals=(Goal("largest error", 0, 1e-6, "1e-6"),),
+    ),
+)
