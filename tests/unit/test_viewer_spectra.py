@@ -8,7 +8,6 @@ import pytest
 from astropy.table import QTable
 
 import skyloom as sl
-from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.labels import LabelMap
 from skyloom.core.linelist import default_lines
 from skyloom.core.noise import sum_variance
@@ -18,11 +17,10 @@ from skyloom.io.formats.tables import write_columns
 from skyloom.io.products.line_maps import (
     read_fitted_spectra,
     write_fitted_spectra,
-    write_line_maps,
     write_line_table,
 )
 from skyloom.spectral.bins.extract import extract_spectra
-from skyloom.spectral.gas.maps import line_maps, sum_bins
+from skyloom.spectral.gas.maps import sum_bins
 from skyloom.spectral.lines.linefit import fit_lines
 from skyloom.viewer.protocols import Region
 from skyloom.viewer.spectra import open_spectra
@@ -30,14 +28,7 @@ from skyloom.viewer.spectra.bins import POLYNOMIAL
 from skyloom.viewer.spectra.names import lines_at, merged_ranges, pretty_name, unit_name, with_error
 from skyloom.viewer.spectra.regions import bin_correlation, pixels_inside, rows_region
 from skyloom.viewer.spectra.sampling import thinned
-from tests.grids import tangent_wcs
-
-Z = 0.01
-UNIT = "1e-20 erg / (s cm2 Angstrom)"
-KERNEL = np.array([[0.02, 0.15, 0.02], [0.15, 1.0, 0.15], [0.02, 0.15, 0.02]])
-SPECTRAL = np.array([0.2, 1.0, 0.2])
-LABELS = np.array([[0, 0, 1, 1], [0, 2, 2, 1], [3, 2, -1, 1], [3, 3, 3, -1]])
-"""Four bins, and two spaxels in none."""
+from tests.viewer_runs import KERNEL, LABELS, UNIT, Z, tiny_cube, write_tiny_run
 
 
 def click(x, y):
@@ -54,40 +45,12 @@ EVERYTHING = lasso((-0.6, -0.6), (3.6, -0.6), (3.6, 3.6), (-0.6, 3.6))
 
 @pytest.fixture(scope="module")
 def cube():
-    """Lines on a flat continuum that is brighter to the right, with noise that neighbours share."""
-    rng = np.random.default_rng(5)
-    wave = np.arange(6560.0, 6720.0, 1.25)
-    level = 100.0 + 10.0 * np.arange(4)
-    data = np.zeros((wave.size, 4, 4)) + level
-    for key, peak in (("NII6548", 60.0), ("Halpha", 600.0), ("NII6583", 180.0)):
-        centre = default_lines()[key].rest("air") * (1 + Z)
-        data += peak * np.exp(-0.5 * ((wave - centre) / 1.8) ** 2)[:, None, None]
-    variance = np.full(data.shape, 25.0) * (1.0 + 0.1 * np.arange(wave.size) / wave.size)[:, None, None]
-    data = data + rng.normal(0.0, np.sqrt(variance))
-    mask = np.zeros(data.shape, bool)
-    mask[3:6, 0, 0] = True  # one spaxel of bin 0, some channels
-    mask[20] = True
-    return Cube(
-        data, variance, mask, UNIT, tangent_wcs((4, 4), 0.2), wave, "air", lsf=1.1,
-        correlation=CubeCorrelation(KERNEL, SPECTRAL), meta={"redshift": Z},
-    )  # fmt: skip
+    return tiny_cube()
 
 
 @pytest.fixture(scope="module")
 def products(cube, tmp_path_factory):
-    """The folder that a run leaves of this cube, as far as the viewer looks into it."""
-    folder = tmp_path_factory.mktemp("run")
-    labels = LabelMap(LABELS, wcs=cube.wcs)
-    spectra = extract_spectra(cube, labels)
-    spectra = spectra.evolve(meta={**spectra.meta, "sky_residuals": [[6600.0, 6604.0], [7000.0, 7100.0]]})
-    fit = fit_lines(spectra, ["NII6548", "Halpha", "NII6583"], Z, threads=1)
-    maps = line_maps(fit, labels, per="bin", correlation=KERNEL)
-    sl.write(labels, folder / "it_bins.fits")
-    sl.write(cube, folder / "it_nebular.fits")
-    write_fitted_spectra(folder / "it_fits.fits", spectra, None, fit)
-    write_line_table(fit.table, folder / "it_lines.fits")
-    write_line_maps(maps, folder / "it_line_maps.fits")
-    return folder, spectra, fit, maps
+    return write_tiny_run(cube, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
