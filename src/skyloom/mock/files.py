@@ -26,10 +26,12 @@ from skyloom.errors import InputError
 from skyloom.mock.bands import UDF_BANDS, Band, udf_band
 from skyloom.mock.cube_files import CUBE_SCENES, CubeMock
 from skyloom.mock.field import FIELD_CENTRE, Target, field_star, field_target
+from skyloom.mock.galaxy_files import GALAXY_SCENES, GalaxyFiles
 from skyloom.mock.halpha_files import HALPHA_SCENES, HalphaFiles
 from skyloom.mock.images import segmentation, sky_wcs
 from skyloom.mock.observe import Observation, Sky, band_noise, observe
 from skyloom.mock.sdss_files import SDSS_SCENES, SdssFiles
+from skyloom.mock.stamp_files import write_labels, write_plane
 
 __all__ = ["SCENES", "MockField", "MockObject", "MockStamp", "write_hst_mock", "write_scene"]
 
@@ -240,8 +242,8 @@ class _Writer:
         science, weight = place / f"{stem}_sci.fits", place / f"{stem}_wht.fits"
         claimed = observation.background_variance * self.claimed[band.name]
         data = observation.image.data
-        _write_plane(science, data, band, wcs, "SCI")
-        _write_plane(weight, np.where(observation.dead, 0.0, 1.0 / claimed), band, wcs, "WHT")
+        write_plane(science, data, band, wcs, "SCI")
+        write_plane(weight, np.where(observation.dead, 0.0, 1.0 / claimed), band, wcs, "WHT")
         truth = None
         if not star:
             truth = self.folder / "truth" / f"{stem}_truth.fits"
@@ -262,37 +264,16 @@ class _Writer:
         band = udf_band(DETECTION_BAND)
         threshold = 2.0 * band.noise * band.photflam / 0.06**2
         labels = segmentation(target.scene, band.bandpass, wcs, (side, side), band.psf, threshold=threshold)
-        _write_labels(self.folder / "truth" / f"{target.name}_segmentation.fits", labels.labels, wcs)
+        write_labels(self.folder / "truth" / f"{target.name}_segmentation.fits", labels.labels, wcs)
         ids = np.maximum(labels.labels, 0).astype(np.float64)
         mixed = shift(ids, (0.31, -0.27), order=1, mode="nearest").astype(np.float32)
         path = self.folder / "segment_maps" / f"udf_mosaic_{target.name}_HST_SEGMAP.fits"
-        _write_labels(path, mixed, wcs)
+        write_labels(path, mixed, wcs)
         return path, labels
 
 
 def _band_index(band: Band) -> int:
     return ALL_BANDS.index(band.name)
-
-
-def _write_plane(path: Path, data: Float, band: Band, wcs: WCS, kind: str) -> None:
-    """Write one plane with the keywords of the archive's stamps, which lack the photometric zero point."""
-    header = wcs.to_header()
-    matrix = wcs.pixel_scale_matrix
-    for key in ("PC1_1", "PC1_2", "PC2_1", "PC2_2", "CDELT1", "CDELT2", "CUNIT1", "CUNIT2"):
-        header.remove(key, ignore_missing=True)
-    for row in (0, 1):
-        for column in (0, 1):
-            header[f"CD{row + 1}_{column + 1}"] = matrix[row, column]
-    infrared = band.detector_scale > 0.1
-    header["TELESCOP"] = ("HST", "imitated")
-    header["INSTRUME"] = "WFC3" if infrared else "ACS"
-    header["DETECTOR"] = "IR" if infrared else "WFC"
-    header["FILTER"] = band.name
-    header["FILETYPE"] = kind
-    header["BUNIT"] = "ELECTRONS/S"
-    header["EXPTIME"] = 1.0
-    header["TEXPTIME"] = band.exposure
-    fits.PrimaryHDU(data.astype(np.float32), header).writeto(path, overwrite=True)
 
 
 def _write_truth(path: Path, band: Band, observation: Observation, wcs: WCS) -> None:
@@ -313,11 +294,6 @@ def _write_truth(path: Path, band: Band, observation: Observation, wcs: WCS) -> 
         hdus[0].header[f"HIERARCH PSF {key}"] = value
     hdus[0].header["PHOTFLAM"] = band.photflam
     fits.HDUList(hdus).writeto(path, overwrite=True)
-
-
-def _write_labels(path: Path, labels: NDArray[Any], wcs: WCS) -> None:
-    primary = fits.PrimaryHDU()
-    fits.HDUList([primary, fits.ImageHDU(labels, wcs.to_header(), "DATA")]).writeto(path, overwrite=True)
 
 
 def _truth_table(objects: Sequence[MockObject], bands: Sequence[Band], seed: int) -> Table:
@@ -401,7 +377,8 @@ def _small(directory: Path, seed: int) -> MockField:
     )
 
 
-SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock | HalphaFiles | SdssFiles]]] = {
+Written = MockField | CubeMock | HalphaFiles | SdssFiles | GalaxyFiles
+SCENES: dict[str, tuple[str, Callable[[Path, int], Written]]] = {
     "udf-like": (
         "three galaxies, one of them a merger, in nine bands like the Hubble Ultra Deep Field",
         lambda directory, seed: write_hst_mock(directory, seed=seed),
@@ -414,12 +391,11 @@ SCENES: dict[str, tuple[str, Callable[[Path, int], MockField | CubeMock | Halpha
     **CUBE_SCENES,
     **HALPHA_SCENES,
     **SDSS_SCENES,
+    **GALAXY_SCENES,
 }
 
 
-def write_scene(
-    name: str, directory: str | Path, seed: int = 1
-) -> MockField | CubeMock | HalphaFiles | SdssFiles:
+def write_scene(name: str, directory: str | Path, seed: int = 1) -> Written:
     """Write the files of a named scene; the names and what they hold are in `SCENES`.
 
     Raises

@@ -95,6 +95,8 @@ def write_halpha_mock(
     name: str = "spiral",
     cube: bool = False,
     noise_free: bool | None = None,
+    hst: str = ".",
+    muse: str = ".",
     **options: Any,
 ) -> HalphaFiles:
     """Write a nearby spiral as Hubble and MUSE see it.
@@ -115,6 +117,8 @@ def write_halpha_mock(
     noise_free : bool, optional
         Whether Hubble's images without noise are written, by default up to 4 million pixels; the truth of Halpha is
         in any case.
+    hst, muse : str
+        Folders below ``directory`` of what each telescope gives.
     **options
         As for `skyloom.mock.halpha.observe_halpha`.
 
@@ -123,14 +127,14 @@ def write_halpha_mock(
     Hubble's images are made and written in stripes of rows: 8000x8000 pixels take less than 2 GB.
     """
     folder = Path(directory)
-    for part in (".", "filters", "truth"):
+    for part in (hst, muse, f"{hst}/filters", "truth"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     options.setdefault("shape", (size, size))
     model = halpha_model(seed=seed, **options)
     side = muse_side(model)
     regions = find_regions_of(model, side)
     twins = model.shape[0] * model.shape[1] <= TWINS if noise_free is None else noise_free
-    writer = _Writer(folder, name, model)
+    writer = _Writer(folder, name, model, hst, muse)
     truth = {"halpha": writer.path("halpha", "truth"), "muse": writer.path("muse", "truth")}
     if twins:
         truth |= {band: writer.path(band, "truth") for band in model.bands}
@@ -139,22 +143,22 @@ def write_halpha_mock(
     stars = star_table(
         model.source, model.bands, model.scale, model.muse.psf.at(6580.0), saturate=model.saturate
     )
-    star_path = folder / f"{name}_stars.ecsv"
+    star_path = folder / hst / f"{name}_stars.ecsv"
     stars.write(star_path, format="ascii.ecsv", overwrite=True)
     for band in model.bands.values():
-        _write_filter(folder / "filters" / f"{band.name}.dat", band.bandpass)
+        write_filter(folder / hst / "filters" / f"{band.name}.dat", band.bandpass)
     table = regions.table(flux * CGS, n_pixels)
     table.meta = _table_meta(model, name)
     table.write(folder / "truth.ecsv", format="ascii.ecsv", overwrite=True)
     catalogue = region_catalogue(regions, side.lines["Halpha"])
     cube_path = writer.cube() if cube else None
     config = folder / "halpha.yaml"
-    config.write_text(_config_text(model, name, cube=cube), encoding="utf-8")
+    config.write_text(_config_text(model, name, hst, muse, cube=cube), encoding="utf-8")
     return HalphaFiles(
         folder, name, model, {band: writer.path(f"{band}_sci") for band in model.bands},
         {band: writer.path(f"{band}_wht") for band in model.bands},
         {band: writer.path(f"muse_{band}") for band in model.bands},
-        {band: folder / "filters" / f"{band}.dat" for band in model.bands}, truth, writer.path("MAPS"),
+        {band: folder / hst / "filters" / f"{band}.dat" for band in model.bands}, truth, writer.path("MAPS"),
         writer.labels(regions), writer.catalogue(catalogue), star_path, cube_path, table, folder / "truth.ecsv", config,
     )  # fmt: skip
 
@@ -166,9 +170,13 @@ class _Writer:
     folder: Path
     name: str
     model: HalphaModel
+    hst_folder: str
+    muse_folder: str
 
-    def path(self, kind: str, part: str = ".") -> Path:
-        return self.folder / part / f"{self.name}_{kind}.fits"
+    def path(self, kind: str, part: str | None = None) -> Path:
+        of_muse = kind.startswith(("muse", "MAPS", "cube", "nebulae"))
+        own = self.muse_folder if of_muse else self.hst_folder
+        return self.folder / (own if part is None else part) / f"{self.name}_{kind}.fits"
 
     def hst(
         self, regions: HalphaRegions, truth: Mapping[str, Path]
@@ -343,7 +351,7 @@ def _write_images(
     fits.HDUList(hdus).writeto(path, overwrite=True)
 
 
-def _write_filter(path: Path, band: Bandpass) -> None:
+def write_filter(path: Path, band: Bandpass) -> None:
     """Write a throughput as two columns, as the SVO Filter Profile Service does."""
     rows = zip(band.wave, band.throughput, strict=True)
     path.write_text("".join(f"{wave:.10g} {value:.10g}\n" for wave, value in rows), encoding="utf-8")
@@ -360,36 +368,38 @@ def _table_meta(model: HalphaModel, name: str) -> dict[str, Any]:
     }
 
 
-def _config_text(model: HalphaModel, name: str, *, cube: bool) -> str:
+def _config_text(model: HalphaModel, name: str, hst: str, muse: str, *, cube: bool) -> str:
     """Return a configuration of the recipe halpha for these files."""
     narrow, *broad = model.bands
+    at_hst, at_muse = ("" if place == "." else f"{place}/" for place in (hst, muse))
+    maps = f'"{at_muse}{{object}}_MAPS.fits"'
     lines = [
         "# A mock of Hubble and MUSE with known truth: truth.ecsv and truth/.",
         "recipe: halpha",
         "objects:",
         f"  {name}: {{redshift: {model.source.redshift:g}, distance_mpc: 9.84}}",
         "images:",
-        '  pattern: "{object}_{band}_sci.fits"',
-        '  weight: "{object}_{band}_wht.fits"',
+        f'  pattern: "{at_hst}{{object}}_{{band}}_sci.fits"',
+        f'  weight: "{at_hst}{{object}}_{{band}}_wht.fits"',
         "  weight_kind: inverse_variance",
         f"  psf_fwhm: {model.bands[narrow].psf.fwhm:g}",
-        f"narrow: {{band: {narrow}, filter: filters/{narrow}.dat}}",
+        f"narrow: {{band: {narrow}, filter: {at_hst}filters/{narrow}.dat}}",
         "continua:",
-        *(f"  {band}: {{filter: filters/{band}.dat}}" for band in broad),
+        *(f"  {band}: {{filter: {at_hst}filters/{band}.dat}}" for band in broad),
         "muse:",
-        '  bands: "{object}_muse_{band}.fits"',
-        *(['  # cube: "{object}_cube.fits"                  # instead of bands'] if cube else []),
-        '  lines: {file: "{object}_MAPS.fits", Halpha: HA6562_FLUX, NII6583: NII6583_FLUX, Hbeta: HB4861_FLUX,',
+        f'  bands: "{at_muse}{{object}}_muse_{{band}}.fits"',
+        *([f'  # cube: "{at_muse}{{object}}_cube.fits"                  # instead of bands'] if cube else []),
+        f"  lines: {{file: {maps}, Halpha: HA6562_FLUX, NII6583: NII6583_FLUX, Hbeta: HB4861_FLUX,",
         "          OIII5007: OIII5006_FLUX}",
         *(["  # lines: fit                                 # to the cube, less its stars"] if cube else []),
         *(["  # continuum: {templates: templates.fits}"] if cube else []),
         "  psf: fit",
         "  model: moffat",
         "stars:",
-        '  catalogue: "{object}_stars.ecsv"',
+        f'  catalogue: "{at_hst}{{object}}_stars.ecsv"',
         "nebulae:",
-        '  labels: "{object}_nebulae_mask.fits"',
-        '  catalogue: "{object}_nebulae_catalogue.fits"',
+        f'  labels: "{at_muse}{{object}}_nebulae_mask.fits"',
+        f'  catalogue: "{at_muse}{{object}}_nebulae_catalogue.fits"',
     ]
     return "\n".join(lines) + "\n"
 

@@ -214,9 +214,13 @@ def halpha_model(
     n_nebulae: int | None = None,
     n_stars: int | None = None,
     seed: int,
+    source: HalphaScene | None = None,
     **scene: Any,
 ) -> HalphaModel:
-    """Return an observation that is computed when it is asked for; the parameters are those of `observe_halpha`."""
+    """Return an observation that is computed when it is asked for.
+
+    The parameters are those of `observe_halpha`; a ``source`` takes the place of the scene that they would make.
+    """
     if min(shape) < 40 or seed < 0 or noise < 0:
         raise InputError(
             f"shape {shape} (at least 40), seed {seed} and noise {noise} (>= 0)", field="halpha_model"
@@ -226,7 +230,8 @@ def halpha_model(
     nebulae = min(max(round(1000 * share), 5), 2000) if n_nebulae is None else n_nebulae
     stars = min(max(round(8 * share), 2), 40) if n_stars is None else n_stars
     side = float(np.sqrt(area))
-    source = halpha_scene(side, seed=seed, n_nebulae=nebulae, n_stars=stars, **scene)
+    if source is None:
+        source = halpha_scene(side, seed=seed, n_nebulae=nebulae, n_stars=stars, **scene)
     instrument = muse(exposure=muse_exposure, seeing=seeing).evolve(pixel_scale=muse_scale)
     muse_shape = (round(shape[0] * scale / muse_scale), round(shape[1] * scale / muse_scale))
     centre = source.scene.centre

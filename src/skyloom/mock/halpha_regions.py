@@ -19,6 +19,7 @@ from skyloom.mock.bands import Band
 from skyloom.mock.halpha_scene import HalphaScene, saturation_rate
 from skyloom.mock.mixture import psf_mixture
 from skyloom.mock.render import plane_to_sky, sky_to_pixel
+from skyloom.mock.scene import Component
 
 __all__ = ["HalphaRegions", "find_truth_regions", "region_catalogue", "star_table"]
 
@@ -30,6 +31,8 @@ DOMINANT, DETECTED = 0.4, 4.0
 SMALLEST = 8  # pixels of a region
 # Share of the disc's light below which the wings of a star are forgotten.
 FORGOTTEN = 0.05
+# Beyond the galaxy it is the sky that a star is forgotten in: as bright as this share of the disc's centre.
+DARKEST = 0.002
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +208,7 @@ def star_table(
     offsets = np.array([star.mixture.centre[0] for star in source.stars]).reshape(-1, 2)
     ra, dec = plane_to_sky(offsets[:, 0], offsets[:, 1], source.scene.centre)
     disc = source.scene.components[0]
+    centre = _disc_brightness(disc, disc.mixture.centre[np.argmax(disc.continuum)])
     sharp = next(iter(bands.values())).psf
     # Light of a point in its brightest pixel, between that in the middle of a pixel and that at a corner.
     peak = 0.8 * scale**2 * 4 * np.log(2) / (np.pi * sharp.fwhm**2)
@@ -215,8 +219,7 @@ def star_table(
             for name, band in bands.items()
         }
         saturated.append(saturate and max(rates.values()) > 1.0)
-        away = np.sum((disc.mixture.centre - place) ** 2, axis=1) / disc.mixture.covariance[:, 0, 0]
-        local = np.sum(disc.continuum * np.exp(-0.5 * away) / (2 * np.pi * disc.mixture.covariance[:, 0, 0]))
+        local = max(_disc_brightness(disc, place), DARKEST * centre)
         radii.append(_radius(float(star.continuum[0] / (FORGOTTEN * local)), psf))
     table = QTable()
     table["ra"], table["dec"] = ra * u.deg, dec * u.deg
@@ -224,6 +227,13 @@ def star_table(
     table["saturated"] = np.array(saturated, dtype=bool)
     table["radius"] = np.array(radii) * u.arcsec
     return table
+
+
+def _disc_brightness(disc: Component, place: Float) -> float:
+    """Continuum of the disc at an offset, per arcsec2."""
+    variance = disc.mixture.covariance[:, 0, 0]
+    away = np.sum((disc.mixture.centre - place) ** 2, axis=1) / variance
+    return float(np.sum(disc.continuum * np.exp(-0.5 * away) / (2 * np.pi * variance)))
 
 
 def _band_rate(continuum: float, band: Band) -> float:

@@ -146,6 +146,7 @@ def halpha_scene(
     position_angle: float = 30.0,
     redshift: float = REDSHIFT,
     centre: tuple[float, float] = CENTRE,
+    spacing: float = 0.5,
 ) -> HalphaScene:
     """Return a spiral that fills a square field.
 
@@ -173,11 +174,13 @@ def halpha_scene(
         Halpha flux of the faintest nebula, erg s-1 cm-2; the brightest has 316 times as much.
     rotation : float
         Largest velocity of gas and stars along the line of sight, km/s.
+    spacing : float
+        Of the tiles of the disc, in scale lengths.
     """
     generator = np.random.default_rng([seed, 17])
     length = side * 3.0 / 32.0
     maker = _Maker(length, axis_ratio, position_angle, redshift, absorption, nitrogen, rotation)
-    disc = maker.disc(surface_brightness)
+    disc = maker.disc(surface_brightness, spacing)
     level = _level_at_halpha(disc)
     arms = maker.arms(disc, diffuse_width, generator)
     diffuse = maker.diffuse(level * diffuse_width)
@@ -217,9 +220,8 @@ class _Maker:
     nitrogen: tuple[float, float]
     rotation: float
 
-    def disc(self, surface_brightness: float) -> Component:
+    def disc(self, surface_brightness: float, spacing: float) -> Component:
         """Stars."""
-        spacing = 0.5
         tiles = exponential_tiles(
             self.length, axis_ratio=self.axis_ratio, position_angle=self.position_angle, extent=7.0,
             spacing=spacing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import astropy.units as u
@@ -71,6 +72,8 @@ class SdssField:
         return QTable(columns)
 
 
+# One curve per band: fluxes of a scene are kept by the curve that they were made for.
+@cache
 def sdss_bandpass(band: str) -> Bandpass:
     """Return the throughput of a band of the camera, measured in 2010, with 1.3 air masses."""
     return find_bandpass(f"sdss2010-{band}")

@@ -26,6 +26,8 @@ FIRST_ROWS = 200
 MOST_ROWS = 2000
 """Rows of a table that a page holds; more would make it slow to open."""
 MAIN_PRODUCTS = 4
+CHECKS_NAME = "checks.ecsv"
+"""The product that holds the checks."""
 GRAVITY: tuple[str, ...] = ("error", "warning", "note")
 
 
@@ -49,7 +51,7 @@ def render_report(report: RunReport, folder: Path, created: datetime | None = No
     created = created or datetime.now(UTC)
     figures = [figure for section in report.sections for figure in section.figures]
     return (
-        _environment(folder)
+        environment(folder)
         .get_template("report.html")
         .render(
             report=report,
@@ -59,6 +61,9 @@ def render_report(report: RunReport, folder: Path, created: datetime | None = No
             n_inputs=len(report.inputs) if report.input_files is None else report.input_files,
             product_bytes=sum(_size(product.path) for product in report.products),
             remarks=_remarks(report),
+            checks_source=next(
+                (item.path for item in report.products if item.path.name == CHECKS_NAME), None
+            ),
             anchors={figure.title: f"figure-{number}" for number, figure in enumerate(figures, 1)},
             figures_of={
                 step.name: [figure for figure in figures if figure.step == step.name] for step in report.steps
@@ -69,10 +74,11 @@ def render_report(report: RunReport, folder: Path, created: datetime | None = No
     )
 
 
-def _environment(folder: Path) -> jinja2.Environment:
+def environment(folder: Path) -> jinja2.Environment:
+    """Open the templates of pages that will be in ``folder``."""
     import jinja2
 
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("skyloom.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -83,11 +89,12 @@ def _environment(folder: Path) -> jinja2.Environment:
     def link(path: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
 
-    environment.filters |= {
+    templates.filters |= {
         "base64": lambda data: base64.b64encode(data).decode("ascii"),
         "width": lambda png: int.from_bytes(png[16:20]),
         "height": lambda png: int.from_bytes(png[20:24]),
         "cell": format_cell,
+        "signed": lambda value: ("+" if value > 0 else "") + format_cell(value),
         "bytes": format_bytes,
         "seconds": format_seconds,
         "name": lambda path: Path(path).name,
@@ -96,11 +103,11 @@ def _environment(folder: Path) -> jinja2.Environment:
         "main_products": _main_products,
         "values": lambda mapping: list(mapping.values()),
     }
-    environment.tests["numeric"] = lambda value: (
+    templates.tests["numeric"] = lambda value: (
         isinstance(value, int | float) and not isinstance(value, bool) and value == value
     )
-    environment.tests["known"] = lambda value: value == value
-    return environment
+    templates.tests["known"] = lambda value: value == value
+    return templates
 
 
 def _by_folder(products: Iterable[Product], link: Callable[[Path], str]) -> list[tuple[str, list[Product]]]:
