@@ -13,7 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from skyloom.store import Store
 
-pytest.register_assert_rewrite("tests.invariants", "tests.spectral_invariants")
+pytest.register_assert_rewrite(
+    "tests.invariants", "tests.spectral_invariants", "tests.report_pages", "tests.figure_audit"
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,3 +55,12 @@ def sdss_store(data_dir, tmp_path_factory) -> Iterator[Store]:
 def rng() -> np.random.Generator:
     """A generator with a fixed seed, fresh for each test."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def audited_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every figure that becomes a PNG in the test is held against the rules of `tests.figure_audit`."""
+    from skyloom.report.figures import style
+    from tests.figure_audit import AuditedCanvas
+
+    monkeypatch.setattr(style, "FigureCanvasAgg", AuditedCanvas)

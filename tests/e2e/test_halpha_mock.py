@@ -18,6 +18,7 @@ import yaml
 from astropy.io import fits
 from astropy.table import QTable, Table
 from dust_extinction.parameter_averages import F99
+from tests.report_pages import check_page
 from typer.testing import CliRunner
 
 import skyloom as sl
@@ -125,10 +126,16 @@ def test_the_whole_run(whole):
     for kind in ("alignment", "bandfit", "linefit", "products"):
         assert {f"{NAME}_{kind}.fits", f"{NAME}_{kind}.ecsv"} <= names
     assert {f"{NAME}_{band}_cosmicrays.fits" for band in ("f658n", "f555w", "f814w")} <= names
-    page = (out / "report.html").read_text(encoding="utf-8")
+    checked = check_page(out / "report.html")
+    tables = {
+        f"{NAME}/{NAME}_{kind}.ecsv"
+        for kind in ("alignment", "bandfit", "linefit", "products", "qa", "nebulae")
+    }
+    assert {"checks.ecsv", *tables} <= {table.source for table in checked.tables}
+    page = checked.text
+    assert f"{NAME}: map of Halpha" in page
     assert "slopes and offsets were applied" in page
     assert "of MUSE in" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
     assert f"0/1 {NAME}: images" in done.stderr
     assert half_written(out) == []
 

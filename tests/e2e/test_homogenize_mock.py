@@ -14,6 +14,7 @@ import pytest
 import yaml
 from astropy.io import fits
 from astropy.table import QTable
+from tests.report_pages import check_page
 
 from skyloom.mock.files import write_hst_mock
 
@@ -56,10 +57,14 @@ def test_the_whole_run(field, tmp_path):
     assert "Warning" not in done.stderr
     for name in ("photometry.ecsv", "photometry.fits", "stars.ecsv", "config.yaml", "report.html"):
         assert (tmp_path / name).stat().st_size > 0
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = check_page(tmp_path / "report.html")
+    sources = {table.source for table in page.tables}
+    assert {"photometry.ecsv", "stars.ecsv", "noise.ecsv", "checks.ecsv"} <= sources
     table = QTable.read(tmp_path / "photometry.ecsv")
-    assert f"{table['flux'][0].value:.4g}" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert f"{table['flux'][0].value:.4g}" in page.text
+    for step in ("preparation", "sky and noise", "grid", "PSF matching", "photometry", "writing"):
+        assert f"<td>{step}</td>" in page.text
+    assert "weight" in page.text, "inputs are told as they were inspected"
     stars = QTable.read(tmp_path / "stars.ecsv")
     assert field.outlier_star in {str(name) for name in stars["name"][~stars["used"]]}
 

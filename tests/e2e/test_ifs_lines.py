@@ -16,6 +16,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
+from tests.report_pages import check_page
 from typer.testing import CliRunner
 
 import skyloom as sl
@@ -106,7 +107,24 @@ def test_the_whole_run(whole):
         "disc_stars_velocity.png",
     } <= files
     assert "disc_betis.fits" in files
-    page = (out / "report.html").read_text(encoding="utf-8")
+    checked = check_page(out / "report.html")
+    (lines,) = [table for table in checked.tables if ("line", "") in table.columns]
+    fitted = QTable.read(out / "disc" / "disc_lines.ecsv")
+    for line, bins, seen, snr, flux, velocity, sigma in (
+        [value or text for text, value in row] for row in lines.rows
+    ):
+        column = fitted[f"{line}_snr"]
+        used = np.isfinite(column) & (column >= 3.0)
+        assert float(seen) == used.sum()
+        assert float(bins) >= used.sum()
+        assert float(flux) == pytest.approx(np.nansum(fitted[f"{line}_flux"].value), rel=1e-6)
+        assert float(snr) == pytest.approx(np.nanmedian(column), rel=1e-6)
+        for told, kind in ((velocity, "velocity"), (sigma, "sigma")):
+            if used.any():
+                assert float(told) == pytest.approx(
+                    np.nanmedian(fitted[f"{line}_{kind}"].value[used]), rel=1e-6
+                )
+    page = checked.text
     for text in (
         "chi2 of lines",
         "unfitted spectra",

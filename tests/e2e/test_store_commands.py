@@ -6,9 +6,11 @@ import json
 
 import numpy as np
 import pytest
+from tests.report_pages import check_page
 from tests.store_inputs import digests, small_image, write_files
 from typer.testing import CliRunner
 
+import skyloom as sl
 from skyloom.cli import app
 from skyloom.io.registry import read
 from skyloom.recipes.registry import RECIPES
@@ -118,9 +120,11 @@ def test_the_recipe_makes_a_store_and_appends_to_it(invoke, tmp_path):
     invoke("run", config)
     store = tmp_path / "store"
     assert len(digests(store)) == 3
-    page = (store / "report.html").read_text(encoding="utf-8")
-    assert "What is stored" in page
-    assert "Coverage" in page
+    page = check_page(store / "report.html")
+    assert "Coverage" in page.text
+    (stored,) = [table for table in page.tables if "observations" in {name for name, _ in table.columns}]
+    with sl.store.open(store) as content:
+        assert sum(float(row[-1][1]) for row in stored.rows) == len(content.images()) == 3
     write_files(tmp_path / "frames", 2, first=3)
     (tmp_path / "frames" / "bad.fits").write_text("no FITS file")
     output = invoke("run", config, code=4)

@@ -8,6 +8,8 @@ from matplotlib.collections import PolyCollection
 
 from skyloom.report.figures import coverage
 
+pytestmark = pytest.mark.usefixtures("audited_figures")
+
 PNG = b"\x89PNG"
 
 

@@ -16,6 +16,8 @@ from skyloom.report.figures.axis_text import unit_text
 from skyloom.report.figures.halpha_pixels import PixelPanel, pixel_figure
 from tests.quality_scenes import quality_scene
 
+pytestmark = pytest.mark.usefixtures("audited_figures")
+
 PNG = b"\x89PNG"
 
 

@@ -15,6 +15,8 @@ from skyloom.report.figures import ifs
 from skyloom.report.figures.axis_text import unit_text
 from tests.unit.test_report import make_image, make_wcs, size_of
 
+pytestmark = pytest.mark.usefixtures("audited_figures")
+
 
 def masked_image(rng, unit="1e-20 erg/(s cm2)", shape=(30, 24), share=0.3):
     mask = rng.random(shape) < share

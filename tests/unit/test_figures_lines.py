@@ -17,6 +17,8 @@ from skyloom.spectral.gas.maps import add_table, line_maps
 from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins
 from tests.unit.test_report import size_of
 
+pytestmark = pytest.mark.usefixtures("audited_figures")
+
 
 @pytest.fixture(params=["measured", "unknown", "no WCS"])
 def scene(request):

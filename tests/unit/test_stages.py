@@ -56,6 +56,17 @@ def test_a_stage_is_done_once(chain, tmp_path):
     assert one.notes == ("AssumptionWarning: assumed",)
 
 
+def test_what_a_stage_took_is_told_again_by_a_resumed_run(chain, tmp_path):
+    first, _, _ = chain()
+    again, _, _ = chain()
+    assert again.wall == pytest.approx(first.wall, abs=1e-3)
+    assert again.memory == pytest.approx(first.memory, abs=1)
+    assert first.memory > 1e6
+    stages = Stages(tmp_path)
+    stages.done += [first, again]
+    assert [step.origin for step in stages.records()] == ["this run", "an earlier run"]
+
+
 def test_a_change_does_again_what_depends_on_it_and_no_more(chain):
     chain()
     assert chain(setting=2)[2] == ["second"]

@@ -78,7 +78,7 @@ def quality_sections(folder: Path, name: str) -> tuple[Section, ...]:
 def _brightest(table: QTable, source: Path) -> DataTable:
     order = table["flux"].value.argsort()[::-1][:SHOWN_NEBULAE]
     caption = f"The brightest {len(order)} of {len(table)}; all are in {source.name}."
-    return DataTable.from_astropy("Nebulae", table[order], caption)
+    return DataTable.from_astropy("Nebulae", table[order], caption, source)
 
 
 def judge_run(directory: str | Path, overrides: Iterable[str] = ()) -> RunResult:

@@ -38,7 +38,13 @@ def draw_fits(
     """Draw maps of the lines that are seen most, of derived quantities and stars, and some fits; return the files."""
     # matplotlib takes a second to import, which a run without figures need not spend.
     from skyloom.report.figures.line_fits import fit_gallery
-    from skyloom.report.figures.lines import bpt_diagram, ew_class_maps, fitted_line_maps, quantity_maps
+    from skyloom.report.figures.lines import (
+        bpt_diagram,
+        ew_class_maps,
+        fitted_line_maps,
+        quantity_maps,
+        with_beam,
+    )
 
     name, folder = source.name, object_folder(source)
     maps, derived = make_maps(source, noise, labels, fitted), derived_tables(fitted.lines)
@@ -64,7 +70,12 @@ def draw_fits(
     for key, (text, signed, logarithm) in QUANTITIES.items():
         if key in maps and np.isfinite(maps.quantities[key].values).any():
             draw = partial(
-                quantity_maps, f"{name}: {text}", maps[key], text, signed=signed, logarithm=logarithm
+                quantity_maps,
+                f"{name}: {text}",
+                with_beam(maps, maps[key]),
+                text,
+                signed=signed,
+                logarithm=logarithm,
             )
             save(key, draw)
     for diagram in ("NII", "SII", "OI"):

@@ -320,6 +320,8 @@ def power_figure(title: str, spectra: Mapping[str, tuple[QTable, float]], *, dpi
         if highest > 0:
             axes.set_ylim(0.002 * lowest, 3.0 * highest)
             axes.set_ylabel(f"power ({unit_text(unit)})")
+        else:
+            axes.yaxis.set_visible(False)  # There is nothing that has a unit.
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
         axes.set_xlabel("spatial frequency (cycles per arcsec)")

@@ -70,7 +70,7 @@ def fit_gallery(
     ranges = list(windows) if windows is not None else _windows(fit)
     with mpl.rc_context(STYLE):
         figure = titled_figure(title, 1.0 + 3.9 * max(len(ranges), 1), 0.9 + 2.25 * len(rows), dpi)
-        heights = [3.2, 1.0, 0.55] * len(rows)
+        heights = [3.2, 1.0, 0.8] * len(rows)
         grid = figure.add_gridspec(
             3 * len(rows), max(len(ranges), 1), height_ratios=heights[: 3 * len(rows)], hspace=0.06, wspace=0.16,
             left=0.62 / figure.get_figwidth(), right=0.99, bottom=0.42 / figure.get_figheight() - 0.02,
@@ -83,7 +83,7 @@ def fit_gallery(
                 _draw_window(upper, lower, spectra, fit, continuum, row, window)
                 upper.tick_params(labelbottom=False)
                 if column == 0:
-                    upper.text(0.01, 0.97, name, transform=upper.transAxes, weight="bold", size=8.5, va="top")
+                    upper.set_title(name, weight="bold", size=8.5, pad=3)
                     lower.set_ylabel("residual (σ)", size=7)
                 if number == 0 and column == len(ranges) - 1:
                     upper.legend(loc="upper right", fontsize=6.5, handlelength=1.4)

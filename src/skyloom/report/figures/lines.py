@@ -46,7 +46,7 @@ from skyloom.report.figures.style import (
 from skyloom.spectral.gas.bpt import DIAGRAMS, kauffmann_2003, kewley_2001, kewley_2006
 from skyloom.spectral.gas.derived import EW_CLASSES, EW_EDGES, DerivedFlag
 
-__all__ = ["bpt_diagram", "ew_class_maps", "fitted_line_maps", "quantity_maps"]
+__all__ = ["bpt_diagram", "ew_class_maps", "fitted_line_maps", "quantity_maps", "with_beam"]
 
 CLASS_COLOURS: Mapping[str, str] = {
     "unknown": BAD_PIXEL,
@@ -92,7 +92,7 @@ def fitted_line_maps(title: str, maps: LineMaps, line: str, *, dpi: float = 110.
     bytes
         A PNG. Velocity and dispersion are shown where the line itself has told them (S/N of at least 3).
     """
-    flux, snr = maps[f"{line}_flux"], maps[f"{line}_snr"]
+    flux, snr = with_beam(maps, maps[f"{line}_flux"]), maps[f"{line}_snr"]
     codes = maps.code_plane(f"{line}_flag")
     hidden = (codes & NO_KINEMATICS) > 0
     velocity, sigma = (_hide(maps[f"{line}_{kind}"], hidden) for kind in ("velocity", "sigma"))
@@ -111,9 +111,14 @@ def fitted_line_maps(title: str, maps: LineMaps, line: str, *, dpi: float = 110.
             axis.set_title(name, weight="bold")
             per = " per spaxel" if name == "flux" and maps.per == "spaxel_area" else ""
             colour_bar(figure, axis, picture, unit_text(image.unit) + per)
-            draw_marks(axis, image)
+            draw_marks(axis, flux)
         _draw_flags(figure, axes[5], flux, codes, maps.rows < 0)
         return to_png(figure)
+
+
+def with_beam(maps: LineMaps, image: Image, wavelength: float = 6563.0) -> Image:
+    """Give a map of bins, which have no PSF of their own, that of the cube, so that it can be drawn."""
+    return image if maps.psf is None or image.psf is not None else image.evolve(psf=maps.psf.at(wavelength))
 
 
 def _grid_of_maps(title: str, image: Image, dpi: float) -> tuple[Figure, Sequence[Axes]]:
@@ -290,7 +295,7 @@ def bpt_diagram(
     """
     diagram = str(table.meta["diagram"])
     chart = DIAGRAMS[diagram]
-    frame = maps.paint(np.ones(maps.n_bins) * maps.quantities[next(iter(maps))].unit)
+    frame = with_beam(maps, maps.paint(np.ones(maps.n_bins) * maps.quantities[next(iter(maps))].unit))
     plane = name or f"BPT_{diagram}_class"
     codes = maps.code_plane(plane)
     with mpl.rc_context(STYLE):
@@ -401,7 +406,7 @@ def ew_class_maps(
     bytes
         A PNG.
     """
-    frame = maps.paint(np.ones(maps.n_bins) * maps.quantities[next(iter(maps))].unit)
+    frame = with_beam(maps, maps.paint(np.ones(maps.n_bins) * maps.quantities[next(iter(maps))].unit))
     plane, codes = name, maps.code_plane(name)
     classes, width = np.asarray(table["class"]), np.asarray(table["ew"].value)
     names = [EW_CLASSES[number] for number in range(len(EW_CLASSES))]

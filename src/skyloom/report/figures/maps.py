@@ -39,7 +39,7 @@ def row_of_maps(title: str, image: Image, n: int, dpi: float) -> tuple[Figure, S
     figure = titled_figure(title, n * (PANEL + 0.9) + 0.2, height + 0.95, dpi)
     axes = figure.subplots(1, n, squeeze=False).ravel()
     figure.subplots_adjust(
-        left=0.012, right=0.945, bottom=0.38 / (height + 0.95), top=1 - 0.62 / (height + 0.95), wspace=0.3
+        left=0.012, right=0.945, bottom=0.48 / (height + 0.95), top=1 - 0.62 / (height + 0.95), wspace=0.3
     )
     return figure, list(axes)
 
@@ -55,7 +55,11 @@ def colour_bar(figure: Figure, axes: Axes, picture: Any, unit: str) -> None:
     if type(norm) is not Normalize:
         ticks = _stretched_ticks(low, high)
     else:
-        ticks = [float(tick) for tick in MaxNLocator(7).tick_values(low, high) if low <= tick <= high]
+        ticks = [
+            float(tick)
+            for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
+            if low <= tick <= high
+        ]
     power = _power(low, high)
     bar.set_ticks(ticks, labels=[f"{tick / 10.0**power:g}".replace("-", "−") for tick in ticks])
     bar.set_label(_scaled(unit or NO_UNIT, power), size=7.5)

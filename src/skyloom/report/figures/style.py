@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, FuncNorm, Normalize
+from matplotlib.colors import Colormap, FuncNorm, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import AbstractPathEffect, withStroke
@@ -19,10 +19,23 @@ from skyloom.core.image import Image
 
 Float = NDArray[np.float64]
 
-# All perceptually uniform; the last is dark where a signed quantity is zero (Crameri 2018, 10.5281/zenodo.1243862).
-FLUX_MAP, NOISE_MAP, SIGNED_MAP = "magma", "viridis", "berlin"
+FLUX_MAP, NOISE_MAP, SIGNED_MAP = "magma", "viridis", "skyloom.signed"  # all perceptually uniform
 INK, PAPER, FAINT, ACCENT = "#1b1f2a", "#ffffff", "#8a90a0", "#c2410c"
 BAD_PIXEL = "#9aa0ab"
+OKLAB_TO_CONES = np.array(
+    [
+        [1.0, 1.0, 1.0],
+        [0.3963377774, -0.1055613458, -0.0894841775],
+        [0.2158037573, -0.0638541728, -1.2914855480],
+    ]
+)
+CONES_TO_RGB = np.array(
+    [
+        [4.0767416621, -1.2684380046, -0.0041960863],
+        [-3.3077115913, 2.6097574011, -0.7034186147],
+        [0.2309699292, -0.3413193965, 1.7076147010],
+    ]
+)
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 STYLE: Any = {  # a dict[RcKey, Any], whose key type has no public name
     "font.size": 9.0,
@@ -44,6 +57,26 @@ STYLE: Any = {  # a dict[RcKey, Any], whose key type has no public name
     "image.origin": "lower",
     "image.interpolation": "nearest",
 }
+
+
+def signed_colours(n: int = 257) -> ListedColormap:
+    """Make the map of signed quantities: blue, white at zero, red, in equal steps of what the eye sees.
+
+    Notes
+    -----
+    Both halves are straight lines in Oklab (Ottosson 2020, https://bottosson.github.io/posts/oklab), in which equal
+    distances look equally different, so that the map is uniform by construction; its ends are equally dark.
+    """
+    white = np.array([0.965, 0.0, 0.0])
+    share = np.abs(np.linspace(-1.0, 1.0, n))[:, None]
+    hues = np.where(np.arange(n) < n // 2, 262.0, 27.0)
+    ends = np.column_stack(
+        [np.full(n, 0.42), 0.14 * np.cos(np.radians(hues)), 0.14 * np.sin(np.radians(hues))]
+    )
+    cones = ((white + share * (ends - white)) @ OKLAB_TO_CONES) ** 3
+    linear = np.clip(cones @ CONES_TO_RGB, 0.0, 1.0)
+    colours = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return ListedColormap(colours, SIGNED_MAP)
 
 
 def to_png(figure: Figure) -> bytes:
@@ -198,8 +231,13 @@ def draw_compass(axes: Axes, image: Image) -> None:
             corner_y + 1.35 * dy,
             letter,
             color="white",
-            size=7.5,
+            weight="bold",
+            size=7,
             ha="center",
             va="center",
             path_effects=_rim(1.6),
         )
+
+
+# By its name, like the maps of matplotlib.
+mpl.colormaps.register(signed_colours(), force=True)
