@@ -15,8 +15,10 @@ from skyloom.imaging.anchoring.smooth_field import SmoothField
 from skyloom.imaging.grids.register import Registration, register, shift_wcs
 from skyloom.imaging.grids.reproject import pixel_variance, reproject
 from skyloom.imaging.line_models.line_model import LineModel, checkerboard, fit_line_model
+from skyloom.imaging.measure.drawn import label_regions, region_mask
 from skyloom.imaging.measure.fibre import fibre_flux, measure_seeing
 from skyloom.imaging.measure.masks import ObjectMask, apply_object_mask, mask_from_labels
+from skyloom.imaging.measure.outlines import aperture_regions, outline_regions
 from skyloom.imaging.measure.regions import sum_regions
 from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
 from skyloom.imaging.narrow_band.continuum import ContinuumSubtraction, subtract_continuum
@@ -53,6 +55,7 @@ __all__ = [
     "align",
     "anchor_by_difference",
     "anchor_by_ratio",
+    "aperture_regions",
     "apply_anchor",
     "apply_line_anchor",
     "apply_object_mask",
@@ -67,6 +70,7 @@ __all__ = [
     "fit_kernel",
     "fit_line_anchor",
     "fit_line_model",
+    "label_regions",
     "line_flux",
     "mask_from_labels",
     "mask_stars",
@@ -76,7 +80,9 @@ __all__ = [
     "measure_background",
     "measure_psf",
     "measure_seeing",
+    "outline_regions",
     "pixel_variance",
+    "region_mask",
     "register",
     "remove_cosmic_rays",
     "repair_negatives",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skyloom.io.cubes.layout import GenericLayout
     from skyloom.io.cubes.manga import read_manga
     from skyloom.io.cubes.pmas import read_pmas
+    from skyloom.io.ds9_regions import read_regions, write_regions
     from skyloom.io.fits import read_product, write, write_product
     from skyloom.io.hst import read_hst
     from skyloom.io.products.bin_files import read_map_file, write_map_file
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from skyloom.io.psf import read_psf
     from skyloom.io.registry import read, register_reader
     from skyloom.io.segmentation import read_segmentation
+    from skyloom.io.table_files import read_table, write_table
 
 _HOMES = {
     "CubeFile": "skyloom.io.cubes.files",
@@ -29,6 +31,10 @@ _HOMES = {
     "write": "skyloom.io.fits",
     "write_product": "skyloom.io.fits",
     "read_product": "skyloom.io.fits",
+    "read_regions": "skyloom.io.ds9_regions",
+    "write_regions": "skyloom.io.ds9_regions",
+    "read_table": "skyloom.io.table_files",
+    "write_table": "skyloom.io.table_files",
     "read_bandpass": "skyloom.io.bandpass",
     "sdss_bandpasses": "skyloom.io.bandpass",
     "read_hst": "skyloom.io.hst",
@@ -54,13 +60,17 @@ __all__ = [
     "read_pmas",
     "read_product",
     "read_psf",
+    "read_regions",
     "read_segmentation",
+    "read_table",
     "register_reader",
     "sdss_bandpasses",
     "write",
     "write_map_file",
     "write_product",
+    "write_regions",
     "write_resampled",
+    "write_table",
 ]
 
 

@@ -188,7 +188,7 @@ class StarSettings(Settings):
     """Stars, which are left out of all fits and masked in the products."""
 
     catalogue: FilePattern | None = Field(None, description="table with ra, dec and radius")
-    mask: FilePattern | None = Field(None, description="image whose pixels above 0 are stars")
+    mask: FilePattern | None = Field(None, description="image whose pixels above 0 are stars, or .reg")
     detect: bool = Field(False, description="find point sources and what is saturated")
     saturation: Literal["auto"] | Positive | None = Field(
         None, description="level in the unit of the narrow image; auto: that of its plateau"

@@ -201,7 +201,7 @@ class BinningSettings(Settings):
     method: Literal["voronoi", "quadtree", "radius", "segmentation", "regions", "none"] = "voronoi"
     target: Positive = Field(10.0, description="S/N of a bin")
     minimum_snr: float | None = Field(None, description="spaxels below are left out; default: none")
-    segmentation: FilePattern | None = Field(None, description="a map of labels on the grid of the cube")
+    segmentation: FilePattern | None = Field(None, description="a map of labels on the cube's grid, or .reg")
     radius: RadiusSettings | None = None
     regions: RegionSettings = RegionSettings()
 
