@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from measure import run_code
+
 CPU_TARGETS = {300: 1.0, 1000: 15.0}
 TARGET = 10.0
 
@@ -102,20 +99,6 @@ report(cpu, np.asarray(numbers, dtype=np.int32).reshape(signal.shape), [], rho)
 """
 
 
-def run(code: str, *arguments: object) -> dict[str, float]:
-    """Run ``code`` in a fresh process; return what it reports."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def line(name: str, side: int, found: dict[str, float]) -> str:
     """One row of the table."""
     return (
@@ -140,20 +123,25 @@ def main() -> None:
     )
     for side in options.sides:
         for method in ("voronoi", "quadtree"):
-            found = run(OURS, side, 0.0, method, "known")
+            found = run_code(OURS, side, 0.0, method, "known")
             print(line(method, side, found), flush=True)
             if method == "voronoi" and side in CPU_TARGETS:
                 print(
                     f"{'':24s} target {CPU_TARGETS[side]:g} CPU s: {found['cpu'] / CPU_TARGETS[side]:.2f} of it"
                 )
         if side <= 300:
-            print(line("voronoi, sigma 0.6 px", side, run(OURS, side, 0.6, "voronoi", "known")), flush=True)
-            print(line("  correlation ignored", side, run(OURS, side, 0.6, "voronoi", "ignored")), flush=True)
+            print(
+                line("voronoi, sigma 0.6 px", side, run_code(OURS, side, 0.6, "voronoi", "known")), flush=True
+            )
+            print(
+                line("  correlation ignored", side, run_code(OURS, side, 0.6, "voronoi", "ignored")),
+                flush=True,
+            )
             print(f"{'':24s} (its S/N over target is the true one; it claims 1 or more)")
         for peer, code in PEERS.items():
             if options.no_peers or side > 300 or importlib.util.find_spec(peer) is None:
                 continue
-            print(line(peer, side, run(SETUP + code + PEER_END, side, 0.0)), flush=True)
+            print(line(peer, side, run_code(SETUP + code + PEER_END, side, 0.0)), flush=True)
 
 
 if __name__ == "__main__":

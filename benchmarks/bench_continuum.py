@@ -10,9 +10,9 @@ variance, one mask) are 4.25. The peer is what one writes without the library: f
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
+
+from measure import run_code
 
 SETUP = """
 import json, resource, sys, time
@@ -102,14 +102,6 @@ print(json.dumps({"cpu": time.process_time() - start, "wall": 0, "over": peak() 
 )
 
 
-def measure(code: str, side: int, kind: str) -> dict[str, float]:
-    """Run ``code`` in a fresh process and return what it reports."""
-    command = [sys.executable, "-c", code, str(side), kind]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
-    return figures
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, nargs="+", default=[1600, 4096])
@@ -118,7 +110,7 @@ def main() -> int:
     for side in options.side:
         print(f"subtract_continuum, {side}^2 float32, one plane is {side * side * 4 / 2**20:.0f} MB")
         for kind in ("linear", "log", "map"):
-            ours = measure(OURS, side, kind)
+            ours = run_code(OURS, side, kind)
             planes = ours["over"] / (side * side * 4 / 2**20)
             name = {"map": "linear, map of line ratios"}.get(kind, kind)
             accuracy = f"   largest error {ours['error']:.1e}" if ours["error"] == ours["error"] else ""
@@ -127,7 +119,7 @@ def main() -> int:
                 f"= {planes:.1f} planes{accuracy}"
             )
             if kind != "map" and not options.no_peer:
-                peer = measure(PEER, side, kind)
+                peer = run_code(PEER, side, kind)
                 print(
                     f"  {'  plain numpy':<27} {peer['cpu']:6.3f} CPU s  {'':>8}   {peer['over']:5.0f} MB over: "
                     f"{peer['cpu'] / ours['cpu']:.1f} times the CPU, {peer['over'] / max(1, ours['over']):.1f} times "

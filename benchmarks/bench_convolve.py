@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import subprocess
 import sys
+
+from measure import run_code
 
 CPU_TARGET = 1.5
 PEAK_TARGET = 800.0
@@ -109,23 +109,15 @@ print(json.dumps(times))
 """
 
 
-def measure(code: str, *arguments: int) -> dict[str, float]:
-    """Run ``code`` in a fresh process and return what it reports."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
-    return figures
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--no-peer", action="store_true", help="leave astropy out (it takes 3 GB)")
     options = parser.parse_args()
-    measure(OURS, 1400, 10)  # Fills the cache of compiled code.
+    run_code(OURS, 1400, 10)  # Fills the cache of compiled code.
     runs = {
-        "no pixel masked": measure(OURS, options.side, 0),
-        "2000 pixels masked": measure(OURS, options.side, 2000),
+        "no pixel masked": run_code(OURS, options.side, 0),
+        "2000 pixels masked": run_code(OURS, options.side, 2000),
     }
     print(f"match_psf, {options.side}^2 float32, Gaussian 8.5 px, data + variance + mask")
     failed = False
@@ -136,14 +128,14 @@ def main() -> int:
         )
         failed |= figures["cpu"] > CPU_TARGET or figures["peak"] > PEAK_TARGET
     if not options.no_peer and importlib.util.find_spec("astropy.convolution") is not None:
-        peer = measure(PEER, options.side, 2000)
+        peer = run_code(PEER, options.side, 2000)
         ours = runs["2000 pixels masked"]
         print(
             f"  astropy convolve_fft {peer['cpu']:5.2f} CPU s, peak {peer['peak']:.0f} MB, data alone: "
             f"{peer['cpu'] / ours['cpu']:.1f} times the CPU, {peer['peak'] / ours['peak']:.1f} times the memory"
         )
     print("100^2 stamp with correlated noise and masked pixels, in ms of CPU")
-    for name, figure in measure(STAMP).items():
+    for name, figure in run_code(STAMP).items():
         print(f"  {name:<20} {figure:5.2f}")
     return int(failed)
 

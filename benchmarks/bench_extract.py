@@ -10,9 +10,8 @@ them. Bandwidth: the time to copy data, variance and mask once, over the time of
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
+
+from measure import run_code
 
 FULL = 3681
 
@@ -113,14 +112,6 @@ print(json.dumps({"cpu": cpu, "memory": extra, "windows": len(noise.windows)}))
 )
 
 
-def measure(code: str, *arguments: int) -> dict[str, float]:
-    """Run ``code`` in a fresh process and return what it reports."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
-    return figures
-
-
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(
@@ -134,7 +125,7 @@ def main() -> None:
     size = (options.side, options.channels, options.bins)
     print(f"{options.side} x {options.side} x {options.channels} voxels, {options.bins} bins")
     for radius in (0, 1, 2, 5):
-        found = measure(SLAB, *size, radius)
+        found = run_code(SLAB, *size, radius)
         print(
             f"extract, correlation radius {radius}: {found['cpu']:.2f} CPU s"
             f" ({found['cpu'] * FULL / options.channels:.1f} s for {FULL} channels),"
@@ -144,12 +135,12 @@ def main() -> None:
             f" variances agree to {found['error']:.1e}, sums to {found['flux']:.1e}"
         )
     if options.full:
-        found = measure(WHOLE, *size, 2)
+        found = run_code(WHOLE, *size, 2)
         print(
             f"all slabs, {found['channels']} channels, two threads, joined: {found['cpu']:.1f} CPU s,"
             f" {found['wall']:.1f} s, {found['memory']:.0f} MB (the spectra take {found['result']:.0f} MB)"
         )
-    found = measure(NOISE, *size, 2)
+    found = run_code(NOISE, *size, 2)
     print(
         f"measure_cube_noise, {found['windows']} windows: {found['cpu']:.2f} CPU s, {found['memory']:.0f} MB more"
     )

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +21,7 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import skyloom as sl
+from measure import run_command
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.imaging import sum_regions
@@ -48,19 +46,10 @@ def make_mock(folder: Path, size: int, rays: bool) -> None:
 
 def run(config: Path, out: Path, rays: bool) -> tuple[float, float, float, str]:
     """Run the command line; return wall and CPU seconds, peak memory (GB) and what it printed."""
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(config), "--out", str(out), "--overwrite"]
-    settings = ["output.figures=false", *([] if rays else ["cosmic_rays=none"])]
-    for item in settings:
-        command += ["--set", item]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in (0, 3):
-        raise SystemExit(done.stdout + done.stderr)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, cpu, after.ru_maxrss / 2**20, done.stdout
+    command = ["run", config, "--out", out, "--overwrite", "--set", "output.figures=false"]
+    command += [] if rays else ["--set", "cosmic_rays=none"]
+    usage, said = run_command(command, accepted=(0, 3))
+    return usage.wall, usage.cpu, usage.peak / 1024, said
 
 
 def print_stages(folder: Path) -> None:

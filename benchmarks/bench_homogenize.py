@@ -9,16 +9,12 @@ HTML report are pictures, and are timed apart.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("SKYLOOM_DATA", ROOT.parent / "shared" / "data")).resolve()
+from measure import DATA, run_code
+
 BANDS = ("f435w", "f606w", "f775w", "f814w", "f850lp", "f105w", "f125w", "f140w", "f160w")
 FINE_BANDS = ("f606w", "f775w", "f814w", "f850lp")
 OBJECTS = 6
@@ -85,10 +81,7 @@ def measure(config: str, *, pictures: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "homogenize.yaml"
         path.write_text(config, encoding="utf-8")
-        arguments = [sys.executable, "-c", MEASURE, str(path), f"{folder}/out", str(pictures).lower()]
-        done = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
+        return run_code(MEASURE, path, f"{folder}/out", str(pictures).lower())
 
 
 def main() -> None:

@@ -14,10 +14,8 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +25,7 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import skyloom as sl
+from measure import command_line, run_command
 from skyloom.io.templates.library import write_templates
 from skyloom.mock.cube_files import default_scene, write_cube_mock
 from skyloom.mock.cubes import CubeModel, cube_model
@@ -57,10 +56,9 @@ def make_mock(folder: Path, size: int, channels: tuple[float, float] | None) -> 
     return cube_model(default_scene(shape, tool, SEED), tool, shape, seed=SEED, a_v=0.15)
 
 
-def command_of(config: Path, out: Path, workers: int, settings: list[str]) -> list[str]:
+def arguments_of(config: Path, out: Path, workers: int, settings: list[str]) -> list[str]:
     """Return the command line of a run without pictures."""
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(config), "--out", str(out)]
-    command += ["--workers", str(workers)]
+    command = ["run", str(config), "--out", str(out), "--workers", str(workers)]
     for item in ("output.figures=false", "output.report=false", *settings):
         command += ["--set", item]
     return command
@@ -68,16 +66,8 @@ def command_of(config: Path, out: Path, workers: int, settings: list[str]) -> li
 
 def run(config: Path, out: Path, workers: int, settings: list[str]) -> tuple[float, float, float, str]:
     """Run the command line; return wall and CPU seconds, peak memory (GB) and what it printed."""
-    command = command_of(config, out, workers, settings)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in (0, 3):
-        raise SystemExit(done.stdout + done.stderr)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, cpu, after.ru_maxrss / 2**20, done.stdout
+    usage, said = run_command(arguments_of(config, out, workers, settings), accepted=(0, 3))
+    return usage.wall, usage.cpu, usage.peak / 1024, said
 
 
 def write_library(path: Path, model: CubeModel, count: int) -> None:
@@ -180,7 +170,7 @@ def killed_and_resumed(config: Path, out: Path, reference: Path, workers: int, s
         path.unlink(missing_ok=True)
     rng = np.random.default_rng(SEED)
     for _ in range(5):
-        with subprocess.Popen(command_of(config, out, workers, settings), stdout=subprocess.DEVNULL,
+        with subprocess.Popen(command_line(*arguments_of(config, out, workers, settings)), stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL) as process:  # fmt: skip
             target = len(list(stages.glob("*.npz"))) + int(rng.integers(1, 4))
             while process.poll() is None and len(list(stages.glob("*.npz"))) < target:

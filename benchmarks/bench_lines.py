@@ -167,7 +167,12 @@ def bench_all(n: int) -> None:
             report(name, seconds, n, table["Halpha_flux"].value, table["Halpha_flux_err"].value, flux)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print both tables."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     bench_group(count)
     bench_all(max(count // 4, 1))
+
+
+if __name__ == "__main__":
+    main()

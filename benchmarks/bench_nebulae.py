@@ -11,9 +11,8 @@ some of them. Each size is a fresh process with a warm numba cache.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
+
+from measure import run_code
 
 TARGET_SECONDS = 0.3
 
@@ -91,9 +90,7 @@ def main() -> None:
     parser.add_argument("--nebulae", type=int, default=1000)
     arguments = parser.parse_args()
     for side in arguments.side:
-        command = [sys.executable, "-c", RUN, str(side), str(arguments.nebulae)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
+        found = run_code(RUN, side, arguments.nebulae)
         target = f"   target {TARGET_SECONDS} s" if side == 1600 else ""
         print(f"{side}x{side}, {found['nebulae']} nebulae, CPU s")
         print(f"  labels moved by WCS                 {found['move']:8.3f}")

@@ -11,9 +11,9 @@ once more. The peer is a loop over spaxels with whole-array arithmetic on each s
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
+
+from measure import run_code
 
 BANDWIDTH_TARGET = 0.60
 MEMORY_TARGET = 1.5
@@ -130,14 +130,6 @@ print(json.dumps({"time": time.perf_counter() - start, "peak": (peak() - base) /
 )
 
 
-def measure(code: str, *arguments: object) -> dict[str, float]:
-    """Run ``code`` in a fresh process and return what it reports."""
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
-    return figures
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=100)
@@ -148,7 +140,7 @@ def main() -> int:
     print(f"rest frame + dereddening + window S/N, {size[1]} x {size[0]} x {size[0]} float32")
     failed, ours = False, {}
     for storage in ("reuse", "new"):
-        ours = measure(OURS, *size, storage)
+        ours = run_code(OURS, *size, storage)
         share = ours["chain"] / max(ours["copy"], ours["copy2"])
         print(f'  storage="{storage}"')
         print(
@@ -171,7 +163,7 @@ def main() -> int:
         if storage == "reuse":
             failed |= share < BANDWIDTH_TARGET or ours["peak"] > MEMORY_TARGET
     if not options.no_peer:
-        peer = measure(PEER, *size, "new")
+        peer = run_code(PEER, *size, "new")
         print(
             f"  loop over spaxels                {peer['time']:.2f} s, peak {peer['peak']:.2f} cubes: "
             f"{peer['time'] / ours['chain_time']:.0f} times the time"

@@ -9,14 +9,12 @@ peer is astropy with the conversion to native byte order and the mask that every
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-from astropy.io import fits
+from measure import run_code
+from muse_file import write_cube
 
 SETUP = """
 import json, resource, sys, time
@@ -63,27 +61,6 @@ JOBS = {
     + "from skyloom.io.inspection.inspect import inspect\nbase = peak()\ndef job():\n    inspect(path)\n",
     "peer: astropy, whole": SETUP + PEER,
 }
-AXES = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CTYPE3": "AWAV", "CUNIT3": "Angstrom", "CRVAL3": 4750.0}
-AXES |= {"CRPIX3": 1.0, "CD3_3": 1.25, "CD1_1": -5.5e-5, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 5.5e-5}
-AXES |= {"BUNIT": "10**(-20)*erg/s/cm**2/Angstrom"}
-
-
-def write_cube(path: Path, side: int, channels: int) -> None:
-    """Write DATA and STAT channel by channel."""
-    rng = np.random.default_rng(1)
-    plane = rng.normal(size=(side, side))
-    with open(path, "wb") as stream:
-        primary = fits.PrimaryHDU()
-        primary.header["INSTRUME"] = "MUSE"
-        stream.write(primary.header.tostring().encode())
-        for name, values in (("DATA", plane), ("STAT", np.ones_like(plane))):
-            header = fits.ImageHDU(np.zeros((1, 1, 1), np.float32), fits.Header(AXES), name).header
-            header["NAXIS1"], header["NAXIS2"], header["NAXIS3"] = side, side, channels
-            stream.write(header.tostring().encode())
-            content = values.astype(">f4").tobytes()
-            for _ in range(channels):
-                stream.write(content)
-            stream.write(b"\0" * (-len(content) * channels % 2880))
 
 
 def main() -> int:
@@ -98,9 +75,7 @@ def main() -> int:
         size = path.stat().st_size / 1e9
         print(f"{options.channels} x {options.side} x {options.side}, DATA and STAT: {size:.2f} GB")
         for name, code in JOBS.items():
-            command = [sys.executable, "-W", "ignore", "-c", code + REPORT, str(path)]
-            result = subprocess.run(command, capture_output=True, text=True, check=True)
-            figures = json.loads(result.stdout)
+            figures = run_code(code + REPORT, path)
             print(f"  {name:28s} {figures['time']:7.2f} s CPU, peak {figures['peak']:5.2f} GB")
     return 0
 

@@ -7,17 +7,16 @@ CPU times are those of one core with warm caches, per 100 x 100 stamp.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import sep
 from scipy import ndimage
 
+import measure
 import skyloom as sl
 from skyloom.core.image import Image
 from skyloom.core.noise import (
@@ -36,8 +35,7 @@ from skyloom.imaging.psfs.matching import matching_kernel
 from skyloom.imaging.sky.background import empty_sky, measure_background, sky_trend, subtract_background
 from skyloom.io.segmentation import read_segmentation
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("SKYLOOM_DATA", ROOT.parent / "shared" / "data")).resolve() / "hst_udf"
+DATA = measure.DATA / "hst_udf"
 OBJECTS = ("3", "15", "37", "912", "919")
 # Gaussian sigma of the PSF in pixels of 0.06", as published with the stars.
 BANDS = {

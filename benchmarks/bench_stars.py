@@ -18,7 +18,6 @@ point-reflected star.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import warnings
@@ -32,6 +31,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.ndimage import shift
 
+from measure import DATA
 from skyloom.core.apertures import circle_overlap
 from skyloom.core.image import Image
 from skyloom.errors import AssumptionWarning
@@ -39,8 +39,6 @@ from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
 from skyloom.imaging.psfs.psf import PsfMeasurement, measure_psf
 from skyloom.imaging.psfs.star_stack import stack_stars
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("SKYLOOM_DATA", ROOT.parent / "shared" / "data")).resolve()
 BANDS = ("f435w", "f606w", "f775w", "f814w", "f850lp", "f105w", "f125w", "f140w")
 TARGET = "f160w"
 STARS = ("1", "2", "3", "4", "5")

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from measure import ENVIRONMENT
 from store_costs import show_frames, show_spectra
 from store_growth import show_growth
 from store_kills import show_corrupt, show_kills
 from store_noise import show_noise
 from store_real import show_real
 from store_search import show_index
-from store_table import ENVIRONMENT, missed, show
+from store_table import missed, show
 
 
 def sections(quick: bool) -> dict[str, Callable[[Path], None]]:

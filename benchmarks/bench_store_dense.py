@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from store_table import ENVIRONMENT, child, missed, show
+from measure import ENVIRONMENT
+from store_table import child, missed, show
 
 TOLERANCE = 0.03
 BANDS = "ugriz"

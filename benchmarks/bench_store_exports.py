@@ -12,8 +12,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from measure import ENVIRONMENT
 from store_exports import show_exports
-from store_table import ENVIRONMENT, missed, show
+from store_table import missed, show
 
 
 def main() -> int:

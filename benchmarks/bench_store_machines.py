@@ -19,8 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from measure import ENVIRONMENT, Usage, command_line, run_command
 from store_kills import digests
-from store_table import ENVIRONMENT, Usage, command_line, missed, run, show
+from store_table import missed, show
 
 SHAPE = (1489, 2048)
 SEED = 7
@@ -51,8 +52,8 @@ def show_ways(folder: Path, files: Path, number: int) -> dict[str, str]:
     alone: Usage | None = None
     for name, (through, options) in ways.items():
         store = new_store(folder / name.replace(" ", "_"))
-        used = run(("store", "ingest", store, files, *options), through)
-        few = run(
+        used, _ = run_command(("store", "ingest", store, files, *options), through)
+        few, _ = run_command(
             ("store", "ingest", new_store(Path(f"{store}_few")), files.with_name("few"), *options), through
         )
         found = digests(store)
@@ -87,7 +88,7 @@ def show_killed_rank(folder: Path, files: Path, reference: dict[str, str]) -> No
     if process.poll() is None:
         os.kill(int(ranks[-1]), signal.SIGKILL)
     code, finished = process.wait(), len(digests(store))
-    run(("store", "ingest", store, files), MPIEXEC)
+    run_command(("store", "ingest", store, files), MPIEXEC)
     show(
         "a rank killed with kill -9, then run again",
         f"mpiexec ended with {code}, {finished} frames stored; then {len(digests(store))}",
@@ -112,7 +113,7 @@ def main() -> int:
         write_quick_frames(folder / "frames", number, shape=SHAPE, seed=SEED)
         write_quick_frames(folder / "few", FEW, shape=SHAPE, seed=SEED, stripe=False, first=900)
         # Files and kernels are in memory for all that follow.
-        run(("store", "ingest", new_store(folder / "first"), folder / "frames"))
+        run_command(("store", "ingest", new_store(folder / "first"), folder / "frames"))
         reference = show_ways(folder, folder / "frames", number)
         if shutil.which("mpiexec") is not None:
             show_killed_rank(folder, folder / "frames", reference)

@@ -14,9 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from measure import ENVIRONMENT
 from store_scale_index import show_index
 from store_scale_parts import show_partitions, show_parts
-from store_table import ENVIRONMENT, missed, show
+from store_table import missed, show
 
 SECTIONS = ("index", "parts", "partitions")
 

@@ -22,8 +22,9 @@ import numpy as np
 import psutil
 import requests
 
-from store_search import make_store
-from store_table import ENVIRONMENT, command_line, show
+from measure import ENVIRONMENT, command_line
+from mock_index import write_index
+from store_table import show
 
 SHAPE = (600, 800)
 SIDE = 64
@@ -61,7 +62,7 @@ def tell(check: str, figures: tuple[float, float, float], more: str = "") -> Non
 
 
 def show_queries(folder: Path, rows: int, number: int) -> None:
-    make_store(folder, rows)
+    write_index(folder, rows)
     generator = np.random.default_rng(1)
     places = [(generator.uniform(0, 50), generator.uniform(-1.2, 1.2)) for _ in range(number + 5)]
     with served(folder) as (address, server), requests.Session() as session:

@@ -117,6 +117,40 @@ def run_code(code: str, *arguments: Any) -> dict[str, Any]:
     return in_process(["-W", "ignore", "-c", code, *arguments])
 
 
+def command_line(*arguments: Any) -> list[str]:
+    """Return a command of Skyloom for a new process."""
+    return [sys.executable, "-m", "skyloom.cli", *map(str, arguments)]
+
+
+# Memory at the peak is handed down from the process that starts another: a small one must do that.
+_LAUNCH = """
+import json, os, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+print(json.dumps([done.returncode, cpu, peak, done.stdout.decode()]))
+"""
+
+
+def run_command(
+    arguments: Sequence[Any], through: Sequence[Any] = (), *, accepted: Sequence[int] = (0,)
+) -> tuple[Usage, str]:
+    """Run a command of Skyloom, ``through`` a program that starts it; what it took with its children, and said.
+
+    The peak is that of the whole process. Other exit codes than those ``accepted`` end the benchmark.
+    """
+    start = time.perf_counter()
+    launched = subprocess.run(
+        [sys.executable, "-S", "-c", _LAUNCH, *map(str, through), *command_line(*arguments)],
+        stdout=subprocess.PIPE, check=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    wall = time.perf_counter() - start
+    code, cpu, peak, said = json.loads(launched.stdout)
+    if code not in accepted:
+        raise SystemExit(f"{' '.join(map(str, arguments))} ended with {code}\n{said}")
+    return Usage(cpu, wall, peak), said
+
+
 # ------------------------------------------------------------------------------------------------ the machine
 
 PACKAGES = (

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from store_table import DATA, child, show
+from measure import DATA
+from store_table import child, show
 
 FULL = (1489, 2048)
 SMALL = (372, 512)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from store_table import run, show
+from measure import run_command
+from store_table import show
 
 SHAPE = (64, 64)
 SEED = 6
@@ -24,7 +25,7 @@ def show_growth(folder: Path, numbers: Sequence[int]) -> None:
         files, store = folder / f"frames{number}", folder / f"store{number}"
         write_quick_frames(files, number, shape=SHAPE, seed=SEED)
         create(store).close()
-        usage = run(["store", "ingest", store, files])
+        usage, _ = run_command(["store", "ingest", store, files])
         size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
         parts = sum(1 for _ in store.glob("partitions/*/*.h5"))
         points.append((number, usage, size))

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from store_table import ENVIRONMENT, command_line, show
+from measure import ENVIRONMENT, command_line
+from store_table import show
 
 SHAPE = (93, 128)
 SEED = 6

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from store_table import DATA, show
+from measure import DATA
+from store_table import show
 
 BANDS = "gri"
 STAR, GALAXY = "sdss-3126-54804-0211", "sdss-4238-55455-0037"

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from store_search import RADIUS, SEED, write_part_of
+from mock_index import SEED, write_part_of
+from store_search import RADIUS
 from store_table import child, show
 
 PIECE = 2_500_000

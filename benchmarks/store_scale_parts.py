@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mock_index import SEED, write_part_of
 from store_scale_index import peak, timed
-from store_search import SEED, write_part_of
 from store_table import child, show
 
 SCRIPT = "store_scale_parts.py"

@@ -11,42 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mock_index import SEED, write_index
 from store_table import child, show
 
 CONE_SECONDS, LOAD_SECONDS = 1e-3, 1.0
 RADIUS = 0.2  # deg
-SEED = 6
-
-
-def write_part_of(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """Write the table of a part whose observations have no pixels."""
-    import h5py
-
-    from skyloom.store.files.parts import OBSERVATIONS
-    from skyloom.store.schema import SCHEMA_VERSION, StoreSettings
-
-    path.parent.mkdir(parents=True)
-    with h5py.File(path, "w", libver="v110") as file:
-        for name, values in columns.items():
-            file[f"{OBSERVATIONS}/{name}"] = values
-        settings = json.dumps(StoreSettings().describe())
-        file.attrs.update(schema=SCHEMA_VERSION, settings=settings, digest=path.stem, complete=True)
-
-
-def make_store(folder: Path, number: int) -> float:
-    """Write a store of mock observations, and its index; return the CPU of the latter."""
-    from skyloom.mock.observations import mock_observations
-    from skyloom.store.files.folder import make_folder
-    from skyloom.store.files.manifest import PartEntry, append_part
-    from skyloom.store.files.master_writer import write_master
-
-    make_folder(folder)
-    name = "partitions/0-0/mock.h5"
-    write_part_of(folder / name, mock_observations(number, seed=SEED))
-    append_part(folder, PartEntry(name, number, "mock", 0))
-    start = time.process_time()
-    write_master(folder)
-    return time.process_time() - start
 
 
 def searched(folder: str, number: str) -> dict[str, Any]:
@@ -117,6 +86,6 @@ def show_index(folder: Path, number: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
-        print(json.dumps({"seconds": make_store(Path(sys.argv[2]), int(sys.argv[3]))}))
+        print(json.dumps({"seconds": write_index(Path(sys.argv[2]), int(sys.argv[3]))}))
     else:
         print(json.dumps(searched(*sys.argv[2:])))

@@ -314,7 +314,7 @@ JOBS = (
     Job(
         "resample",
         "{n} spectra of {channels} channels from 1.25 to 1 A",
-        {"n": 500, "channels": 3681, "peers": 25},
+        {"n": 500, "channels": 3681, "peers": 8},
         {"n": 3, "channels": 200, "peers": 2},
         Contender("Skyloom", resample_ours),
         (Contender("specutils FluxConserving", resample_specutils, "specutils"),),

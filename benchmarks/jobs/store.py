@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.jobs import Contender, Goal, Job, Task
+from benchmarks.mock_index import SEED, write_index
 
 Size = Mapping[str, Any]
-SEED = 6
 RADIUS = 0.2  # Degrees, of cones.
 SIDE = 64
 LEVELS = 5
@@ -104,42 +103,13 @@ def ingest_h5py(size: Size) -> Task:
 # ------------------------------------------------------------------------------------------------ searching
 
 
-def write_part_of(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """Write the table of a part whose observations have no pixels."""
-    import h5py
-
-    from skyloom.store.files.parts import OBSERVATIONS
-    from skyloom.store.schema import SCHEMA_VERSION, StoreSettings
-
-    path.parent.mkdir(parents=True)
-    with h5py.File(path, "w", libver="v110") as file:
-        for name, values in columns.items():
-            file[f"{OBSERVATIONS}/{name}"] = values
-        settings = json.dumps(StoreSettings().describe())
-        file.attrs.update(schema=SCHEMA_VERSION, settings=settings, digest=path.stem, complete=True)
-
-
-def make_index(place: Path, number: int) -> None:
-    """Write a store of mock observations, and its index."""
-    from skyloom.mock.observations import mock_observations
-    from skyloom.store.files.folder import make_folder
-    from skyloom.store.files.manifest import PartEntry, append_part
-    from skyloom.store.files.master_writer import write_master
-
-    make_folder(place)
-    name = "partitions/0-0/mock.h5"
-    write_part_of(place / name, mock_observations(number, seed=SEED))
-    append_part(place, PartEntry(name, number, "mock", 0))
-    write_master(place)
-
-
 @lru_cache(maxsize=2)
 def indexed(number: int) -> tuple[Any, np.ndarray, np.ndarray]:
     """A store of so many rows, and the places of its spectra."""
     from skyloom.store.query import open as open_store
 
     place = folder(f"index{number}") / "sky"
-    make_index(place, number)
+    write_index(place, number)
     store = open_store(place)
     # Spectra are points; an image is found as soon as a corner of it lies in the cone.
     places = store.table(store.search(kind="spectrum"), ("s_ra", "s_dec"))
