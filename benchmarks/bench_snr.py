@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.snr_scenes import LSF, noise_cube, rotating_disc
 
+from measure import best_cpu
 from skyloom.core.cube import Cube
 from skyloom.errors import AssumptionWarning
 from skyloom.spectral.signal.snr import channels_needed, continuum_snr, first_velocity_map, line_snr
@@ -104,7 +103,7 @@ def measure_cost(side: int, channels: int) -> None:
     part = slice(run.start, run.stop)
     touched = data[part].nbytes * 2 + mask[part].nbytes
     target = np.empty_like(data)
-    copy = _seconds(lambda: np.copyto(target, data))
+    copy = best_cpu(lambda: np.copyto(target, data))
     bandwidth = 2 * data.nbytes / copy
     print(f"\ncost, {side} x {side} x {channels} float32; memory is copied at {bandwidth / 1e9:.1f} GB/s")
     print(f"window reads {touched / 1e6:.1f} MB: {touched / bandwidth * 1e3:.2f} ms at that speed")
@@ -120,7 +119,7 @@ def measure_cost(side: int, channels: int) -> None:
         "peak": lambda: _peak_of(cube, line),
         "continuum, cubic in 100 A": lambda: continuum_snr(cube, (line - 50, line + 50)),
     }.items():
-        spent = _seconds(call)
+        spent = best_cpu(call)
         print(f"{name:44s}{spent * 1e3:9.2f}{100 * spent / copy:30.1f}")
 
 
@@ -129,17 +128,6 @@ def _peak_of(cube: Cube, line: float):
         # its cost is measured, not its S/N
         warnings.simplefilter("ignore", AssumptionWarning)
         return line_snr(cube, line, 0.0, "peak")
-
-
-def _seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """Least CPU time of a few calls after a first one that loads what is compiled."""
-    call()
-    spent = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 def main() -> None:

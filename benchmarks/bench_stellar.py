@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.stellar_scenes import SPEED_OF_LIGHT, Stars, make_stars, mastar_library, observe, template_library
 
 import skyloom as sl
+from measure import best_cpu
 from skyloom.core.continuum import ContinuumFit
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
@@ -39,14 +40,8 @@ Z = 0.02
 LSF = 1.2
 
 
-def cpu_ms(function, repeats: int = 3) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return 1e3 * min(times)
+def cpu_ms(function) -> float:
+    return 1e3 * best_cpu(function)
 
 
 def report(name: str, found: np.ndarray, error: np.ndarray, truth: np.ndarray) -> None:

@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from store_table import show
+from two_nights import N_LEVELS, SHAPE, SHARED, level_pulls
 
-SHAPE = (172, 237)
-N_LEVELS = 5
 N_DRAWS = 36
 TOLERANCE = 0.03
 FLUX, OFFSET = 1e-6, 1e-3  # arcsec
 WIDTHS = (1, 5, 50)
 N_CHECKED = 8
 """Spectra of noise that show that levels are linear."""
-# How many pixels of a level count as one in the scatter of their squares: the sum of the squared correlation.
-SHARED = {0.0: (1.0,) * N_LEVELS, 0.8: (4.1, 1.8, 1.3, 1.2, 1.1)}
 SEED = 6
 
 
@@ -31,29 +28,8 @@ def show_noise(folder: Path, quick: bool) -> None:
 
 def show_images(n_draws: int) -> None:
     """Print pulls of the difference of two nights."""
-    from skyloom.mock.sdss import EPOCHS, observe_frame
-    from skyloom.mock.sdss_field import sdss_field
-    from skyloom.store.levels.images import image_levels
-
-    field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)
-    truth = [observe_frame(field, epoch, "r", SHAPE, seed=0).truth for epoch in EPOCHS]
     for correlation, name in ((0.0, "white noise"), (0.8, "correlated noise (0.8 px)")):
-        pulls: list[list[np.ndarray]] = [[] for _ in range(N_LEVELS)]
-        for draw in range(n_draws):
-            both = []
-            for epoch, light in zip(EPOCHS, truth, strict=True):
-                seed = np.random.default_rng([draw, epoch.run])
-                image = observe_frame(
-                    field, epoch, "r", SHAPE, truth=light, correlation=correlation, n_dead=300, seed=seed
-                ).image
-                noise_free = image.evolve(data=np.where(image.mask, np.nan, light).astype(np.float32))
-                both.append([image_levels(item, N_LEVELS) for item in (image, noise_free)])
-            for z in range(N_LEVELS):
-                (one, true_one), (two, true_two) = ((item[z].subject for item in pair) for pair in both)
-                noise = (one.data - true_one.data) - (two.data - true_two.data)
-                good = ~(one.mask | two.mask)
-                pulls[z].append((noise / np.sqrt(one.variance + two.variance))[good])
-        levels = [np.concatenate(level).astype(float) for level in pulls]
+        levels = level_pulls(correlation, n_draws)
         scatter = np.array([level.std() for level in levels])
         chance = [
             1 / np.sqrt(2 * level.size / share)

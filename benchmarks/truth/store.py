@@ -5,16 +5,12 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.truth import Check, Row, recovered
+from benchmarks.two_nights import N_LEVELS, SHARED, level_pulls
 
-SHAPE = (172, 237)
-N_LEVELS = 5
-# How many pixels of a level count as one in the scatter of their squares: the sum of the squared correlation.
-SHARED = {0.0: (1.0,) * N_LEVELS, 0.8: (4.1, 1.8, 1.3, 1.2, 1.1)}
 DRAWS = 16
 GOAL = 0.03  # Of the project, for the scatter of pulls.
 BANDS = "gri"
@@ -22,34 +18,13 @@ BANDS = "gri"
 
 def levels(correlation: float) -> list[Row]:
     """Two nights of one field: their difference less the true one, at every resolution."""
-    from skyloom.mock.sdss import EPOCHS, observe_frame
-    from skyloom.mock.sdss_field import sdss_field
-    from skyloom.store.levels.images import image_levels
-
-    field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)
-    truth = [observe_frame(field, epoch, "r", SHAPE, seed=0).truth for epoch in EPOCHS]
-    pulls: list[list[Any]] = [[] for _ in range(N_LEVELS)]
-    for draw in range(DRAWS):
-        both = []
-        for epoch, light in zip(EPOCHS, truth, strict=True):
-            seed = np.random.default_rng([draw, epoch.run])
-            image = observe_frame(
-                field, epoch, "r", SHAPE, truth=light, correlation=correlation, n_dead=300, seed=seed
-            ).image
-            noise_free = image.evolve(data=np.where(image.mask, np.nan, light).astype(np.float32))
-            both.append([image_levels(item, N_LEVELS) for item in (image, noise_free)])
-        for z in range(N_LEVELS):
-            (one, true_one), (two, true_two) = ((item[z].subject for item in pair) for pair in both)
-            noise = (one.data - true_one.data) - (two.data - true_two.data)
-            good = ~(one.mask | two.mask)
-            pulls[z].append((noise / np.sqrt(one.variance + two.variance))[good])
     told = "correlated" if correlation else "white"
     return [
         recovered(
-            "Store: two nights compared", f"{told} noise, level {z}", np.concatenate(level), each=share,
+            "Store: two nights compared", f"{told} noise, level {z}", level, each=share,
             tolerance=GOAL,
         ).row()
-        for z, (level, share) in enumerate(zip(pulls, SHARED[correlation], strict=True))
+        for z, (level, share) in enumerate(zip(level_pulls(correlation, DRAWS), SHARED[correlation], strict=True))
     ]  # fmt: skip
 
 
