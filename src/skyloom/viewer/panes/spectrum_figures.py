@@ -89,7 +89,8 @@ class SpectrumFigures:
 def make_figures() -> SpectrumFigures:
     """Make figures that show nothing yet."""
     x_range, y_range = Range1d(0.0, 1.0), Range1d(0.0, 1.0)
-    data = ColumnDataSource({name: [] for name in COLUMNS}, name="spectrum-data")
+    # Never without a row: Bokeh's stepped area paints an empty one for ever, and the browser stands still.
+    data = ColumnDataSource({name: [float("nan")] for name in COLUMNS}, name="spectrum-data")
     parts = ColumnDataSource({"xs": [], "ys": [], "name": [], "colour": []}, name="spectrum-components")
     masked = ColumnDataSource({"left": [], "right": []}, name="spectrum-masked")
     lines = ColumnDataSource(
