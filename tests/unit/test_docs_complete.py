@@ -81,6 +81,22 @@ def test_everything_public_has_a_docstring():
     assert not [name for _, name, value in public_names() if callable(value) and not inspect.getdoc(value)]
 
 
+def test_references_lead_somewhere():
+    """What a page names as ``{py:func}`` exists and is shown in the interface."""
+    shown, lost = documented(), []
+    for page in DOCS.rglob("*.md"):
+        for kind, path in re.findall(r"\{py:(\w+)\}`([\w.]+)`", page.read_text(encoding="utf-8")):
+            module, _, name = path.rpartition(".")
+            if kind == "mod":
+                found = path in shown
+            else:
+                home = importlib.import_module(module) if module in shown else None
+                found = hasattr(home, name)
+            if not found:
+                lost.append(f"{page.name}: {path}")
+    assert not lost
+
+
 # ---------------------------------------------------------------------------------------------- command line
 
 
