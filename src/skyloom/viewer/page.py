@@ -28,7 +28,6 @@ from jinja2 import Template
 from skyloom.errors import InputError
 from skyloom.viewer.panes.export_bar import ExportBar
 from skyloom.viewer.panes.image import ImagePane
-from skyloom.viewer.panes.listening import when_changed
 from skyloom.viewer.panes.scripts import LINK
 from skyloom.viewer.panes.sky_grid import affine_between
 from skyloom.viewer.panes.spectrum import SpectrumPane
@@ -179,23 +178,12 @@ class Page:
             # A place of its own, so that a saved view finds the spectrum again.
             anywhere = np.zeros(1)
             self.spectrum.pick(Region(anywhere, anywhere, f"{entry.key}{STORED}{name}"))
-            self._place_spectrum(self.layout.active if isinstance(self.layout, Tabs) else 0)
 
         return StorePane(self._open_store(entry), on_image, on_spectrum)
 
     def _go_to_images(self) -> None:
         if isinstance(self.layout, Tabs):
             self.layout.active = 0
-
-    def _place_spectrum(self, tab: int) -> None:
-        """Put the spectrum where one looks: below the images, or between the list of a store and its cut-outs."""
-        here, there = (self._below_images, self.store.spectrum_place)[:: -1 if tab else 1]
-        if tab and self.spectrum.view is None:
-            return
-        if self.spectrum.layout in there.children:
-            there.children = []
-        if self.spectrum.layout not in here.children:
-            here.children = [self.spectrum.layout]
 
     def state(self) -> dict[str, Any]:
         """Return which tab is open and how images are arranged, as values of JSON."""
@@ -233,25 +221,25 @@ class Page:
         document.js_on_event("document_ready", CustomJS(args={"toggle": self.blink}, code=BLINK_KEY))
         bar = row(self.modes, self.blink, sizing_mode="stretch_width", spacing=8)
         images = row(first, second, sizing_mode="stretch_width", height=720, spacing=18, name="images")
-        self._below_images = column(self.spectrum.layout, sizing_mode="stretch_width")
-        looking = column(bar, images, self._below_images, sizing_mode="stretch_width", spacing=12)
+        looking = column(bar, images, sizing_mode="stretch_width", spacing=12)
         has_images = any(entry.kind in HEADINGS for entry in self.shelf.entries) or self.store is not None
         if not has_images:
             bar.visible = images.visible = False
         body = looking
         if self.store is not None:
             panels = [
-                TabPanel(child=looking, title="Images and spectra"),
+                TabPanel(child=looking, title="Images"),
                 TabPanel(child=self.store.layout, title="Store"),
             ]
             only_store = self.shelf.first("image", "cube", "spectra") is None
             body = self.layout = Tabs(
                 tabs=panels, active=int(only_store), sizing_mode="stretch_width", name="tabs"
             )
-            when_changed(body, "active", self._place_spectrum)
         self.exports = ExportBar(self.images, self.spectrum, self.store, self.shelf.path.name, {"page": self})
         head = row(self._header(), self.exports.layout, sizing_mode="stretch_width")
-        self.root = column(head, body, sizing_mode="stretch_width", spacing=10, css_classes=["page"])
+        # Below both tabs: a spectrum and its cut-outs belong to the list they were chosen from and to the images.
+        below = [self.spectrum.layout, *([] if self.store is None else [self.store.epochs])]
+        self.root = column(head, body, *below, sizing_mode="stretch_width", spacing=10, css_classes=["page"])
 
     def _header(self) -> Div:
         left_out = self.shelf.left_out

@@ -39,8 +39,8 @@ class StorePane:
     Attributes
     ----------
     layout : Bokeh model
-    spectrum_place : Bokeh model
-        An empty place between the list and the cut-outs, for the spectrum that was chosen.
+    epochs : Bokeh model
+        The cut-outs of all epochs, to be put below the spectrum.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class StorePane:
         self._map = SkyMap(store, self._filters.choose_box, self._tapped)
         self._table = ObservationTable(self.listing, self._open_row)
         self._epochs = EpochStrip(self.listing, self._open_stamp)
-        self.spectrum_place = Column(sizing_mode="stretch_width")
+        self.epochs = self._epochs.layout
         legend = Div(text=_legend(self.listing), margin=(0, 5, 5, 5))
         self.layout = Column(
             self._message,
@@ -69,8 +69,6 @@ class StorePane:
                 sizing_mode="stretch_width",
             ),
             self._table.layout,
-            self.spectrum_place,
-            self._epochs.layout,
             name="store-pane",
             sizing_mode="stretch_width",
         )
