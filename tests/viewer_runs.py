@@ -24,8 +24,12 @@ Z = 0.01
 UNIT = "1e-20 erg / (s cm2 Angstrom)"
 KERNEL = np.array([[0.02, 0.15, 0.02], [0.15, 1.0, 0.15], [0.02, 0.15, 0.02]])
 SPECTRAL = np.array([0.2, 1.0, 0.2])
-LABELS = np.array([[0, 0, 1, 1], [0, 2, 2, 1], [3, 2, -1, 1], [3, 3, 3, -1]])
-"""Four bins, and two spaxels in none."""
+BLOCK = 3  # Maps of fewer than nine spaxels across are no images to the viewer.
+LABELS = np.kron(
+    [[0, 0, 1, 1], [0, 2, 2, 1], [3, 2, -1, 1], [3, 3, 3, -1]], np.ones((BLOCK, BLOCK), np.int32)
+)
+"""Four bins, made of blocks, and two blocks in none."""
+SHAPE = LABELS.shape
 
 
 class TinyRun(NamedTuple):
@@ -41,8 +45,8 @@ def tiny_cube() -> Cube:
     """Lines on a flat continuum that is brighter to the right, with noise that neighbours share."""
     rng = np.random.default_rng(5)
     wave = np.arange(6560.0, 6720.0, 1.25)
-    level = 100.0 + 10.0 * np.arange(4)
-    data = np.zeros((wave.size, 4, 4)) + level
+    level = 100.0 + 10.0 * (np.arange(SHAPE[1]) // BLOCK)
+    data = np.zeros((wave.size, *SHAPE)) + level
     for key, peak in (("NII6548", 60.0), ("Halpha", 600.0), ("NII6583", 180.0)):
         centre = default_lines()[key].rest("air") * (1 + Z)
         data += peak * np.exp(-0.5 * ((wave - centre) / 1.8) ** 2)[:, None, None]
@@ -52,7 +56,7 @@ def tiny_cube() -> Cube:
     mask[3:6, 0, 0] = True  # one spaxel of bin 0, some channels
     mask[20] = True
     return Cube(
-        data, variance, mask, UNIT, tangent_wcs((4, 4), 0.2), wave, "air", lsf=1.1,
+        data, variance, mask, UNIT, tangent_wcs(SHAPE, 0.2), wave, "air", lsf=1.1,
         correlation=CubeCorrelation(KERNEL, SPECTRAL), meta={"redshift": Z},
     )  # fmt: skip
 

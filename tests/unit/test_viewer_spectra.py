@@ -28,7 +28,7 @@ from skyloom.viewer.spectra.bins import POLYNOMIAL
 from skyloom.viewer.spectra.names import lines_at, merged_ranges, pretty_name, unit_name, with_error
 from skyloom.viewer.spectra.regions import bin_correlation, pixels_inside, rows_region
 from skyloom.viewer.spectra.sampling import thinned
-from tests.viewer_runs import KERNEL, LABELS, UNIT, Z, tiny_cube, write_tiny_run
+from tests.viewer_runs import KERNEL, LABELS, SHAPE, UNIT, Z, tiny_cube, write_tiny_run
 
 
 def click(x, y):
@@ -40,7 +40,7 @@ def lasso(*corners):
     return Region(x, y, "it")
 
 
-EVERYTHING = lasso((-0.6, -0.6), (3.6, -0.6), (3.6, 3.6), (-0.6, 3.6))
+EVERYTHING = lasso((-0.6, -0.6), (12.6, -0.6), (12.6, 12.6), (-0.6, 12.6))
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def test_a_lasso_means_the_pixels_whose_centres_are_inside():
 
 def test_a_click_gives_the_bin_of_the_product(bins, products):
     _, spectra, _fit, _ = products
-    view = bins.spectrum(click(1, 1))
-    assert view.title == "bin 2 (3 spaxels)"
+    view = bins.spectrum(click(4, 4))
+    assert view.title == "bin 2 (27 spaxels)"
     good = ~spectra.mask[2]
     np.testing.assert_array_equal(view.mask, spectra.mask[2])
     np.testing.assert_allclose(view.flux[good], spectra.data[2][good], rtol=1e-6)
@@ -95,13 +95,13 @@ def test_a_click_gives_the_bin_of_the_product(bins, products):
     np.testing.assert_allclose(view.residual[good], (view.flux - view.model)[good])
     halpha = dict(view.lines)["Halpha"]
     assert halpha == pytest.approx(default_lines()["Halpha"].rest("air") * (1 + Z))
-    assert bins.spectrum(click(2, 2)) is None  # in no bin
-    assert bins.spectrum(click(-3, 2)) is None
+    assert bins.spectrum(click(7, 7)) is None  # in no bin
+    assert bins.spectrum(click(-8, 7)) is None
 
 
 def test_the_lines_and_the_polynomials_add_up_to_the_model(bins, products):
     fit = products[2]
-    for row, region in enumerate((click(0, 0), click(3, 0), click(1, 1), click(0, 3))):
+    for row, region in enumerate((click(1, 1), click(10, 1), click(4, 4), click(1, 10))):
         view = bins.spectrum(region)
         lines = {key: curve for key, curve in view.components.items() if key != POLYNOMIAL}
         np.testing.assert_allclose(sum(lines.values()), fit.model[row], atol=1e-5 * fit.model[row].max())
@@ -116,7 +116,7 @@ def test_the_lines_and_the_polynomials_add_up_to_the_model(bins, products):
 
 def test_the_numbers_are_those_of_the_table(bins, products):
     table = products[2].table
-    numbers = dict(bins.spectrum(click(3, 0)).numbers)
+    numbers = dict(bins.spectrum(click(10, 1)).numbers)
     flux, error = (table[name][1].value for name in ("Halpha_flux", "Halpha_flux_err"))
     assert numbers[f"Halpha · flux ({unit_name(u.Unit(UNIT) * u.AA)})"] == with_error(flux, error)
     velocity, error = (table[name][1].value for name in ("Halpha_velocity", "Halpha_velocity_err"))
@@ -125,7 +125,7 @@ def test_the_numbers_are_those_of_the_table(bins, products):
 
 
 def test_masked_channels_and_residuals_of_the_sky_are_shaded(bins):
-    ranges = bins.spectrum(click(0, 0)).masked_ranges
+    ranges = bins.spectrum(click(1, 1)).masked_ranges
     assert (6600.0, 6604.0) in ranges
     masked = 6560.0 + 1.25 * 20
     assert any(
@@ -144,9 +144,9 @@ def test_the_sum_of_bins_is_that_of_their_spaxels_with_its_covariance(bins, cube
     np.testing.assert_array_equal(view.mask, whole.mask[0])
     alone = np.sqrt(sum(sum_variance(cube.variance[0], number == LABELS, KERNEL) for number in range(4)))
     assert view.title == (
-        f"sum of 4 bins (14 spaxels), errors with covariance ({view.error[0] / alone:.2f}× larger than without)"
+        f"sum of 4 bins (126 spaxels), errors with covariance ({view.error[0] / alone:.2f}× larger than without)"
     )
-    assert view.error[0] / alone > 1.05
+    assert view.error[0] / alone > 1.01
     complete &= np.isfinite(view.model)
     np.testing.assert_allclose(sum(view.components.values())[complete], view.model[complete], rtol=1e-5)
 
@@ -160,8 +160,10 @@ def test_summed_line_fluxes_are_those_of_the_maps(bins, products):
 
 
 def test_rows_of_the_list_are_bins(bins):
-    assert bins.names[1] == "bin 1 (4 spaxels)"
-    np.testing.assert_array_equal(bins.spectrum(rows_region([1], "it")).flux, bins.spectrum(click(3, 0)).flux)
+    assert bins.names[1] == "bin 1 (36 spaxels)"
+    np.testing.assert_array_equal(
+        bins.spectrum(rows_region([1], "it")).flux, bins.spectrum(click(10, 1)).flux
+    )
     assert bins.spectrum(rows_region([9], "it")) is None
 
 
@@ -222,13 +224,13 @@ def test_several_components_are_drawn_one_by_one(cube, tmp_path):
 
 def test_a_spaxel_of_a_cube_is_read_as_it_is(cube, products):
     source = open_spectra(products[0] / "it_nebular.fits", "cube")
-    view = source.spectrum(click(2, 1))
-    good = ~cube.mask[:, 1, 2]
-    np.testing.assert_allclose(view.flux[good], cube.data[good, 1, 2], rtol=1e-6)
-    np.testing.assert_allclose(view.error[good], np.sqrt(cube.variance[good, 1, 2]), rtol=1e-6)
-    assert (view.title, u.Unit(view.unit)) == ("spaxel x = 2, y = 1", cube.unit)
+    view = source.spectrum(click(7, 4))
+    good = ~cube.mask[:, 4, 7]
+    np.testing.assert_allclose(view.flux[good], cube.data[good, 4, 7], rtol=1e-6)
+    np.testing.assert_allclose(view.error[good], np.sqrt(cube.variance[good, 4, 7]), rtol=1e-6)
+    assert (view.title, u.Unit(view.unit)) == ("spaxel x = 7, y = 4", cube.unit)
     assert dict(view.lines)["Halpha"] == pytest.approx(default_lines()["Halpha"].rest("air") * (1 + Z))
-    assert source.spectrum(click(9, 1)) is None
+    assert source.spectrum(click(28, 4)) is None
 
 
 def test_a_region_of_a_cube_is_summed_with_its_covariance(cube, products, monkeypatch):
@@ -236,14 +238,14 @@ def test_a_region_of_a_cube_is_summed_with_its_covariance(cube, products, monkey
     source = open_spectra(products[0] / "it_nebular.fits", "cube")
     region = lasso((0.6, -0.4), (3.4, -0.4), (3.4, 2.4), (0.6, 2.4))
     view = source.spectrum(region)
-    inside = np.full((4, 4), -1)
-    inside[:3, 1:] = 0
+    inside = np.full(SHAPE, -1)
+    inside[:3, 1:4] = 0
     expected = extract_spectra(cube, inside)
     np.testing.assert_array_equal(view.mask, expected.mask[0])
     good = ~view.mask
     np.testing.assert_allclose(view.flux[good], expected.data[0][good], rtol=1e-6)
     np.testing.assert_allclose(view.error[good], np.sqrt(expected.variance[0][good]), rtol=1e-6)
-    growth = np.sqrt(sum_variance(np.ones((4, 4)), inside + 1, KERNEL) / 9)
+    growth = np.sqrt(sum_variance(np.ones(SHAPE), inside + 1, KERNEL) / 9)
     assert view.title == f"sum of 9 spaxels, errors with covariance ({growth:.2f}× larger than without)"
 
 
@@ -256,9 +258,9 @@ def test_only_the_rows_of_a_region_are_read(products, monkeypatch):
         "read",
         lambda self, channels=slice(None), rows=slice(None): asked.append(rows) or read(self, channels, rows),
     )
-    source.spectrum(click(2, 1))
+    source.spectrum(click(7, 4))
     assert asked
-    assert all((rows.start, rows.stop) == (1, 2) for rows in asked)
+    assert all((rows.start, rows.stop) == (4, 5) for rows in asked)
 
 
 # --- lists ----------------------------------------------------------------------------------------------------------
