@@ -15,15 +15,16 @@ from skyloom.errors import ConfigError
 from skyloom.recipes.citations import citations
 from skyloom.recipes.config import resolved_yaml
 from skyloom.recipes.folder import write_config
-from skyloom.recipes.reporting import inspected, notes_section
+from skyloom.recipes.reporting import inspected, notes_section, total_of
 from skyloom.recipes.resources import Meter
 from skyloom.recipes.result import ItemFailure, Progress, RunResult
 from skyloom.recipes.store.config import StoreConfig
 from skyloom.report.html import write_report
-from skyloom.report.model import DataTable, Product, ReportFigure, RunReport, Section, StepRecord
+from skyloom.report.model import Check, DataTable, Product, ReportFigure, RunReport, Section, StepRecord
 from skyloom.store.files.folder import is_store, make_folder, read_settings
 from skyloom.store.files.manifest import MANIFEST_NAME, Manifest
 from skyloom.store.ingest.run import IngestResult, ingest
+from skyloom.store.ingest.sources import find_files, listed_files
 from skyloom.store.query import Store
 from skyloom.store.schema import StoreSettings
 
@@ -141,14 +142,24 @@ def build_report(
         sections=(_content_section(config, content), *notes_section(result.notes[:SHOWN_FAILURES])),
         products=tuple(Product(path, _described(path), path.name in MAIN) for path in products),
         failures=failures,
+        checks=(
+            Check(
+                "files not stored",
+                "this run",
+                float(len(result.failures)),
+                maximum=0.0,
+                meaning="files that were given and could not be stored, each listed with its reason",
+            ),
+        ),
         steps=_steps(result, meter),
+        total=total_of(meter, len(result.stored) + len(result.skipped) + len(result.failures)),
         citations=citations(
             [
                 ("nadvornik2021", "hierarchical semi-sparse cubes, whose job the store does"),
                 ("gorski2005", "partitions of the sky"),
             ]
         ),
-        **inspected(_input_files(content)),
+        **inspected(_input_files(config)),
     )
 
 
@@ -161,15 +172,13 @@ def _steps(result: IngestResult, meter: Meter) -> tuple[StepRecord, ...]:
     return (StepRecord("ingest", meter.wall, meter.cpu, meter.memory, found, len(result.skipped), text),)
 
 
-def _input_files(content: Store) -> Iterator[str]:
-    """Yield the files that the store was made of, those of one kind and instrument each first."""
-    columns = [_plain(content.column(name)).tolist() for name in _KINDS]
-    sources = _plain(content.column("source")).tolist()
-    firsts: dict[tuple[str, ...], str] = {}
-    for source, *kind in zip(sources, *columns, strict=True):
-        firsts.setdefault(tuple(kind), source)
-    yield from firsts.values()
-    yield from sources
+def _input_files(config: StoreConfig) -> Iterator[Path]:
+    """Yield the files that were given, one of each folder first, so that all kinds are seen."""
+    files = dict.fromkeys(find_files(config.files))
+    for listing in config.file_lists():
+        files |= dict.fromkeys(listed_files(listing)[0])
+    yield from {path.parent: path for path in files}.values()
+    yield from files
 
 
 def _content_section(config: StoreConfig, content: Store) -> Section:

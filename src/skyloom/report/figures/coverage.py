@@ -55,7 +55,8 @@ def sky_coverage(
     """
     with mpl.rc_context(STYLE):
         figure = new_figure(7.0, 4.2, dpi)
-        draw_coverage(figure, 111, ra, dec, radius, kind, outlines).set_title(title)
+        draw_coverage(figure, 111, ra, dec, radius, kind, outlines).set_title(title, pad=14)
+        figure.subplots_adjust(left=0.11, right=0.80, bottom=0.13, top=0.88)  # room for the legend
         return to_png(figure)
 
 
