@@ -276,10 +276,12 @@ class SpectrumPane:
         polynomial = view.components.get(POLYNOMIAL)
         below = np.zeros(x.size) if view.continuum is None else continuum
         below = below if polynomial is None else below + polynomial
+        # Without a continuum there is nothing below the lines but where they were fitted.
+        drawn = nothing if polynomial is None else np.where(below == 0, np.nan, below)
         planes = {
             "wave": x, "flux": view.flux, "error": view.error,
             "low": view.flux - view.error, "high": view.flux + view.error, "continuum": continuum,
-            "below": nothing if polynomial is None else below,
+            "below": drawn,
             "model": nothing if view.model is None else view.model, "residual": residual, "pull": pull,
         }  # fmt: skip
         figures.data.data = {name: np.asarray(planes[name], np.float64)[kept] for name in COLUMNS}
