@@ -28,6 +28,7 @@ setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 
 DRAW = """
 if (pictures.data.name.length == 0) return;
+const name = pictures.data.name[0];
 const wanted = new Set(pictures.data.figures[0]);
 const views = figures.filter((model) => wanted.has(model.name) && model.visible)
     .map((model) => Bokeh.index.find_one(model)).filter((view) => view != null);
@@ -67,7 +68,7 @@ for (const [place, text] of left) {
 canvas.toBlob((content) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(content);
-    link.download = pictures.data.name[0];
+    link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }, "image/png");

@@ -68,7 +68,7 @@ class ExportBar:
         self._images = {f"image-{number}": pane for number, pane in enumerate(images, start=1)}
         self._spectrum, self._store, self._title = spectrum, store, title
         self._downloads = Downloads([*(pane.picture.figure for pane in images), *self._spectrum_figures()])
-        self._what = Select(options=self._options(), value="image-1:png", name="export-what", width=170)
+        self._what = Select(options=self._options(), value="image-1:png", name="export-what", width=240)
         self._export = Button(label="Export", name="export", width=70, button_type="primary")
         self._save = Button(label="Save view", name="save-view", width=85)
         self._load = FileInput(accept=".json", title="", name="load-view", width=210)
@@ -134,13 +134,14 @@ class ExportBar:
 
     def _export_image(self, pane: ImagePane, name: str, form: str) -> None:
         seen = _seen(pane)
-        stem = f"{seen.source.title} {seen.name}"
+        title = seen.source.title
+        stem = title if seen.name in title else f"{title} {seen.name}"
         if form == "png":
             shown = "" if seen.layer == "value" else f" · {seen.layer}"
             unit = seen.source.unit if seen.layer in ("value", "error") else ""
-            title = f"{seen.source.title}  {seen.name}{shown}  {f'({unit})' if unit else ''}"
+            above = f"{stem}{shown}  {f'({unit})' if unit else ''}"
             self._downloads.draw(
-                file_name(f"{stem} {seen.layer}", ".png"), [name], title, *edge_marks(seen.source, seen.box)
+                file_name(f"{stem} {seen.layer}", ".png"), [name], above, *edge_marks(seen.source, seen.box)
             )
         elif form == "fits":
             self._downloads.save(file_name(stem, ".fits"), _FITS, seen_fits(seen))
