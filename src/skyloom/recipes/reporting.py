@@ -29,6 +29,7 @@ __all__ = [
     "failures_of",
     "hidden_sentence",
     "inspected",
+    "notes_of",
     "notes_section",
     "object_figures",
     "total_of",
@@ -191,6 +192,15 @@ def failures_of(outcomes: Iterable[Outcome[Any]]) -> dict[str, str]:
             failures[outcome.item] = outcome.failure
         failures |= dict(getattr(outcome.result, "failures", ()))
     return failures
+
+
+def notes_of(outcomes: Iterable[Outcome[Any]]) -> list[tuple[str, str]]:
+    """Return what was noted of each item, by the run and by its steps."""
+    return [
+        (outcome.item, note)
+        for outcome in outcomes
+        for note in (*outcome.notes, *getattr(outcome.result, "notes", ()))
+    ]
 
 
 def notes_section(rows: Iterable[tuple[str, str]]) -> tuple[Section, ...]:

@@ -25,6 +25,7 @@ from skyloom.recipes.reporting import (
     described_by,
     failures_of,
     inspected,
+    notes_of,
     notes_section,
     object_figures,
 )
@@ -163,8 +164,6 @@ def build_report(
     for item in done[:SHOWN_OBJECTS]:
         folder = Path(config.output.directory) / item.name
         sections += [_object_section(config, item, folder), *quality_sections(folder, item.name)]
-    rows = [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
-    rows += [(item.name, note) for item in done for note in item.notes]
     bands = f"{config.narrow.band} less {' and '.join(config.continua)}"
     tied = "not tied to MUSE" if config.muse is None else f"tied to MUSE by the method {config.anchor.method}"
     return RunReport(
@@ -174,7 +173,7 @@ def build_report(
             f"{checks_sentence(checks)}"
         ),
         config_yaml=resolved_yaml(config),
-        sections=(*sections, *notes_section(rows)),
+        sections=(*sections, *notes_section(notes_of(outcomes))),
         checks=checks,
         products=tuple(Product(path, described(path), path.name.endswith(MAIN)) for path in products),
         failures=failures_of(outcomes),

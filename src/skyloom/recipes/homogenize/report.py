@@ -28,6 +28,7 @@ from skyloom.recipes.reporting import (
     failures_of,
     hidden_sentence,
     inspected,
+    notes_of,
     notes_section,
 )
 from skyloom.report.figures import (
@@ -281,7 +282,7 @@ def _objects_section(done: list[ObjectProduct]) -> Section:
 
 def _notes(outcomes: Outcomes, preparation: Preparation) -> Iterator[tuple[str, str]]:
     yield from (("all", note) for note in preparation.notes)
-    yield from ((outcome.item, note) for outcome in outcomes for note in outcome.notes)
+    yield from notes_of(outcomes)
     for item, reason in preparation.survey_failures.items():
         yield item, f"not used to measure the noise: {reason}"
 

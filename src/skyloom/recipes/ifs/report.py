@@ -30,6 +30,7 @@ from skyloom.recipes.reporting import (
     failures_of,
     hidden_sentence,
     inspected,
+    notes_of,
     notes_section,
     object_figures,
 )
@@ -164,8 +165,6 @@ def build_report(
     summary = next((path for path in products if path.name == "summary.ecsv"), None)
     sections = [_summary_section(done, summary)] if done else []
     sections += [_object_section(item) for item in done[:SHOWN_OBJECTS]]
-    rows = [(outcome.item, note) for outcome in outcomes for note in outcome.notes]
-    rows += [(item.name, note) for item in done for note in item.notes]
     return RunReport(
         title=f"ifs: {len(outcomes)} {'cube' if len(outcomes) == 1 else 'cubes'}",
         summary=(
@@ -173,7 +172,7 @@ def build_report(
             f"method {config.binning.method}. {checks_sentence(checks)}"
         ),
         config_yaml=resolved_yaml(config),
-        sections=(*sections, *notes_section(rows)),
+        sections=(*sections, *notes_section(notes_of(outcomes))),
         checks=checks,
         products=tuple(
             Product(path, described_by(_DESCRIPTIONS, path), path.name.endswith(MAIN))
