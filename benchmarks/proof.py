@@ -104,7 +104,7 @@ def summary_of(rows: list[Row]) -> str:
     """Say how many rows there are, and how many are within what is allowed."""
     good = [row for row in rows if "error" not in row]
     met = sum(row["met"] for row in good)
-    return f"{met} of {len(good)} rows are within what is allowed; the others are named [below](#what-is-not-reached)."
+    return f"{met} of {len(good)} rows are within what is allowed; the others are named [below](#proof-not-reached)."
 
 
 def speed_text(rows: list[Row]) -> str:
@@ -165,13 +165,15 @@ def missing_text(results: Row) -> str:
         lines.append(f"- {row['job']}: {row['who']}{note} takes {row['ratio']:.2g} of the CPU of Skyloom")
     body = "\n".join(lines) or "Nothing in this run."
     told = "Rows outside what is allowed, goals that were missed, and peers that are faster."
-    return f"## What is not reached\n\n{told}\n\n{body}"
+    return f"(proof-not-reached)=\n\n## What is not reached\n\n{told}\n\n{body}"
 
 
 def found_text(goal: Row, row: Row) -> str:
     """What was found instead of a goal."""
-    if goal["figure"] == "cpu":
-        return f"it took {seconds(goal['found'])} of CPU" + (f" for one {row['item']}" if row["item"] else "")
+    if goal["figure"] in ("cpu", "wall"):
+        return f"it took {seconds(goal['found'])} of {goal['figure']}" + (
+            f" for one {row['item']}" if row["item"] else ""
+        )
     return f"{goal['figure'].removesuffix(' %')} is {goal['found']:.3g}"
 
 
@@ -180,7 +182,7 @@ AGAIN = """\
 
     make bench
 
-takes a quarter of an hour on two cores and writes this page anew. `python benchmarks/run.py --only fit_lines` measures
+writes this page anew. `python benchmarks/run.py --only fit_lines` measures
 one job, and the scripts `benchmarks/bench_*.py` look at single parts more closely, at full size.
 """
 

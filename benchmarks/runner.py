@@ -48,7 +48,8 @@ def summary(found: list[Row]) -> Row:
 
 def judged(goal: Goal, row: Row) -> Row | None:
     """Set a figure beside its goal; None where there is no such figure."""
-    figures = {"cpu": row["cpu"] / row["items"], "ratio": row.get("least ratio"), **row["accuracy"]}
+    figures = {key: row[key] / row["items"] for key in ("cpu", "wall")}
+    figures |= {"ratio": row.get("least ratio"), **row["accuracy"]}
     value = figures.get(goal.figure)
     if value is None:
         return None

@@ -38,7 +38,7 @@ class Contender(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A target of the project: ``figure`` is cpu (s per item), ratio (of CPU) or a figure of accuracy."""
+    """A target of the project: ``figure`` is cpu or wall (s per item), ratio (of CPU) or a figure of accuracy."""
 
     figure: str
     low: float

@@ -53,6 +53,44 @@ def read_astropy(size: Size) -> Task:
     return Task(read, lambda found: masked_rightly(size, found))
 
 
+def judged_plane(size: Size) -> Any:
+    """All channels of the cube are the same."""
+    with fits.open(cube_file(size)) as hdus:
+        plane = np.array(hdus["DATA"].section[0], dtype=float)
+
+    def judge(found: np.ndarray) -> dict[str, float]:
+        return {"largest error": float(np.nanmax(np.abs(found - plane)))}
+
+    return judge
+
+
+def view_ours(size: Size) -> Task:
+    from skyloom.viewer.shelf import Shelf
+
+    path, judge, side = cube_file(size), judged_plane(size), size["side"]
+
+    def look() -> np.ndarray:
+        shelf = Shelf(path)
+        entry = shelf.first("cube")
+        assert entry is not None
+        view = shelf.open(entry.key).view(
+            "value", box=(-0.5, side - 0.5, -0.5, side - 0.5), pixels=(side, side)
+        )
+        return np.asarray(view.values)
+
+    return Task(look, judge)
+
+
+def view_astropy(size: Size) -> Task:
+    path, judge = cube_file(size), judged_plane(size)
+
+    def look() -> np.ndarray:
+        with fits.open(path) as hdus:
+            return np.nanmean(hdus["DATA"].data, axis=0)
+
+    return Task(look, judge)
+
+
 Z, A_V = 0.0185, 0.32
 
 
@@ -119,6 +157,16 @@ JOBS = (
         Contender("Skyloom", read_ours),
         (Contender("astropy", read_astropy, note="float32 and a mask made by hand"),),
         accuracy="masked voxels over those without a value",
+    ),
+    Job(
+        "first picture",
+        "white light of {channels} x {side} x {side} from a file, as the viewer shows it first",
+        {"side": 150, "channels": 2000},
+        {"side": 12, "channels": 20},
+        Contender("Skyloom", view_ours, note="some channels, as the picture says"),
+        (Contender("astropy", view_astropy, note="all channels"),),
+        accuracy="largest difference to the true plane, noise 1",
+        goals=(Goal("wall", 0, 3.0, "under 3 s"),),
     ),
     Job(
         "prepare_cube",
