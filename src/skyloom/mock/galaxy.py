@@ -68,7 +68,7 @@ class GalaxySize(NamedTuple):
 
 SIZES = {
     "full": GalaxySize(12.8, 20.0, 70, 56, (4750.0, 7000.0), (280, 320), 2, 6),
-    "small": GalaxySize(8.0, 14.0, 25, 20, (6350.0, 6800.0), (240, 260), 1, 3),
+    "small": GalaxySize(6.4, 11.0, 20, 16, (4800.0, 6800.0), (240, 250), 1, 2),
 }
 """The demonstration, and one for tests that are in a hurry."""
 

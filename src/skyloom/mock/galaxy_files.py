@@ -237,7 +237,7 @@ noise:
   source_poisson: true
 """,
         "ifs": f"""\
-# The same galaxy in a cube of MUSE: bins of S/N 20 in Halpha, stars, emission lines.
+# The same galaxy in a cube of MUSE: bins of S/N 40 in Halpha, stars, emission lines.
 recipe: ifs
 objects:
   {NAME}: {{redshift: {cube.model.redshift:g}, av: 0}}
@@ -246,9 +246,13 @@ cube:
 snr:
   line: Halpha
 binning:
-  target: 20
+  target: 40
 continuum:
   templates: muse/templates.fits
+  # A disc seen nearly face-on: where its stars are too faint to tell, noise must not make them faster than this.
+  velocity_range: 150
+  sigma_start: 40
+  sigma_range: [0, 120]
 """,
         "store": """\
 # Frames and spectra of SDSS, the images of Hubble and the cube of MUSE in one store.

@@ -7,6 +7,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
+from numpy.typing import NDArray
 
 import skyloom.store as stores
 from skyloom.core.image import Image
@@ -21,6 +22,7 @@ from skyloom.report.figures.demo import PortraitPanel, portrait
 
 __all__ = ["galaxy_portrait"]
 
+Float = NDArray[np.float64]
 SDSS_SIDE = 48.0  # arcsec
 # Light of the galaxy's middle in each band, so that it looks white there and its arms blue.
 RED_GREEN_BLUE = ("f160w", "f814w", "f435w")
@@ -45,11 +47,11 @@ def galaxy_portrait(folder: Path, *, dpi: float = 130.0) -> bytes:
     return portrait(panels, dpi=dpi)
 
 
-def _balanced(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale three bands so that their light adds up to the same."""
-    red, green, blue = (
-        plane / max(float(np.nansum(np.where(plane > 0, plane, 0.0))), 1e-30) for plane in planes
-    )
+def _balanced(planes: list[Float]) -> tuple[Float, Float, Float]:
+    """Scale three bands so that they are alike in the pixels that are bright in all."""
+    order = np.median([plane / max(float(np.percentile(plane, 99.5)), 1e-30) for plane in planes], axis=0)
+    bright = order >= np.percentile(order, 98.0)
+    red, green, blue = (plane / max(float(plane[bright].mean()), 1e-30) for plane in planes)
     return red, green, blue
 
 

@@ -81,7 +81,7 @@ def demo(
         Receives ``mock/``, a folder for each recipe, ``truth_comparison.ecsv`` and ``report.html``. What an earlier
         demonstration left there is replaced.
     workers : int
-        Worker processes and threads.
+        Threads that work on the cube.
     progress : callable, optional
         Told what each recipe tells.
     begin : callable, optional
@@ -158,7 +158,8 @@ def _open_folder(folder: Path) -> Path:
 def _run(recipe: str, config: Path, folder: Path, workers: int, progress: Progress | None) -> RunResult:
     """Run a recipe on the mock, into a folder beside it."""
     entry = RECIPES[recipe]
-    overrides = [f'output.directory="{folder / recipe}"', f"workers={workers}"]
+    # One object: more processes would only have to be started. The threads of a cube share its work.
+    overrides = [f'output.directory="{folder / recipe}"', f"workers={workers if recipe == 'ifs' else 1}"]
     if recipe == "store":
         overrides.append(f"files={_files_to_store(config, folder)}")
     # The observations are new, so products of an earlier demonstration are not.

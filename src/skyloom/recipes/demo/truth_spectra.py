@@ -20,9 +20,10 @@ from skyloom.spectral.lines.linefit import fit_lines
 __all__ = ["compare_ifs"]
 
 Float = NDArray[np.float64]
-# Lines whose fluxes are compared, and the S/N from which velocities are: below it they are no longer Gaussian.
+# Lines whose fluxes are compared; S/N from which kinematics are: a width of 20 km/s below an instrument of 50 km/s is a
+# root of a small difference, whose noise is not Gaussian below.
 LINES = ("Hbeta", "OIII5007", "Halpha", "NII6583", "SII6716", "SII6730")
-KINEMATICS_SNR = 10.0
+KINEMATICS_SNR = 25.0
 
 
 def compare_ifs(files: GalaxyFiles, folder: Path) -> tuple[list[Comparison], MapPair]:

@@ -86,13 +86,14 @@ def _pixel_rows(frames: list[tuple[FrameObservation, Image]]) -> list[Comparison
             found, true = found + float(noisy.data[good].sum()), true + float(exact.data[good].sum())
         every = np.concatenate(pulls)
         strict = statistical(every.size)
-        # A frame's error counts the electrons that came, not those expected: bright and lucky pixels claim more.
-        allowed = Allowed(None, (strict.mean or 0.0) + 0.02, (strict.spread or 0.0) + 0.01)
+        # A frame's error counts the N electrons that came, not those expected, so that a pull is -1 / (2 sqrt(N)) in
+        # the mean: -0.08 in u with 35 electrons of sky, -0.02 in r and i, -0.035 in the mean of the bands.
+        allowed = Allowed(None, (strict.mean or 0.0) + 0.045, (strict.spread or 0.0) + 0.01)
         rows.append(
             Comparison(
                 "store", name, percent_bias(found, true), "%", every, allowed, every.size,
-                f"All frames at level {level} against the scene without noise. Errors are those of the counted"
-                " electrons, which adds some hundredths.",
+                f"All frames at level {level} against the scene without noise. Errors are those of the electrons that"
+                " were counted, not of those expected, which moves the mean by a few hundredths.",
             )
         )  # fmt: skip
     return rows

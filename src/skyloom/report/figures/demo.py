@@ -37,6 +37,8 @@ GOOD, BAD, BAND = "#15703c", "#b42318", "#e5f4ea"
 PANEL = 3.0  # inches
 PULL_LIMIT = 4.0
 DARK = "#0f1117"
+# Factor of the differences between colours, which are small in galaxies.
+VIVID = 1.7
 
 
 class PortraitPanel(NamedTuple):
@@ -123,14 +125,17 @@ def _draw_view(axes: Axes, panel: PortraitPanel) -> None:
 
 
 def _true_colours(planes: tuple[Float, Float, Float]) -> Float:
-    """Colours that do not change with brightness (Lupton et al. 2004, 10.1086/382245)."""
+    """Colours that do not change with brightness (Lupton et al. 2004, 10.1086/382245), and none in noise."""
     stack = np.nan_to_num(np.stack(planes, axis=-1))
     mean = stack.mean(axis=-1)
     noise = 1.48 * float(np.median(np.abs(mean - np.median(mean)))) or 1e-30
-    top = float(np.percentile(mean, 99.8))
-    linear = max(2.0 * noise, 0.012 * top)
-    stretched = np.arcsinh(np.maximum(mean + 0.5 * noise, 0.0) / linear) / np.arcsinh(top / linear)
-    picture = stack * (stretched / np.maximum(mean, 1e-30))[..., np.newaxis]
+    top = float(np.percentile(mean, 99.7))
+    linear = max(2.0 * noise, 0.02 * top)
+    stretched = np.arcsinh(np.maximum(mean, 0.0) / linear) / np.arcsinh(top / linear)
+    sure = np.clip(mean / noise / 4.0 - 0.5, 0.0, 1.0)[..., np.newaxis]
+    level = mean[..., np.newaxis]
+    picture = level + VIVID * sure * (stack - level)
+    picture *= (stretched / np.maximum(mean, 1e-30))[..., np.newaxis]
     peak = picture.max(axis=-1, keepdims=True)
     return np.asarray(np.clip(np.where(peak > 1.0, picture / np.maximum(peak, 1.0), picture), 0.0, 1.0))
 
