@@ -34,7 +34,6 @@ def main(folder):
     told = {}
     for viewer, name, options in (
         (Imviz, "image", {"format": "Image"}),
-        (Imviz, "bands", {"format": "Image", "extension": ["F606W_SCI", "F814W_SCI"]}),
         (Cubeviz, "cube", {"format": "3D Spectrum"}),
         (Specviz, "spectra", {}),
     ):

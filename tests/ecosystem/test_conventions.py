@@ -10,7 +10,6 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.wcs import WCS
-from tests.ecosystem_products import write_all
 from tests.io_objects import assert_same_wcs, make_cube
 
 import skyloom as sl
@@ -19,11 +18,6 @@ from skyloom.io.formats.spectral_axis import axis_cards, has_form
 PRODUCTS = (
     "image", "cube", "log_cube", "spectra", "one", "bins", "bands", "resam", "maps", "fits",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return write_all(tmp_path_factory.mktemp("products"))
 
 
 def waves(header):

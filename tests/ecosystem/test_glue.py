@@ -6,13 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from tests.ecosystem_products import needs, write_all
+from tests.ecosystem_products import needs
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+def loaded(made):
     needs("glue")
-    made = write_all(tmp_path_factory.mktemp("glue"))
     with warnings.catch_warnings():
         # What glue's own dependencies say about each other.
         warnings.simplefilter("ignore")

@@ -10,15 +10,14 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
-from tests.ecosystem_products import needs, write_all
+from tests.ecosystem_products import needs
 
 SCRIPT = Path(__file__).with_name("jdaviz_script.py")
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+def loaded(made):
     needs("jdaviz")
-    made = write_all(tmp_path_factory.mktemp("jdaviz"))
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(made.folder)], capture_output=True, text=True, timeout=900
     )
@@ -39,7 +38,6 @@ def test_imviz_opens_images_with_their_coordinates(loaded):
     assert "WCS" in image["coords"]
     assert {u.Unit(unit) for unit in image["units"].values()} == {made.image.unit}
     np.testing.assert_array_equal(array(made, "image", 0), made.image.data)
-    assert len(told["bands"]) == 2
 
 
 @pytest.mark.slow

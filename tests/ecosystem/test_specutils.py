@@ -6,15 +6,14 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.nddata import VarianceUncertainty
-from tests.ecosystem_products import needs, write_all
+from tests.ecosystem_products import needs
 
 from skyloom.io.adapters import from_spectrum
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
+@pytest.fixture(autouse=True)
+def _there():
     needs("specutils")
-    return write_all(tmp_path_factory.mktemp("spectra"))
 
 
 @pytest.mark.parametrize("name", ["one", "spectra", "cube", "log_cube"])

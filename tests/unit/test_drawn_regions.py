@@ -256,6 +256,19 @@ def test_regions_that_share_an_edge_share_no_pixel(rng):
     np.testing.assert_array_equal(np.sum(parts, axis=0), whole)
 
 
+def test_regions_far_from_a_distorted_image_cover_nothing():
+    """The distortion is a polynomial that runs away there; the places near by are not lost with those."""
+    text = 'icrs\ncircle(233.1,27.8,9")\ncircle(53.0948,-27.8311,1.5")\ncircle(55.5,-26.1,3")'
+    wcs = sip_wcs()
+    x, y = wcs.all_world2pix(53.0948, -27.8311, 0)
+    wcs.wcs.crpix -= [float(x) - 40, float(y) - 30]
+    wcs.sip = type(wcs.sip)(wcs.sip.a, wcs.sip.b, None, None, wcs.wcs.crpix)
+    wcs.wcs.set()
+    labels = label_regions(parse_regions(text), (wcs, SHAPE))
+    assert labels.meta["empty"] == [1, 3]
+    assert np.argwhere(labels.labels == 2).mean(axis=0) == pytest.approx([30.0, 40.0], abs=0.5)
+
+
 def test_regions_outside_cover_nothing_and_sizes_convert():
     wcs = grid()
     far = parse_regions('icrs;circle(10,80,3")')

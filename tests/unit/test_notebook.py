@@ -141,14 +141,13 @@ def test_odd_objects_have_cards_and_figures(rng):
     blank = make_image(rng, (6, 5)).evolve(mask=np.ones((6, 5), bool), wcs=None, psf=None)
     for shown in (
         blank,
-        make_image(rng, (1, 1), wcs=None).evolve(
-            mask=np.zeros((1, 1), bool), data=np.ones((1, 1)), variance=np.ones((1, 1))
-        ),
+        sl.Image(np.ones((1, 1)), np.ones((1, 1)), None, "ct", None),
         make_cube(rng, (1, 2, 2)),
         make_spectra(rng, (1, 2)),
     ):
         assert "<table" in shown._repr_html_()
-        assert shown.plot()._repr_png_().startswith(PNG)
+        assert shown.plot().axes
+    assert blank.plot()._repr_png_().startswith(PNG)
     assert "no usable pixel" in blank._repr_html_()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.wcs import WCS
+from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import skycoord_to_pixel
 from numpy.typing import NDArray
 
@@ -51,14 +51,13 @@ def region_mask(regions: Sequence[DrawnRegion], target: Grid) -> Mask:
         When regions on the sky meet a grid without a WCS.
     """
     wcs, shape = _grid(target)
-    inside = np.zeros(shape, dtype=bool)
+    inside, outside = (np.zeros(shape, dtype=bool) for _ in range(2))
     if regions and not any(region.include for region in regions):
         inside[:] = True
-    for region in regions:
-        if region.include:
-            box, part = _pixels(region, wcs, shape)
-            inside[box] |= part
-    return inside & ~_excluded(regions, wcs, shape)
+    for region, place in zip(regions, _places(regions, wcs, shape), strict=True):
+        box, part = _pixels(region, place, shape)
+        (inside if region.include else outside)[box] |= part
+    return inside & ~outside
 
 
 def label_regions(regions: Sequence[DrawnRegion], target: Grid) -> LabelMap:
@@ -89,14 +88,19 @@ def label_regions(regions: Sequence[DrawnRegion], target: Grid) -> LabelMap:
     if not included:
         raise InputError("there is no region to label", field="regions", remedy="draw one, without '-'")
     numbers = _numbers(included)
+    waiting = iter(numbers)
     labels = np.full(shape, NO_REGION, dtype=np.int32)
+    outside = np.zeros(shape, dtype=bool)
     n_overlapping = 0
-    for region, number in zip(included, numbers, strict=True):
-        box, part = _pixels(region, wcs, shape)
-        view = labels[box]
+    for region, place in zip(regions, _places(regions, wcs, shape), strict=True):
+        box, part = _pixels(region, place, shape)
+        if not region.include:
+            outside[box] |= part
+            continue
+        view, number = labels[box], next(waiting)
         n_overlapping += int(np.count_nonzero(part & (view >= 0) & (view != number)))
         view[part] = number
-    labels[_excluded(regions, wcs, shape)] = NO_REGION
+    labels[outside] = NO_REGION
     empty = sorted(set(numbers) - set(np.unique(labels).tolist()))
     texts = {
         str(number): region.text for region, number in zip(included, numbers, strict=True) if region.text
@@ -121,26 +125,71 @@ def _grid(target: Grid) -> tuple[WCS | None, tuple[int, int]]:
     return (target.wcs, target.shape) if isinstance(target, Image) else target
 
 
-def _excluded(regions: Sequence[DrawnRegion], wcs: WCS | None, shape: tuple[int, int]) -> Mask:
-    outside = np.zeros(shape, dtype=bool)
+# --- all regions at once: a transformation of coordinates costs as much for one point as for a thousand ----
+
+
+def _places(
+    regions: Sequence[DrawnRegion], wcs: WCS | None, shape: tuple[int, int]
+) -> list[tuple[Float, Float]]:
+    """Return of each region its points in pixels, and the matrix from pixels to sizes (west and north on the sky)."""
+    found: list[tuple[Float, Float]] = []
     for region in regions:
-        if not region.include:
-            box, part = _pixels(region, wcs, shape)
-            outside[box] |= part
-    return outside
+        scale = 1.0
+        if region.frame == "image" and region.size_unit == "arcsec" and region.sizes:
+            scale = geometry.pixel_scale(wcs, shape)
+        found.append((region.points, np.eye(2) * scale))
+    for frame in {region.frame for region in regions} - {"image"}:
+        sky = geometry.celestial(wcs, "a region on the sky")
+        chosen = [number for number, region in enumerate(regions) if region.frame == frame]
+        corners = [regions[number].points for number in chosen]
+        pixels = _to_pixels(SkyCoord(*np.concatenate(corners).T, unit=u.deg, frame=frame), sky)
+        parts = np.split(pixels, np.cumsum([len(points) for points in corners])[:-1])
+        for number, points in zip(chosen, parts, strict=True):
+            found[number] = (points, np.eye(2))
+        sized = [number for number in chosen if regions[number].sizes]
+        if sized:
+            _turn(regions, sized, frame, sky, found)
+    return found
+
+
+def _turn(
+    regions: Sequence[DrawnRegion], sized: list[int], frame: str, wcs: WCS, found: list[tuple[Float, Float]]
+) -> None:
+    """Put in the matrices of regions on the sky, from the pixels an arcsec west and north of their centres."""
+    centres = SkyCoord(*np.concatenate([regions[n].points for n in sized]).T, unit=u.deg, frame=frame)
+    west, north = (
+        _to_pixels(centres.directional_offset_by(angle * u.deg, OFFSET * u.arcsec), wcs)
+        for angle in (270.0, 0.0)
+    )
+    for row, number in enumerate(sized):
+        points, _ = found[number]
+        ends = np.column_stack([west[row] - points[0], north[row] - points[0]]) / OFFSET
+        turn = np.linalg.inv(ends) if np.isfinite(ends).all() else np.full((2, 2), np.nan)
+        if regions[number].size_unit == "pixel":
+            turn = turn / np.sqrt(abs(np.linalg.det(turn)))
+        found[number] = (points, turn)
+
+
+def _to_pixels(places: SkyCoord, wcs: WCS) -> Float:
+    """Return (n, 2) pixels of places; NaN where the projection does not reach or a distortion runs away."""
+    try:
+        return np.column_stack(skycoord_to_pixel(places, wcs, origin=0, mode="all"))
+    except NoConvergence as error:
+        pixels = np.array(error.best_solution, dtype=np.float64)
+        for lost in (error.divergent, error.slow_conv):
+            if lost is not None:
+                pixels[lost] = np.nan
+        return pixels
 
 
 # --- one region ----------------------------------------------------------------------------------------
 
 
-def _pixels(region: DrawnRegion, wcs: WCS | None, shape: tuple[int, int]) -> tuple[tuple[slice, slice], Mask]:
+def _pixels(
+    region: DrawnRegion, place: tuple[Float, Float], shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], Mask]:
     """Return the rectangle of pixels around a region, and which of them lie inside."""
-    if region.frame == "image":
-        points, turn = region.points, np.eye(2)
-        if region.size_unit == "arcsec" and region.sizes:
-            turn = np.eye(2) * geometry.pixel_scale(wcs, shape)
-    else:
-        points, turn = _on_grid(region, geometry.celestial(wcs, "a region on the sky"))
+    points, turn = place
     if region.shape == "polygon":
         return _inside_polygon(points, shape)
     x, y = points[0]
@@ -157,20 +206,6 @@ def _pixels(region: DrawnRegion, wcs: WCS | None, shape: tuple[int, int]) -> tup
     rows, columns = np.mgrid[box].astype(np.float64)
     right, up = np.tensordot(turn, np.stack([columns - x, rows - y]), axes=1)
     return box, _inside(region, right, up)
-
-
-def _on_grid(region: DrawnRegion, wcs: WCS) -> tuple[Float, Float]:
-    """Return the points of a region in pixels, and the matrix from pixels to its sizes, along west and north."""
-    places = SkyCoord(*region.points.T, unit=u.deg, frame=region.frame)
-    points = np.column_stack(skycoord_to_pixel(places, wcs, origin=0, mode="all"))
-    if region.shape in ("polygon", "point"):
-        return points, np.eye(2)
-    towards = places[0].directional_offset_by([270.0, 0.0] * u.deg, OFFSET * u.arcsec)
-    ends = np.column_stack(skycoord_to_pixel(towards, wcs, origin=0, mode="all"))
-    turn = np.linalg.inv((ends - points[0]).T / OFFSET)
-    if region.size_unit == "pixel":
-        turn = turn / np.sqrt(abs(np.linalg.det(turn)))
-    return points, turn
 
 
 def _inside(region: DrawnRegion, right: Float, up: Float) -> Mask:

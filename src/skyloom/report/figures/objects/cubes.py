@@ -74,7 +74,9 @@ def cube_figure(
         draw_map(left, light, "value", stretch=stretch, limits=limits)
         left.set_title("mean of all channels" if share == 1 else f"mean of every {share}. channel")
         draw_marks(left, light)
-        left.plot([column], [row], "s", mfc="none", mec="white", ms=7, mew=1.2)
+        # Black around white: seen on the brightest spaxel and on the sky.
+        left.plot([column], [row], "s", mfc="none", mec="black", ms=8, mew=2.6)
+        left.plot([column], [row], "s", mfc="none", mec="white", ms=8, mew=1.2)
         spaxel = (slice(None), row, column)
         draw_spectrum(right, cube.wave, cube.data[spaxel], cube.variance[spaxel], cube.mask[spaxel])
         mark_lines(right, line_places(lines, cube.medium, redshift), cube.wave)
