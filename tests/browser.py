@@ -144,11 +144,11 @@ class ViewerPage:
         }}"""
         self.page.wait_for_function(script, timeout=timeout)
 
-    def set_value(self, name: str, value: Any) -> None:
-        """Set the value of a widget as its user would."""
+    def set_value(self, name: str, value: Any, attribute: str = "value") -> None:
+        """Set the value of a widget (or another attribute of a model) as its user would."""
         self.page.evaluate(
-            """([name, value]) => { Bokeh.documents[0].get_model_by_name(name).value = value }""",
-            [name, value],
+            "([name, key, value]) => { Bokeh.documents[0].get_model_by_name(name)[key] = value }",
+            [name, attribute, value],
         )
 
     def press(self, name: str) -> None:
@@ -156,30 +156,19 @@ class ViewerPage:
         self.page.evaluate(
             """(name) => {
                 const model = Bokeh.documents[0].get_model_by_name(name);
-                const views = [...Bokeh.index.roots].flatMap((view) => [view, ...find(view)]);
-                function find(view) { return view.children().flatMap
-                    ? view.children().flatMap((child) => [child, ...find(child)])
-                    : [...view.children()].flatMap((child) => [child, ...find(child)]) }
-                const view = views.find((view) => view.model === model);
-                view.shadow_el.querySelector("button").click();
+                Bokeh.index.find_one(model).shadow_el.querySelector("button").click();
             }""",
             name,
         )
 
     def screen_place(self, name: str, x: float, y: float) -> tuple[float, float]:
-        """Return where a point in the coordinates of a figure is on the page."""
+        """Return where a point in the coordinates of a figure is on the page; scroll there if need be."""
         place = self.page.evaluate(
             """([name, x, y]) => {
-                const model = Bokeh.documents[0].get_model_by_name(name);
-                const find = (view) => view.model === model ? view
-                    : [...view.children()].map(find).find((found) => found != null);
-                const view = [...Bokeh.index.roots].map(find).find((found) => found != null);
+                const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name(name));
+                view.el.scrollIntoView({block: "center", behavior: "instant"});
                 const box = view.el.getBoundingClientRect();
-                const frame = view.frame ?? view.canvas_view;
-                const inner = frame.bbox;
-                return [box.left + inner.left + frame.x_scale.compute(x) - frame.x_scale.target_range.start
-                            + (frame.x_scale.target_range.start - inner.left),
-                        box.top + inner.top + frame.y_scale.compute(y) - inner.top];
+                return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)];
             }""",
             [name, x, y],
         )

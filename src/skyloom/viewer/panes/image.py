@@ -70,6 +70,7 @@ class ImagePane:
             sizing_mode="stretch_both",
             spacing=6,
             name=f"image-pane-{number}",
+            styles={"min-width": "0"},
         )
 
     def _connect(self) -> None:
@@ -202,7 +203,6 @@ class ImagePane:
         if shown.overview is not None:
             self._overview = shown.overview
             self._overview_of = request.subject
-        self.controls.message.visible = False
         self._guarded(self._recolour)
         self.picture.probe.data = probe_data(shown)
         self.picture.read_out.text = f'<span class="level">{shown.status}</span>'
@@ -214,6 +214,7 @@ class ImagePane:
         if self.shown is None or self._overview is None:
             return
         low, high = self.controls.limits_for(self._overview.values)
+        self.controls.message.visible = False
         stretch = self.controls.stretch.value
         if self.picture.palette != self.controls.palette.value:
             self.picture.colours(self.controls.palette.value)

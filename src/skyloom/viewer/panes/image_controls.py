@@ -83,7 +83,7 @@ class ImageControls:
             row(self.entry, self.plane, sizing_mode="stretch_width", spacing=8),
             row(
                 self.layer, self.stretch, self.limits, self.low, self.high, self.palette,
-                sizing_mode="stretch_width", spacing=6, css_classes=["controls"],
+                sizing_mode="stretch_width", spacing=6, styles={"flex-wrap": "wrap"},
             ),
             self.channel,
             self.range,
@@ -111,6 +111,9 @@ class ImageControls:
             self.plane.visible = len(source.planes) > 1
             self.layer.labels = [LAYER_NAMES[layer] for layer in source.layers]
             self.layer.active = 0
+            if self.limits.value == "typed":
+                # Typed for another image.
+                self.limits.value = SUITED[self._kind][1]
             count = source.n_channels
             if count is not None and count > 1:
                 self.channel.update(end=count - 1, value=count // 2)
@@ -173,7 +176,10 @@ class ImageControls:
         kind = "light"
         if "VELOCITY" in name and "ERR" not in name:
             kind = "velocity"
-        elif _QUANTITIES & set(name.replace("-", " ").split()) or self.layer_of(source) == "mask":
+        elif (
+            _QUANTITIES & set(name.replace("-", " ").replace("_", " ").split())
+            or self.layer_of(source) == "mask"
+        ):
             kind = "quantity"
         self._suited[self._kind] = (self.stretch.value, self.limits.value, self.palette.value)
         if kind != self._kind:

@@ -13,6 +13,7 @@ const [middle_x, middle_y] = [(x0 + x1) / 2, (y0 + y1) / 2];
 figure._fitted = turn;
 x.setv({start: middle_x - side * width / 2, end: middle_x + side * width / 2});
 y.setv({start: middle_y - side * height / 2, end: middle_y + side * height / 2});
+figure._home = [x.start, x.end];
 """
 """Show a box in proportion; arguments figure, x, y (its ranges). The tags are its edges, and a number that changes."""
 
@@ -20,7 +21,8 @@ KEEP_PROPORTIONS = (
     """
 const [width, height] = [figure.inner_width, figure.inner_height];
 if (!(width > 0 && height > 0) || figure.tags.length == 0) return;
-if (figure._fitted === figure.tags[4]) {
+const is_home = figure._home != null && x.start == figure._home[0] && x.end == figure._home[1];
+if (figure._fitted === figure.tags[4] && !is_home) {
     const half = (x.end - x.start) / width * height / 2;
     const middle = (y.start + y.end) / 2;
     y.setv({start: middle - half, end: middle + half});
