@@ -189,6 +189,7 @@ Examples:
   skyloom mock muse-like --out cubes && skyloom run cubes/ifs.yaml
   skyloom mock halpha-like --out halpha && skyloom run halpha/halpha.yaml
   skyloom mock sdss-like --out sdss && skyloom run sdss/store.yaml
+  skyloom mock galaxy --out galaxy && skyloom run galaxy/*.yaml
 
 \b
 Scenes:
@@ -201,6 +202,7 @@ Scenes:
   halpha-like  a spiral in Halpha and two broad bands like Hubble's, 320 pixels wide, and in a small MUSE cube
   halpha-field the same 1600 pixels wide with a thousand nebulae, MUSE as images and maps
   sdss-like    a field of SDSS in five bands and two nights, and spectra of six sources in it
+  galaxy       one spiral as Hubble, MUSE and SDSS see it, with a configuration for each of the four recipes
 """
 )
 def mock(
@@ -221,7 +223,9 @@ def mock(
 
     field = write_scene(scene, out, seed)
     typer.echo(f"mock observations in {out}; their truth in {field.table}")
-    typer.echo(f"skyloom run {field.config}")
+    # A scene for several recipes has a configuration for each.
+    for config in getattr(field, "configs", {"": field.config}).values():
+        typer.echo(f"skyloom run {config}")
 
 
 add_demo(app)

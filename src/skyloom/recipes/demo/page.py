@@ -205,9 +205,7 @@ def _figure(pair: MapPair) -> ReportFigure:
 
 def _pulls(rows: Sequence[Comparison]) -> bytes:
     shown = [
-        PullRow(
-            row.recipe, row.quantity, row.mean, row.spread, row.allowed.mean, row.allowed.spread, row.passed
-        )
+        PullRow(row.recipe, row.quantity, row.mean, row.spread, row.allowed.mean, row.allowed.spread)
         for row in rows
         if row.pulls.size
     ]

@@ -70,7 +70,6 @@ class PullRow(NamedTuple):
     spread: float
     mean_limit: float | None
     spread_limit: float | None
-    passed: bool
 
 
 def portrait(panels: Sequence[PortraitPanel], *, dpi: float = 130.0) -> bytes:
@@ -257,58 +256,49 @@ def pull_overview(rows: Sequence[PullRow], *, dpi: float = 110.0) -> bytes:
         A PNG.
     """
     step, head, foot, names = 0.235, 0.42, 0.5, 3.35
-    groups = list(dict.fromkeys(row.group for row in rows))
     lines: list[PullRow | str] = []
-    for group in groups:
+    for group in dict.fromkeys(row.group for row in rows):
         lines += [group, *(row for row in rows if row.group == group)]
     height, width = head + foot + step * len(lines), 10.6
+    side, bottom, tall = (width - names - 0.5) / 2, foot / height, step * len(lines) / height
     with mpl.rc_context(STYLE):
         figure = new_figure(width, height, dpi)
-        bottom, tall = foot / height, step * len(lines) / height
-        side = (width - names - 0.5) / 2
         left = figure.add_axes((names / width, bottom, side / width, tall))
         right = figure.add_axes(((names + side + 0.35) / width, bottom, side / width, tall))
+        _pull_axes(left, len(lines), 0.0, 1.6, "mean of the pulls / σ")
+        _pull_axes(right, len(lines), 1.0, 1.2, "standard deviation of the pulls / σ")
         for y, line in enumerate(lines):
+            place = bottom + tall * (1 - (y + 0.5) / len(lines))
             if isinstance(line, str):
-                figure.text(
-                    0.12 / width,
-                    bottom + tall * (1 - (y + 0.5) / len(lines)),
-                    line,
-                    weight="bold",
-                    va="center",
-                    size=9.5,
-                )
+                figure.text(0.12 / width, place, line, weight="bold", va="center", size=9.5)
                 continue
-            figure.text(
-                0.30 / width, bottom + tall * (1 - (y + 0.5) / len(lines)), line.name, va="center", size=8.5
-            )
-            _draw_range(left, y, line.mean, 0.0, line.mean_limit, line.passed)
-            _draw_range(right, y, line.spread, 1.0, line.spread_limit, line.passed)
-        for axes, centre, reach, text in (
-            (left, 0.0, 1.6, "mean of the pulls / σ"), (right, 1.0, 1.2, "standard deviation of the pulls"),
-        ):  # fmt: skip
-            axes.set_ylim(len(lines) - 0.5, -0.5)
-            axes.set_xlim(centre - reach, centre + reach)
-            axes.axvline(centre, color=INK, lw=0.8, zorder=0)
-            axes.set_yticks([])
-            axes.spines["left"].set_visible(False)
-            axes.xaxis.set_major_locator(MultipleLocator(0.5))
-            axes.set_xlabel(text)
-        figure.text(
-            0.12 / width, 1 - 0.2 / height, "bars: what is allowed    dots: what was found", color=FAINT, size=8.5,
-            va="center",
-        )  # fmt: skip
+            figure.text(0.30 / width, place, line.name, va="center", size=8.5)
+            _draw_range(left, y, line.mean, 0.0, line.mean_limit)
+            _draw_range(right, y, line.spread, 1.0, line.spread_limit)
+        legend = "bars: what is allowed    dots: what was found"
+        figure.text(0.12 / width, 1 - 0.2 / height, legend, color=FAINT, size=8.5, va="center")
         return to_png(figure)
 
 
-def _draw_range(axes: Axes, y: float, value: float, centre: float, limit: float | None, passed: bool) -> None:
-    """A bar of what is allowed, and a dot; an arrow where the dot is off the axes."""
+def _pull_axes(axes: Axes, n_lines: int, centre: float, reach: float, label: str) -> None:
+    axes.set_ylim(n_lines - 0.5, -0.5)
+    axes.set_xlim(centre - reach, centre + reach)
+    axes.axvline(centre, color=INK, lw=0.8, zorder=0)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MultipleLocator(0.5))
+    axes.set_xlabel(label)
+
+
+def _draw_range(axes: Axes, y: float, value: float, centre: float, limit: float | None) -> None:
+    """A bar of what is allowed, and a dot, at the edge where it is off the axes."""
     if not np.isfinite(value):
         axes.text(centre, y, "  –", va="center", ha="left", color=FAINT, size=8)
         return
     if limit is not None:
-        axes.barh(
-            y, 2 * limit, left=centre - limit, height=0.62, color=BAND, edgecolor="#b9dcc6", linewidth=0.5
-        )
-    colour = GOOD if passed else BAD
-    axes.plot([value], [y], "o", ms=5.0, color=colour, clip_on=True, zorder=3)
+        low, high = axes.get_xlim()
+        ends = np.clip([centre - limit, centre + limit], low, high)
+        axes.barh(y, np.diff(ends), left=ends[0], height=0.62, color=BAND, edgecolor="#b9dcc6", linewidth=0.5)
+    passed = limit is None or abs(value - centre) <= limit
+    shown = float(np.clip(value, *axes.get_xlim()))
+    axes.plot([shown], [y], "o", ms=5.0, color=GOOD if passed else BAD, clip_on=False, zorder=3)
