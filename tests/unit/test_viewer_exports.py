@@ -28,7 +28,7 @@ from skyloom.viewer.planes.images import ArrayReader, Plane, Planes
 from skyloom.viewer.planes.sky import Sky
 from skyloom.viewer.planes.store import StorePlanes
 from skyloom.viewer.protocols import SpectrumView
-from tests.viewer_stores import OBJECTS, SHAPE, epoch_image, make_epoch_store
+from tests.viewer_stores import OBJECTS, SHAPE, epoch_image, epoch_wcs, make_epoch_store
 
 BOX = (20.4, 60.0, 10.0, 42.0)
 SCREEN = (500, 400)
@@ -214,9 +214,24 @@ def test_marks_of_a_picture_stand_where_the_sky_says(store: Store) -> None:
     for place, text in left:
         _, dec = on_the_sky(wcs, box[0], box[2] + place * (box[3] - box[2]))
         assert dec == pytest.approx(float(text.rstrip("°")), abs=2e-6)
-    turned, _ = edge_marks(StorePlanes(store, "second-r"), box)
-    assert turned
-    assert not any(text.endswith("°") for _, text in turned) or abs(np.tan(np.radians(25.0))) < 0.5
+
+
+@pytest.mark.parametrize(("turn", "is_sky"), [(0.0, True), (90.0, True), (-88.0, True), (45.0, False)])
+def test_a_turned_picture_has_marks_of_what_its_edges_follow(turn: float, is_sky: bool) -> None:
+    reader = ArrayReader(Pixels(np.zeros(SHAPE), None, None))
+    source = Planes("turned", [Plane("r", reader, "")], SHAPE, Sky(epoch_wcs(turn)), has_errors=False)
+    box = (-0.5, SHAPE[1] - 0.5, -0.5, SHAPE[0] - 0.5)
+    marks = edge_marks(source, box)
+    assert all(text.endswith("°") == is_sky for edge in marks for _, text in edge)
+    if is_sky:
+        top_is_ra = abs(turn) < 45
+        for edge, is_top in zip(marks, (True, False), strict=True):
+            for place, text in edge:
+                x = box[0] + place * (box[1] - box[0]) if is_top else box[0]
+                y = box[3] if is_top else box[2] + place * (box[3] - box[2])
+                ra, dec = on_the_sky(epoch_wcs(turn), x, y)
+                expected = ra if is_top == top_is_ra else dec
+                assert expected == pytest.approx(float(text.rstrip("°")), abs=2e-6)
 
 
 def test_names_of_files_hold_no_path() -> None:
