@@ -39,7 +39,9 @@ def compare_ifs(files: GalaxyFiles, folder: Path) -> tuple[list[Comparison], Map
     stars = _binned(files.cube.truth(light=("stars",)), labels, ids)
     keys = [key for key in LINES if f"{key}_flux" in table.colnames]
     # A disc that rotates within a bin has no Gaussian lines: the same fit, to the light without noise, is the truth.
-    true = fit_lines(spectra.evolve(data=gas), keys, redshift).table
+    # Of all lines that there are, or those left out would be taken for continuum.
+    emitted = [key for key in files.cube.line_keys if f"{key}_flux" in table.colnames]
+    true = fit_lines(spectra.evolve(data=gas), emitted, redshift).table
     rows = [
         _spectra_row(spectra, gas + stars),
         *(_flux_row(table, true, key) for key in keys),
