@@ -81,9 +81,7 @@ class SpectrumPane:
         self.table = Div(text="", name="spectrum-numbers")
         self.pin_button = Button(label="Pin", name="spectrum-pin", width=60, disabled=True)
         self.clear_button = Button(label="Clear pins", name="spectrum-clear", width=90, disabled=True)
-        self.scaled = Checkbox(
-            label="pins scaled to the spectrum", name="spectrum-scaled", active=False, align="center"
-        )
+        self.scaled = Checkbox(label="scale pins", name="spectrum-scaled", active=False, align="center")
         self.frame = RadioButtonGroup(labels=list(FRAMES), active=0, name="spectrum-frame")
         self.redshift = TextInput(placeholder="redshift z", name="spectrum-redshift", width=110)
         self.go = Select(value=WHOLE, options=[WHOLE], name="spectrum-go", width=150)
