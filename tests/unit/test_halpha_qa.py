@@ -140,7 +140,7 @@ def test_sections_show_the_figures(run):
         "spiral: noise",
         "spiral: power spectra",
     ]
-    assert [table.title for table in section.tables] == ["Figures and verdicts", "Nebulae"]
+    assert [table.title for table in section.tables] == ["spiral: figures and verdicts", "Nebulae"]
     assert len(section.tables[1].rows) == 12
     assert quality_sections(folder, "nothing") == ()
 
