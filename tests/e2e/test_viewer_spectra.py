@@ -134,6 +134,10 @@ def test_a_lasso_adds_up_with_covariance(viewer, run):
             figure.toolbar.tools.find((tool) => tool.type.startsWith('Lasso')).active = true;
         }"""
     )
+    viewer.wait_for("image-1", "model.toolbar.tools.some(t => t.type === 'PanTool' && !t.active)")
+    viewer.page.wait_for_timeout(
+        500
+    )  # Until the view of the tool listens to the pointer; nothing tells when.
     corners = [(0.6, -0.4), (3.4, -0.4), (3.4, 2.4), (0.6, 2.4), (0.6, -0.2)]
     places = [viewer.screen_place("image-1", x, y) for x, y in corners]
     viewer.page.mouse.move(*places[0])
