@@ -164,9 +164,11 @@ def _turn(
     for row, number in enumerate(sized):
         points, _ = found[number]
         ends = np.column_stack([west[row] - points[0], north[row] - points[0]]) / OFFSET
-        turn = np.linalg.inv(ends) if np.isfinite(ends).all() else np.full((2, 2), np.nan)
+        turn: Float = np.full((2, 2), np.nan)
+        if np.isfinite(ends).all():
+            turn = np.asarray(np.linalg.inv(ends), dtype=np.float64)
         if regions[number].size_unit == "pixel":
-            turn = turn / np.sqrt(abs(np.linalg.det(turn)))
+            turn = turn / float(np.sqrt(abs(np.linalg.det(turn))))
         found[number] = (points, turn)
 
 
