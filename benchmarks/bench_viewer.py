@@ -26,8 +26,8 @@ def first_picture(browser, served) -> tuple[float, int, int]:
     with open_page(browser, served) as page:
         page.wait_for("image-data-1", "model.data.image.length == 1 && model.data.image[0].length > 0")
         seconds = time.perf_counter() - started
-        page.wait_for("probe-1", "model.data.read_bytes != null")
-        read = page.model("probe-1", "model.data.read_bytes[0]")
+        page.wait_for("probe-1", "model.data.total_bytes != null")
+        read = page.model("probe-1", "model.data.total_bytes[0]")
         page.set_value("plane-select-1", "1")
         for channel in (8, 80, 800):
             page.set_value("channel-1", channel)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import skyloom as sl
 from skyloom.errors import InputError
 from skyloom.viewer.panes.image_state import checked
 from skyloom.viewer.shelf import Shelf
+from tests.conftest import ROOT
 
 
 def image(path, shape=(20, 30), name="SCI"):
@@ -186,3 +189,11 @@ def test_saved_views_are_checked(state):
 def test_a_saved_view_may_leave_out_what_is_usual():
     state = checked({"entry": "a.fits"})
     assert (state.entry, state.plane, state.box) == ("a.fits", 0, None)
+
+
+def test_nothing_of_the_page_is_imported_before_it_is_asked_for():
+    code = "import sys, skyloom, skyloom.cli, skyloom.viewer; print([n for n in ('bokeh', 'h5py') if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src"
+    )
+    assert done.stdout.strip() == "[]"

@@ -56,6 +56,7 @@ class ImagePane:
         self.source: PlaneSource | None = None
         self.key = ""
         self.shown: Shown | None = None
+        self.total_bytes = 0
         self.on_source: list[Callable[[], None]] = []
         self._overview: PlaneView | None = None
         self._overview_of: tuple[Any, ...] = ()
@@ -200,11 +201,12 @@ class ImagePane:
         if request.source is not self.source:
             return
         self.shown = shown
+        self.total_bytes += shown.read_bytes
         if shown.overview is not None:
             self._overview = shown.overview
             self._overview_of = request.subject
         self._guarded(self._recolour)
-        self.picture.probe.data = probe_data(shown)
+        self.picture.probe.data = probe_data(shown, self.key, self.total_bytes)
         self.picture.read_out.text = f'<span class="level">{shown.status}</span>'
 
     # --- colours ----------------------------------------------------------------------------------------

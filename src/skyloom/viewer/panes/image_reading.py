@@ -90,13 +90,14 @@ def read_request(request: Request) -> Shown:
     return Shown(request, shown, values, errors, overview, time.perf_counter() - started)
 
 
-def probe_data(shown: Shown) -> dict[str, Any]:
-    """Return what the browser computes the read-out from."""
+def probe_data(shown: Shown, key: str, total_bytes: int) -> dict[str, Any]:
+    """Return what the browser computes the read-out from, of which entry it is, and how much was read in all."""
     view, request = shown.values, shown.request
     ny, nx = view.values.shape
     directions, edges = sky_grid(request.source, (view.x0, view.x1, view.y0, view.y1))
     is_other = request.layer not in ("value", "error")
     return {
+        "entry": [key],
         "values": [np.ascontiguousarray(view.values)],
         "errors": [None if shown.errors is None else np.ascontiguousarray(shown.errors.values)],
         "shown": [np.ascontiguousarray(shown.view.values) if is_other else None],
@@ -107,6 +108,7 @@ def probe_data(shown: Shown) -> dict[str, Any]:
         "unit": [view.unit],
         "status": [shown.status],
         "read_bytes": [shown.read_bytes],
+        "total_bytes": [total_bytes],
     }
 
 

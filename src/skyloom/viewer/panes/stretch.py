@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ LIMITS: dict[str, tuple[float, float] | None] = {
 """How limits are chosen: the part of the values that lies between them."""
 
 
-def _shades(values: Float, low: float, high: float, stretch: str) -> Float:
+def _shades(values: NDArray[np.floating[Any]], low: float, high: float, stretch: str) -> Float:
     """Return values between the limits as shades from 0 to 1."""
     part = np.clip((values - low) / (high - low), 0.0, 1.0)
     if stretch == "sqrt":
