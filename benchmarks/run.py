@@ -18,10 +18,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src")) if path not in sys.path]
 
-from benchmarks.jobs import all_jobs, job_named  # noqa: E402
+from benchmarks.jobs import all_jobs  # noqa: E402
 from benchmarks.measure import machine, version_of  # noqa: E402
 from benchmarks.proof import write_page  # noqa: E402
-from benchmarks.runner import perform, run_job, say  # noqa: E402
+from benchmarks.runner import run_job, say  # noqa: E402
 from benchmarks.table import text_table  # noqa: E402
 from benchmarks.truth import check_named, run_checks  # noqa: E402
 
@@ -29,28 +29,34 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "proof.md"
 
 
-def child(job: str, contender: str, size: str) -> dict[str, Any]:
-    """Do one job in this process; what `runner.measured` starts."""
-    found = job_named(job)
-    return perform(found.contender(contender), getattr(found, size), found.tiny)
-
-
 def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure what was asked for."""
     start = time.perf_counter()
     size = "tiny" if options.tiny else "quick"
-    about = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "version": skyloom_version()}
-    rows = []
+    about = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "version": skyloom_version(),
+        "size": size,
+    }
+    rows: list[dict[str, Any]] = []
     for job in all_jobs():
         if options.only and job.name not in options.only:
             continue
         begin = time.perf_counter()
         rows += run_job(job, size=size, rounds=options.rounds)
         say(f"  {job.name}: {time.perf_counter() - begin:.0f} s")
-    jobs_took = time.perf_counter() - start
+        # What is measured is kept, whatever happens later.
+        keep(about | {"seconds": time.perf_counter() - start, "rows": rows, "recovery": []}, options.results)
     recovery = [] if options.no_truth else run_checks(options.only or (), tell=say)
-    took = {"seconds": time.perf_counter() - start, "jobs_seconds": jobs_took}
-    return about | took | {"size": size, "rows": rows, "recovery": recovery}
+    results = about | {"seconds": time.perf_counter() - start, "rows": rows, "recovery": recovery}
+    keep(results, options.results)
+    return results
+
+
+def keep(results: dict[str, Any], path: Path) -> None:
+    """Write all figures."""
+    path.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 def skyloom_version() -> str:
@@ -73,7 +79,6 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--page", type=Path, help=f"default: {PAGE.relative_to(ROOT)} when nothing is left out"
     )
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--check", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -81,14 +86,10 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run it."""
     options = parsed(arguments)
-    if options.child:
-        print(json.dumps(child(*options.child)))
-        return 0
     if options.check:
         print(json.dumps({"rows": check_named(options.check)()}))
         return 0
     results = measure_all(options)
-    options.results.write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(text_table(results["rows"]))
     whole = not (options.only or options.tiny or options.no_truth)
     page = options.page or (PAGE if whole else None)

@@ -36,7 +36,7 @@ def perform(
 def measured(job: Job, contender: Contender, size: str) -> Row:
     """Do it in a fresh process."""
     return in_process(
-        [ROOT / "benchmarks" / "run.py", "--child", job.name, contender.name, size], timeout=TIMEOUT
+        [ROOT / "benchmarks" / "child.py", job.module, job.name, contender.name, size], timeout=TIMEOUT
     )
 
 

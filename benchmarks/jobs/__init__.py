@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 MODULES = ("imaging", "resampling", "spectral", "fitting", "cubes", "store", "recipes")
@@ -76,12 +77,18 @@ class Job:
     item: str = ""
     accuracy: str = ""
     goals: tuple[Goal, ...] = ()
-    rounds: int = 3
+    rounds: int = 2
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
         """Skyloom first, then the peers that are installed."""
         return (self.ours, *(peer for peer in self.peers if peer.installed))
+
+    @property
+    def module(self) -> str:
+        """Name of the module that has it."""
+        prepare = self.ours.prepare
+        return str((prepare.func if isinstance(prepare, partial) else prepare).__module__)
 
     def contender(self, name: str) -> Contender:
         """Find one by its name."""

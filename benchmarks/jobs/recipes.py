@@ -127,7 +127,6 @@ JOBS = (
         item="object and band",
         accuracy="flux in the mask over all that the object emits, median: the mask leaves out the faintest outskirts",
         goals=(Goal("cpu", 0, 25e-3, "25 ms per object and band"),),
-        rounds=2,
     ),
     Job(
         "ifs",
