@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
@@ -80,7 +79,6 @@ class Page:
         self.shelf = shelf
         self.layout: Any = None
         self._spectra: dict[str, SpectrumSource | None] = {}
-        self._stores: dict[str, Any] = {}
         self.spectrum = SpectrumPane(self._spectrum_of, self._names_of)
         choices = self._choices()
         self.images = tuple(
@@ -118,25 +116,12 @@ class Page:
         if found:
             from skyloom.viewer.planes.store import StorePlanes
 
-            return StorePlanes(self._open_store(self.shelf.entry(store)), name)
+            return StorePlanes(self.shelf.open_store(self.shelf.entry(store)), name)
         entry = self.shelf.entry(key)
         if entry.kind not in HEADINGS:
             raise InputError("this is no image", source=entry.path, field="entry")
         planes: PlaneSource = self.shelf.open(key)
         return planes
-
-    def _open_store(self, entry: Entry) -> Any:
-        if entry.key not in self._stores:
-            import skyloom.store
-
-            self._stores[entry.key] = skyloom.store.open(entry.path)
-        return self._stores[entry.key]
-
-    def close(self) -> None:
-        """Let go of what is open."""
-        for store in self._stores.values():
-            store.close()
-        self._stores.clear()
 
     # --- what passes between panes ----------------------------------------------------------------------
 
@@ -159,7 +144,7 @@ class Page:
         if found:
             from skyloom.viewer.spectra.store import StoreSpectrum
 
-            return StoreSpectrum(self._open_store(self.shelf.entry(store)), name)
+            return StoreSpectrum(self.shelf.open_store(self.shelf.entry(store)), name)
         entry = self.shelf.entry(key)
         return open_spectra(entry.path, entry.kind)
 
@@ -179,7 +164,7 @@ class Page:
             anywhere = np.zeros(1)
             self.spectrum.pick(Region(anywhere, anywhere, f"{entry.key}{STORED}{name}"))
 
-        return StorePane(self._open_store(entry), on_image, on_spectrum)
+        return StorePane(self.shelf.open_store(entry), on_image, on_spectrum)
 
     def _go_to_images(self) -> None:
         if isinstance(self.layout, Tabs):
@@ -346,6 +331,4 @@ def fill_page(document: Document, shelf: Shelf) -> Page:
             model.stylesheets = [widgets, *model.stylesheets]
     # Last: from here on each change makes the document look through all its models.
     document.add_root(page.root)
-    ended: Callable[[Any], None] = lambda _context: page.close()  # noqa: E731
-    document.on_session_destroyed(ended)
     return page

@@ -159,6 +159,7 @@ class ViewServer:
             self._ready.set()
             server.stop()
             await http.close_all_connections()
+            self.shelf.close()
 
 
 class _Guarded(BokehTornado):

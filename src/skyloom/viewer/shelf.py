@@ -99,6 +99,7 @@ class Shelf:
         entries.sort(key=lambda entry: _ORDER[entry.kind])
         self.entries: tuple[Entry, ...] = tuple(entries)
         self._by_key = {entry.key: entry for entry in self.entries}
+        self._stores: dict[str, Any] = {}
         self.left_out = tuple(self._left_out)
         if not self.entries:
             reason = f" ({self._left_out[0]})" if self._left_out else ""
@@ -137,6 +138,19 @@ class Shelf:
         if entry.kind == "image":
             return self._open_image(entry)
         return entry
+
+    def open_store(self, entry: Entry) -> Any:
+        """Return a store, opened once for all pages: its index is in memory, a gigabyte of that of a survey."""
+        if entry.key not in self._stores:
+            import skyloom.store
+
+            self._stores[entry.key] = skyloom.store.open(entry.path)
+        return self._stores[entry.key]
+
+    def close(self) -> None:
+        """Close the stores that are open."""
+        while self._stores:
+            self._stores.popitem()[1].close()
 
     def first(self, *kinds: Kind) -> Entry | None:
         """Return the first entry of one of these kinds."""
