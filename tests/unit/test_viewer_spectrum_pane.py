@@ -101,6 +101,7 @@ def test_the_zoom_stays_on_the_same_axis(pane):
 def test_files_and_rows_are_chosen_from_lists(pane):
     pane.offer([("list", "a list"), ("other", "another")])
     assert pane.view is None
+    assert pane.choice.visible
     pane.files.value = ["list"]
     assert pane.view.title == "list 0"
     assert [name for _, name in pane.list.options] == ["a", "b", "c"]

@@ -148,7 +148,8 @@ class SpectrumPane:
         kept = list(files)[:MOST_NAMES]
         self.files.options = [(key, title) for key, title in kept]
         self.files.visible = len(kept) > 1 or not opened
-        self.chooser.visible, self.chooser.active = bool(kept), opened and bool(kept)
+        self.chooser.visible = bool(kept)
+        self.chooser.active = self.choice.visible = opened and bool(kept)
         if opened and len(kept) == 1:
             self._open_file(kept[0][0])
 

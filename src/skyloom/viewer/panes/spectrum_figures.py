@@ -52,8 +52,8 @@ const shown = new Array(n).fill('');
 const row = new Array(n).fill(0);
 for (const i of order) {
   const centre = (data.x[i] - x_range.start) * scale;
-  if (centre < 0 || centre > width) continue;
   const half = 3.4 * data.name[i].length + 5;
+  if (centre < half - 4 || centre > width - half + 4) continue;
   for (let k = 0; k < rows; k++) {
     if (taken[k].every(([a, b]) => centre + half < a || centre - half > b)) {
       taken[k].push([centre - half, centre + half]);
