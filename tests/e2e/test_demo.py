@@ -75,7 +75,8 @@ def test_the_first_page_holds_the_numbers_and_its_links_lead_somewhere(small):
 
 def test_the_observer_has_no_truth_but_the_files_are_read(small):
     mock = small.directory / "mock"
-    assert sl.read(mock / "hst" / "galaxy_f814w_sci.fits").meta["band"] == "f814w"
+    image, weight = (mock / "hst" / f"galaxy_f814w_{kind}.fits" for kind in ("sci", "wht"))
+    assert sl.read(image, weight=weight).meta["band"].lower() == "f814w"
     assert sl.read(mock / "muse" / "galaxy_cube.fits").meta["instrument"] == "MUSE"
     assert not [path for folder in ("hst", "muse", "sdss") for path in (mock / folder).rglob("*truth*")]
 
