@@ -242,7 +242,8 @@ class SkyMap:
             "ys": [list(part[1]) for part in seen.cells],
             "count": seen.counts,
         }
-        self._colours.high = max(seen.counts, default=10)
+        low, high = min(seen.counts, default=1), max(seen.counts, default=10)
+        self._colours.update(low=low, high=max(high, low + 1))
         self._bar.visible = bool(seen.counts)
         lines = graticule(self.projection, self.window)
         self._lines.data = {"xs": [x for x, _ in lines.lines], "ys": [y for _, y in lines.lines]}

@@ -160,7 +160,12 @@ class ObservationTable:
         # What is one page the browser orders by any column; more of it is ordered here.
         self.table.sortable = total <= PAGE
         self._back.disabled, self._on.disabled = self._first == 0, last >= total
-        whole = f"{total:,} of {len(self._listing.store):,} observations"
+        count = len(self._listing.store)
+        whole = (
+            f"{total:,} of {count:,} observations"
+            if total < count or total <= PAGE
+            else f"{total:,} observations"
+        )
         self._told.text = whole if total <= PAGE else f"{self._first + 1:,}–{last:,} of {whole}"
 
     def _clicked(self, indices: list[int]) -> None:
