@@ -44,11 +44,11 @@ that share noise count as fewer.
 SPEED = """\
 ## Beside the peers, in one run
 
-Each row is a median of several fresh processes, Skyloom and its peers in turn, so that a busy moment of the machine
-meets all alike; compiled code was loaded before. *CPU* adds up all threads. *MB* is memory at the peak beyond what the
-input takes. *CPU of the peer* is the peer's time over that of Skyloom: above 1 Skyloom is the faster one. Peers do less
-where a note says so; in particular most of them carry no covariance, which is why their pulls are far from 1 as soon as
-pixels are correlated. Times compare within this page: another machine has others.
+Skyloom and its peers took turns, so that a busy moment of the machine met all alike, and compiled code was loaded
+before. *CPU* adds up all threads. *MB* is memory at the peak beyond what the input takes. *CPU of the peer* is the
+peer's time over that of Skyloom: above 1 Skyloom is the faster one. Peers do less where a note says so; in particular
+most of them carry no covariance, which is why their pulls are far from 1 as soon as pixels are correlated. Times
+compare within this page: another machine has others.
 """
 
 
@@ -70,9 +70,13 @@ def machine_text(results: Row) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     absent = [name for name in ("ppxf", "vorbin", "powerbin") if name not in about["packages"]]
     told = f"{about['cpu']}, {about['cores']} cores, {about['memory']:.0f} GB of memory, {about['system']}"
+    told += f"; load {about['load']:.1f} meanwhile"
+    # The run itself is a load of 1.
+    busy = about["load"] > about["cores"] + 1
+    told += ", too busy for times that count: trust ratios only" if busy else ""
     lines = [
         f"- **Skyloom** {results['version']}, measured on {results['date']} in {results['seconds'] / 60:.0f} minutes",
-        f"- **Machine:** {told}; load {about['load']:.1f} when it began",
+        f"- **Machine:** {told}",
         f"- **Software:** Python {about['python']}, {packages}",
     ]
     if absent:
@@ -109,7 +113,11 @@ def summary_of(rows: list[Row]) -> str:
 
 def speed_text(rows: list[Row]) -> str:
     """The table of jobs, each with its peers."""
-    parts = [SPEED.strip()]
+    rounds = max((row["rounds"] for row in rows if "rounds" in row), default=1)
+    often = (
+        f"Each row is a median of {rounds} fresh processes." if rounds > 1 else "Each row was measured once."
+    )
+    parts = [f"{SPEED.strip()} {often}"]
     header = ("who", "accuracy", "CPU", "wall", "MB", "CPU of the peer")
     for job in dict.fromkeys(row["job"] for row in rows):
         own = [row for row in rows if row["job"] == job]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -33,7 +34,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     """Measure what was asked for."""
     start = time.perf_counter()
     size = "tiny" if options.tiny else "quick"
-    about = {
+    about: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "version": skyloom_version(),
@@ -48,6 +49,8 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
         say(f"  {job.name}: {time.perf_counter() - begin:.0f} s")
         # What is measured is kept, whatever happens later.
         keep(about | {"seconds": time.perf_counter() - start, "rows": rows, "recovery": []}, options.results)
+    # Of the last minute: what was there before the run is forgotten by now.
+    about["machine"]["load"] = round(min(about["machine"]["load"], os.getloadavg()[0]), 1)
     recovery = [] if options.no_truth else run_checks(options.only or (), tell=say)
     results = about | {"seconds": time.perf_counter() - start, "rows": rows, "recovery": recovery}
     keep(results, options.results)
