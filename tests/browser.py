@@ -24,7 +24,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PATIENCE = 30_000  # Milliseconds; a busy machine needs some.
+PATIENCE = 120_000  # Milliseconds; a busy machine needs some.
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 
 
@@ -150,6 +150,12 @@ class ViewerPage:
             "([name, key, value]) => { Bokeh.documents[0].get_model_by_name(name)[key] = value }",
             [name, attribute, value],
         )
+
+    def settle(self) -> None:
+        """Wait until everything is drawn and what was to follow of it has followed."""
+        self.page.wait_for_function("() => Bokeh.documents[0].is_idle", timeout=PATIENCE)
+        frames = "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 100)))"
+        self.page.evaluate(f"() => new Promise((done) => {frames})")
 
     def press(self, name: str) -> None:
         """Press a button."""

@@ -111,6 +111,7 @@ def page(opened):
 def show(page, key, pane=1):
     page.set_value(f"entry-select-{pane}", key)
     page.wait_for(f"probe-{pane}", f"model.data.entry != null && model.data.entry[0] == {key!r}")
+    page.settle()
 
 
 def probe(page, key, pane=1):
@@ -202,6 +203,7 @@ def test_two_images_are_linked_on_the_sky(page, made):
     page.wait_for("probe-2", "model.data.values.length == 1")
     show(page, "b_deep.fits", pane=2)
     page.wait_for("link-1", "model.data.matrix.length == 6")
+    page.settle()
     page.page.evaluate("""() => {
         const [x, y] = ["x_range", "y_range"].map((key) => Bokeh.documents[0].get_model_by_name("image-1")[key]);
         const height = (y.end - y.start) / (x.end - x.start) * 300;
@@ -252,6 +254,7 @@ def test_of_a_gigabyte_little_is_read(browser, tmp_path):
             page.set_value("plane-select-1", "1")
             page.set_value("channel-1", channel)
         page.set_value("plane-select-1", "2")
+        page.set_value("range-1", [0, shape[0] - 1])
         page.set_value("range-1", [0, shape[0] - 1], "value_throttled")
         page.wait_for("probe-1", "model.data.status[0].includes('GB')")
         assert served.peak_memory() < 500e6

@@ -205,18 +205,22 @@ class ImagePane:
         if shown.overview is not None:
             self._overview = shown.overview
             self._overview_of = request.subject
-        self._guarded(self._recolour)
+        self._guarded(self._paint)
         self.picture.probe.data = probe_data(shown, self.key, self.total_bytes)
         self.picture.read_out.text = f'<span class="level">{shown.status}</span>'
 
     # --- colours ----------------------------------------------------------------------------------------
 
     def _recolour(self) -> None:
+        """Follow a choice of limits or stretch; what was wrong with the last one is forgotten."""
+        self._paint()
+        self.controls.message.visible = False
+
+    def _paint(self) -> None:
         """Bring what has been read to the screen, with the limits and the stretch that are chosen."""
         if self.shown is None or self._overview is None:
             return
         low, high = self.controls.limits_for(self._overview.values)
-        self.controls.message.visible = False
         stretch = self.controls.stretch.value
         if self.picture.palette != self.controls.palette.value:
             self.picture.colours(self.controls.palette.value)
