@@ -249,7 +249,7 @@ def test_of_a_gigabyte_little_is_read(browser, tmp_path):
     with serve_in_process(path) as served, open_page(browser, served) as page:
         page.wait_for("image-data-1", "model.data.image.length == 1 && model.data.image[0].length > 0")
         page.wait_for("probe-1", "model.data.total_bytes != null")
-        assert 0 < page.model("probe-1", "model.data.total_bytes[0]") < 0.05 * path.stat().st_size
+        assert page.model("probe-1", "model.data.total_bytes[0]") < 0.05 * path.stat().st_size
         for channel in (0, 8, 720, shape[0] - 1):
             page.set_value("plane-select-1", "1")
             page.set_value("channel-1", channel)
