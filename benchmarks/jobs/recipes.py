@@ -71,6 +71,7 @@ def ifs_ours(size: Size) -> Task:
 def judge_lines(mock: Any, out: Path) -> dict[str, float]:
     """Line fluxes against the same fit to the light of the gas without noise: a rotating disc has no Gaussian lines."""
     import skyloom as sl
+    from skyloom.core.line_fit import LineFlag
     from skyloom.spectral.lines.linefit import fit_lines
 
     spectra, labels = sl.read(out / "disc_spectra.fits"), sl.read(out / "disc_bins.fits").labels
@@ -79,10 +80,12 @@ def judge_lines(mock: Any, out: Path) -> dict[str, float]:
         gas = (light["TRUTH"].data - light["CONTINUUM"].data) / truth["EXTINCTION"].data[:, None, None]
     clean = spectra.evolve(data=np.array([gas[:, labels == number].sum(axis=1) for number in table["id"]]))
     true = fit_lines(clean, ["Halpha", "NII6548", "NII6583"], 0.01).table
-    found = {"bins": float(len(table))}
+    # Where the light without noise lets no line of its own be fitted, that fit is no truth.
+    known = (np.asarray(true["Halpha_flag"]) & int(LineFlag.FAINT | LineFlag.BORROWED)) == 0
+    found = {"bins": float(len(table)), "judged": float(known.sum())}
     pulls = (table["Halpha_flux"] - true["Halpha_flux"]) / table["Halpha_flux_err"]
-    found |= pull_figures(pulls.value, "flux pull")
-    bright = np.asarray(table["Halpha_snr"]) > 10
+    found |= pull_figures(pulls.value[known], "flux pull")
+    bright = known & (np.asarray(table["Halpha_snr"]) > 10)
     off = (table["Halpha_velocity"] - true["Halpha_velocity"]) / table["Halpha_velocity_err"]
     found |= pull_figures(off.value[bright], "v pull")
     ratio = (summary["noise_measured"] / summary["spectrum_noise"]).to_value("")
@@ -126,7 +129,7 @@ JOBS = (
         Contender("Skyloom", homogenize_ours),
         item="object and band",
         accuracy="flux in the mask over all that the object emits, median: the mask leaves out the faintest outskirts",
-        goals=(Goal("cpu", 0, 25e-3, "25 ms per object and band"),),
+        goals=(Goal("cpu", 0, 25e-3, "25 ms per object and band (in a run of 54)"),),
     ),
     Job(
         "ifs",

@@ -68,12 +68,11 @@ def ingest_ours(size: Size) -> Task:
 
     def judge(store: Any) -> dict[str, float]:
         table = store.observations()
-        names = [str(name) for name in table["obs_id"]]
-        first = frames_of(size)[0].stem.removeprefix("frame-")
-        name = next((name for name in names if first in name), names[0])
+        sources = [Path(str(source)).name for source in table["source"]]
+        name = str(table["obs_id"][sources.index(frames_of(size)[0].name)])
         figures = exact(size, store.cutout(name).data)
         store.close()
-        return figures | {"files": float(len(names))}
+        return figures | {"files": float(len(sources))}
 
     return Task(ingest, judge, size["n"])
 
