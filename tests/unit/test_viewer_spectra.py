@@ -23,6 +23,7 @@ from skyloom.spectral.bins.extract import extract_spectra
 from skyloom.spectral.gas.maps import sum_bins
 from skyloom.spectral.lines.linefit import fit_lines
 from skyloom.viewer.protocols import Region
+from skyloom.viewer.shelf import Shelf
 from skyloom.viewer.spectra import open_spectra
 from skyloom.viewer.spectra.bins import POLYNOMIAL
 from skyloom.viewer.spectra.names import lines_at, merged_ranges, pretty_name, unit_name, with_error
@@ -359,3 +360,15 @@ def test_thinning_keeps_the_narrowest_line():
     np.testing.assert_array_equal(near, np.arange(near[0], near[-1] + 1))
     assert wave[near[0]] < 5000.0 < wave[near[1]]
     assert wave[near[-2]] <= 5010.0 < wave[near[-1]]
+
+
+def test_one_file_of_a_run_does_not_open_those_beside_it(tmp_path):
+    """Who shows one map shows that map; who shows the folder shows its spectra, too, but none that a link leads to."""
+    (tmp_path / "run").mkdir()
+    write_tiny_run(tiny_cube(), tmp_path / "run")
+    maps = tmp_path / "run" / "it_line_maps.fits"
+    assert open_spectra(maps, "image", Shelf(tmp_path / "run").may_read) is not None
+    assert open_spectra(maps, "image", Shelf(maps).may_read) is None
+    (tmp_path / "run" / "it_fits.fits").rename(tmp_path / "elsewhere.fits")
+    (tmp_path / "run" / "it_fits.fits").symlink_to(tmp_path / "elsewhere.fits")
+    assert open_spectra(maps, "image", Shelf(tmp_path / "run").may_read) is None

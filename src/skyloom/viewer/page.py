@@ -146,7 +146,7 @@ class Page:
 
             return StoreSpectrum(self.shelf.open_store(self.shelf.entry(store)), name)
         entry = self.shelf.entry(key)
-        return open_spectra(entry.path, entry.kind)
+        return open_spectra(entry.path, entry.kind, self.shelf.may_read)
 
     def _store_pane(self) -> Any:
         entry = self.shelf.first("store")

@@ -124,6 +124,10 @@ class Shelf:
             raise InputError("the file is now a link to another one", source=found.path, field="entry")
         return found
 
+    def may_read(self, path: Path) -> bool:
+        """Tell whether there is such a file, and whether it, wherever links lead, lies below the path."""
+        return path.is_file() and self._is_inside(path.resolve())
+
     def open(self, key: str) -> Any:
         """Return what an entry holds: a `PlaneSource` of an image or a cube, else the entry itself.
 
@@ -236,7 +240,7 @@ class Shelf:
         """The weights beside an image of the HST, where they lie below the path of the shelf too."""
         for ending in ("_wht", "_ivm", "_weight"):
             beside = path.with_name(path.name.replace("_sci", ending).replace("_drz", ending))
-            if beside != path and beside.is_file() and self._is_inside(beside.resolve()):
+            if beside != path and self.may_read(beside):
                 return beside.resolve()
         return None
 
@@ -245,12 +249,10 @@ class Shelf:
         from skyloom.viewer.spectra.bin_files import bins_prefix
 
         candidates = [path]
-        prefix = bins_prefix(path)
+        prefix = bins_prefix(path, self.may_read)
         if prefix is not None:
             candidates.append(Path(f"{prefix}_bins.fits"))
-        for candidate in candidates:
-            if not candidate.is_file() or not self._is_inside(candidate.resolve()):
-                continue
+        for candidate in filter(self.may_read, candidates):
             hdu = bins_in(candidate)
             if (
                 hdu is not None

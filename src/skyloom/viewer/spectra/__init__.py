@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["open_spectra"]
 
 
-def open_spectra(path: Path, kind: str) -> SpectrumSource | None:
+def open_spectra(
+    path: Path, kind: str, may_read: Callable[[Path], bool] = Path.is_file
+) -> SpectrumSource | None:
     """Return where the spectra of an entry of the shelf come from.
 
     Parameters
@@ -20,6 +23,8 @@ def open_spectra(path: Path, kind: str) -> SpectrumSource | None:
         Of the entry. A file beside the spectra of bins of a run of the recipe ifs gives those.
     kind : str
         Of the entry: "image", "cube", "spectra" or "table".
+    may_read : callable
+        Tells of a file beside the entry whether it is there and may be read.
 
     Returns
     -------
@@ -39,7 +44,7 @@ def open_spectra(path: Path, kind: str) -> SpectrumSource | None:
 
     if kind == "cube":
         return CubeSpectra(path)
-    prefix = bins_prefix(path)
+    prefix = bins_prefix(path, may_read)
     if prefix is not None:
-        return BinSpectra(prefix)
+        return BinSpectra(prefix, may_read)
     return ListedSpectra(path) if kind == "spectra" else None

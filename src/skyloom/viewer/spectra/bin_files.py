@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,29 +19,30 @@ from skyloom.io.formats.hdu import Hdu
 from skyloom.io.formats.headers import parse_bunit
 from skyloom.viewer.protocols import Float
 
-__all__ = ["BinFiles", "TableColumns", "bins_prefix"]
+__all__ = ["BinFiles", "Readable", "TableColumns", "bins_prefix"]
 
 Array = NDArray[Any]
+Readable = Callable[[Path], bool]
 FITTED, PLAIN = "_fits.fits", "_spectra.fits"
 BLOCK_BYTES = 1 << 25  # Of a plane that are in memory at a time.
 FEW_ROWS = 16  # So many are read one by one, more with what lies between them.
 
 
-def bins_prefix(path: Path) -> Path | None:
+def bins_prefix(path: Path, may_read: Readable = Path.is_file) -> Path | None:
     """Return what the names of the products of a run begin with, for the folder of an object or a file in it.
 
-    None where there are no spectra of bins beside the file.
+    None where there are no spectra of bins beside the file, or they may not be read.
     """
     if path.is_dir():
         for ending in (FITTED, PLAIN):
-            found = sorted(path.glob(f"*{ending}"))
+            found = sorted(filter(may_read, path.glob(f"*{ending}")))
             if found:
                 return found[0].with_name(found[0].name.removesuffix(ending))
         return None
     stem = path.name.partition(".")[0]
     while stem:
         prefix = path.with_name(stem)
-        if any(Path(f"{prefix}{ending}").is_file() for ending in (FITTED, PLAIN)):
+        if any(may_read(Path(f"{prefix}{ending}")) for ending in (FITTED, PLAIN)):
             return prefix
         stem = stem.rpartition("_")[0]
     return None
@@ -87,6 +89,8 @@ class BinFiles:
     ----------
     prefix : path
         What all names begin with; see `bins_prefix`.
+    may_read : callable
+        Tells of each file beside the first whether it is there and may be read.
 
     Attributes
     ----------
@@ -101,8 +105,9 @@ class BinFiles:
         Spaxels of each bin, 0 where that is not known.
     """
 
-    def __init__(self, prefix: Path) -> None:
+    def __init__(self, prefix: Path, may_read: Readable = Path.is_file) -> None:
         self.prefix = prefix
+        self._may_read = may_read
         path = self.file(FITTED[1:]) or self.file(PLAIN[1:])
         if path is None:
             raise FileFormatError("there are no spectra of bins", source=prefix.parent)
@@ -122,7 +127,7 @@ class BinFiles:
     def file(self, name: str) -> Path | None:
         """Return the path of a product, such as ``lines.fits``, where there is one."""
         path = Path(f"{self.prefix}_{name}")
-        return path if path.is_file() else None
+        return path if self._may_read(path) else None
 
     def has(self, plane: str) -> bool:
         """Tell whether there is a plane, such as CONTINUUM."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skyloom.core.linelist import Line
 from skyloom.spectral.axes.grids import pixel_edges
 from skyloom.viewer.protocols import Float, Region, SpectrumView
-from skyloom.viewer.spectra.bin_files import BinFiles
+from skyloom.viewer.spectra.bin_files import BinFiles, Readable
 from skyloom.viewer.spectra.components import add_up, line_curve, profiles_of
 from skyloom.viewer.spectra.names import lines_at, masked_ranges, merged_ranges, with_error
 from skyloom.viewer.spectra.numbers import SEPARATOR, line_numbers, star_numbers, unit_name
@@ -32,10 +32,12 @@ class BinSpectra:
     ----------
     prefix : path
         What the names of its products begin with.
+    may_read : callable
+        Tells of each of these files whether it is there and may be read.
     """
 
-    def __init__(self, prefix: Path) -> None:
-        self.files = BinFiles(prefix)
+    def __init__(self, prefix: Path, may_read: Readable = Path.is_file) -> None:
+        self.files = BinFiles(prefix, may_read)
         self.edges = pixel_edges(self.files.wave)
 
     @property
