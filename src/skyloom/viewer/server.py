@@ -7,18 +7,15 @@ keeps the browser from asking anybody else for anything.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-import signal
-import socket
 import webbrowser
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Self
+from threading import Thread
+from typing import Any
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
@@ -32,7 +29,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.ioloop import IOLoop
 from tornado.web import ErrorHandler, OutputTransform
 
-from skyloom.errors import InputError
+from skyloom.core.serving import Server, listen
 from skyloom.viewer.page import fill_page
 from skyloom.viewer.shelf import Shelf
 
@@ -82,7 +79,7 @@ def serve(
     server.run(started)
 
 
-class ViewServer:
+class ViewServer(Server):
     """The viewer of one path: in a thread as a context manager, or by `run`.
 
     Parameters
@@ -104,62 +101,24 @@ class ViewServer:
 
     def __init__(self, path: str | Path, *, port: int = 0) -> None:
         self.shelf = Shelf(path)
-        try:
-            self._socket = socket.create_server((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                f"cannot listen on {HOST}, port {port}: {error}",
-                field="--port",
-                remedy="use another port, or 0 for any that is free",
-            ) from error
-        self._socket.setblocking(False)
+        super().__init__()
+        self._socket = listen(HOST, port)
         self.port: int = self._socket.getsockname()[1]
         self.token = secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{self.port}/{self.token}/"
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._ready = Event()
-        self._thread: Thread | None = None
 
-    def run(self, started: Callable[[str], object] = str) -> None:
-        """Answer requests until the process is interrupted or told to end."""
-        with suppress(KeyboardInterrupt):
-            asyncio.run(self._serve(started, in_main_thread=True))
-
-    def __enter__(self) -> Self:
-        work = partial(asyncio.run, self._serve(str, in_main_thread=False))
-        self._thread = Thread(target=work, name="view", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    async def _serve(self, started: Callable[[str], object], in_main_thread: bool) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        if in_main_thread:
-            with suppress(NotImplementedError):
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    self._loop.add_signal_handler(number, self._stopping.set)
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
         application = _Guarded(self.shelf, self.port, self.token)
         http = HTTPServer(application, max_buffer_size=LARGEST_MESSAGE)
         http.add_socket(self._socket)
         server = BaseServer(IOLoop.current(), application, http)
         server.start()
         try:
-            started(self.address)
-            self._ready.set()
-            await self._stopping.wait()
+            yield
         finally:
-            self._ready.set()
             server.stop()
             await http.close_all_connections()
-            self.shelf.close()
 
 
 class _Guarded(BokehTornado):

@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import signal
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, Self
+from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, RequestHandler
 
+from skyloom.core.serving import Server, listen
 from skyloom.errors import FileFormatError, InputError
 from skyloom.store.service import documents
 from skyloom.store.service.links import LINKS_TYPE, links
@@ -49,7 +46,7 @@ _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-class StoreServer:
+class StoreServer(Server):
     """A store, answering SIA 2.0 and SODA 1.0 requests: in a thread as a context manager, or by `run`.
 
     Parameters
@@ -96,6 +93,7 @@ class StoreServer:
         for name, value in (("most_bytes", most_bytes), ("most_rows", most_rows)):
             if value < 1:
                 raise InputError(f"{name} is {value}; expected 1 or more", field=name)
+        super().__init__()
         self.snapshot = Snapshot(store)
         self.host = host
         self.most_bytes = most_bytes
@@ -105,66 +103,17 @@ class StoreServer:
         self.publisher = f"ivo://skyloom.store/{name}?"
         self.since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._socket = socket.create_server(place[:2], family=family)
-        except (OSError, OverflowError, UnicodeError) as error:
+            self._socket = listen(host, port)
+        except InputError:
             self.snapshot.close()
-            raise InputError(
-                f"cannot listen on {host}, port {port}: {error}",
-                field="--port",
-                remedy="use another port, or 0",
-            ) from error
-        self._socket.setblocking(False)
+            raise
         self.port: int = self._socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.address = self.base_url or f"http://{shown}:{self.port}"
         self.pool = ThreadPoolExecutor(THREADS, "serve")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._ready = Event()
-        self._thread: Thread | None = None
 
-    # --- running ----------------------------------------------------------------------------------------------------
-
-    def run(self, started: Callable[[str], object] = str) -> None:
-        """Answer requests until the process is interrupted or told to end.
-
-        Parameters
-        ----------
-        started : callable, optional
-            Called with the address as soon as requests are answered.
-        """
-        with suppress(KeyboardInterrupt):
-            asyncio.run(self._serve(started, in_main_thread=True))
-
-    def start(self) -> Self:
-        """Begin to answer, in a thread; `stop` ends it."""
-        work = partial(asyncio.run, self._serve(str, in_main_thread=False))
-        self._thread = Thread(target=work, name="serve", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop answering; requests that are being answered are cut off."""
-        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-    async def _serve(self, started: Callable[[str], object], in_main_thread: bool) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        if in_main_thread:
-            with suppress(NotImplementedError):
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    self._loop.add_signal_handler(number, self._stopping.set)
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
         server = HTTPServer(
             self._application(),
             max_body_size=BODY,
@@ -174,11 +123,8 @@ class StoreServer:
         )
         server.add_socket(self._socket)
         try:
-            started(self.address)
-            self._ready.set()
-            await self._stopping.wait()
+            yield
         finally:
-            self._ready.set()
             server.stop()
             await server.close_all_connections()
             self.pool.shutdown(cancel_futures=True)
