@@ -203,17 +203,23 @@ def test_two_images_are_linked_on_the_sky(page, made):
     page.wait_for("probe-2", "model.data.values.length == 1")
     show(page, "b_deep.fits", pane=2)
     page.wait_for("link-1", "model.data.matrix.length == 6")
-    page.settle()
-    page.page.evaluate("""() => {
-        const [x, y] = ["x_range", "y_range"].map((key) => Bokeh.documents[0].get_model_by_name("image-1")[key]);
-        const height = (y.end - y.start) / (x.end - x.start) * 300;
-        x.setv({start: 650, end: 950});
-        y.setv({start: 800 - height / 2, end: 800 + height / 2});
-    }""")
     middle = "[(model.x_range.start + model.x_range.end) / 2, (model.y_range.start + model.y_range.end) / 2]"
     first, second = made["wide"][1], made["deep"][1]
     expected = np.array(second.world_to_pixel_values(*first.pixel_to_world_values(800.0, 800.0)))
-    page.wait_for("image-2", f"Math.hypot({middle}[0] - {expected[0]}, {middle}[1] - {expected[1]}) < 0.2")
+    # The pane that was changed last leads, and on a busy machine the second may still be showing its picture.
+    for _ in range(30):
+        page.settle()
+        page.page.evaluate("""() => {
+            const [x, y] = ["x_range", "y_range"].map((key) => Bokeh.documents[0].get_model_by_name("image-1")[key]);
+            const height = (y.end - y.start) / (x.end - x.start) * 300;
+            x.setv({start: 650, end: 950});
+            y.setv({start: 800 - height / 2, end: 800 + height / 2});
+        }""")
+        page.settle()
+        found = page.model("image-2", middle)
+        if np.hypot(*(np.array(found) - expected)) < 0.2:
+            break
+    assert found == pytest.approx(expected, abs=0.2)
     widths = [
         page.model(f"image-{n}", "(model.x_range.end - model.x_range.start) / model.inner_width")
         for n in (1, 2)
