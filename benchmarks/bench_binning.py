@@ -26,9 +26,9 @@ SETUP = """
 import json, resource, sys, time
 import numpy as np
 side, sigma = int(sys.argv[1]), float(sys.argv[2])
-from tests.binning_scenes import add_noise, disc_and_blobs, gaussian_correlation
+from tests.inputs.binning import add_noise, disc_and_blobs, gaussian_correlation
 from skyloom.core.noise import region_variances
-from skyloom.kernels.voronoi_cells import label_pieces
+from skyloom.kernels.bins.voronoi_cells import label_pieces
 truth, variance = disc_and_blobs(side)
 signal, fresh = (add_noise(truth, variance, seed, sigma) for seed in (1, 2))
 rho = gaussian_correlation(sigma) if sigma else None

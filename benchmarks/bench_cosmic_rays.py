@@ -16,7 +16,7 @@ from scipy import ndimage
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.cosmic_scenes import EXPOSURE, crowded_field  # noqa: E402
+from tests.inputs.cosmic import EXPOSURE, crowded_field  # noqa: E402
 
 from skyloom.core.image import Image  # noqa: E402
 from skyloom.imaging import remove_cosmic_rays  # noqa: E402

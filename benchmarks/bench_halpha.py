@@ -25,7 +25,7 @@ from measure import run_command
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.imaging import sum_regions
-from skyloom.mock.halpha_files import write_halpha_mock
+from skyloom.mock.halpha.files import write_halpha_mock
 
 TARGET_SECONDS, TARGET_WALL, TARGET_MEMORY = 5.0, 120.0, 6.0
 NAME = "spiral"

@@ -60,7 +60,7 @@ from skyloom.recipes.homogenize.run import homogenize
 from skyloom.recipes.homogenize.config import HomogenizeConfig
 import skyloom.io.hst, skyloom.io.segmentation, skyloom.report.figures, scipy.ndimage, scipy.special
 import numpy
-from skyloom.kernels.regions import pair_variances
+from skyloom.kernels.images.regions import pair_variances
 # Numba imports the rest of itself when the first compiled function is loaded; imports do not count.
 pair_variances(numpy.ones((1, 1)), numpy.zeros((1, 1), numpy.int32), numpy.ones((1, 1)), 1)
 path, out, pictures = sys.argv[1:4]

@@ -27,10 +27,10 @@ from astropy.table import QTable
 import skyloom as sl
 from measure import command_line, run_command
 from skyloom.io.templates.library import write_templates
-from skyloom.mock.cube_files import default_scene, write_cube_mock
-from skyloom.mock.cubes import CubeModel, cube_model
-from skyloom.mock.spectrographs import muse
-from skyloom.mock.templates import populations
+from skyloom.mock.cubes.cubes import CubeModel, cube_model
+from skyloom.mock.cubes.files import default_scene, write_cube_mock
+from skyloom.mock.cubes.spectrographs import muse
+from skyloom.mock.scenes.templates import populations
 from skyloom.spectral.signal.snr import spectra_line_snr
 
 TARGET_SECONDS = 30.0  # to the spectra

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.snr_scenes import LSF, noise_cube, rotating_disc
+from tests.inputs.snr import LSF, noise_cube, rotating_disc
 
 from measure import best_cpu
 from skyloom.core.cube import Cube

@@ -22,14 +22,14 @@ from scipy.optimize import nnls
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.stellar_scenes import SPEED_OF_LIGHT, Stars, make_stars, mastar_library, observe, template_library
+from tests.inputs.stellar import SPEED_OF_LIGHT, Stars, make_stars, mastar_library, observe, template_library
 
 import skyloom as sl
 from measure import best_cpu
 from skyloom.core.continuum import ContinuumFit
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
-from skyloom.kernels.broadening import Channels, broaden, fill_taps, tap_space
+from skyloom.kernels.stellar.broadening import Channels, broaden, fill_taps, tap_space
 from skyloom.spectral.axes.attenuation import attenuation_curve
 from skyloom.spectral.axes.grids import pixel_edges
 from skyloom.spectral.stellar.fit import fit_continuum

@@ -54,7 +54,7 @@ def sections(quick: bool) -> dict[str, Callable[[Path], None]]:
 def nights() -> list[Any]:
     from dataclasses import replace
 
-    from skyloom.mock.sdss import EPOCHS
+    from skyloom.mock.sdss.frames import EPOCHS
 
     return [
         replace(EPOCHS[0], run=2820 + i, tai=EPOCHS[0].tai + 1e6 * i, shift=shift, angle=angle)
@@ -71,8 +71,8 @@ def places(size: int) -> list[tuple[float, float]]:
 def make_store(folder: Path, correlation: float, seed: int, *, noise_alone: bool) -> Any:
     """Store five nights in five bands; with ``noise_alone`` without what is in the sky."""
     from skyloom.io.fits import write
-    from skyloom.mock.sdss import observe_frame
-    from skyloom.mock.sdss_field import sdss_field
+    from skyloom.mock.sdss.field import sdss_field
+    from skyloom.mock.sdss.frames import observe_frame
     from skyloom.store.query import create
 
     field = sdss_field(4, shape=SHAPE, n_stars=8, n_galaxies=6, spiral=False)

@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, default=None, help="keep what is written here")
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)
-    from skyloom.mock.sdss_files import write_quick_frames
+    from skyloom.mock.sdss.files import write_quick_frames
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.directory or Path(temporary)

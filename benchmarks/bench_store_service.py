@@ -93,7 +93,7 @@ def show_queries(folder: Path, rows: int, number: int) -> None:
 
 def show_cutouts(folder: Path, number: int) -> None:
     import skyloom.store
-    from skyloom.mock.sdss_files import write_sdss_mock
+    from skyloom.mock.sdss.files import write_sdss_mock
     from skyloom.store.service.soda import fits_bytes
 
     write_sdss_mock(folder / "mock", seed=6, shape=SHAPE, n_spectra=2)

@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.ssp_lines import line_offsets  # noqa: E402
+from tests.inputs.ssp_lines import line_offsets  # noqa: E402
 
 from skyloom.core.linelist import convert_medium  # noqa: E402
 from skyloom.io.templates.sets import MANGADAP, TEMPLATE_SETS, install_sets, load_templates  # noqa: E402

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from tests.browser import open_browser, open_page, serve_in_process  # noqa: E402  # from the checkout
-from tests.viewer_cubes import write_cube  # noqa: E402
+from tests.inputs.viewer_cubes import write_cube  # noqa: E402
 
 
 def first_picture(browser, served) -> tuple[float, int, int]:

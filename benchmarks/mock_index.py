@@ -28,7 +28,7 @@ def write_part_of(path: Path, columns: dict[str, np.ndarray]) -> None:
 
 def write_index(place: Path, number: int) -> float:
     """Write a store of mock observations, and its index; return the CPU of the latter."""
-    from skyloom.mock.observations import mock_observations
+    from skyloom.mock.sdss.observations import mock_observations
     from skyloom.store.files.folder import make_folder
     from skyloom.store.files.manifest import PartEntry, append_part
     from skyloom.store.files.master_writer import write_master

@@ -48,10 +48,10 @@ def frame_files(folder: Path, quick: bool) -> tuple[list[Path], str]:
         paths[-1].write_bytes(bz2.decompress(path.read_bytes()))
     if paths:
         return paths, "real"
-    from skyloom.mock.sdss import EPOCHS, observe_frame
-    from skyloom.mock.sdss_field import sdss_field
-    from skyloom.mock.sdss_files import write_frame
-    from skyloom.mock.sdss_records import frame_name
+    from skyloom.mock.sdss.field import sdss_field
+    from skyloom.mock.sdss.files import write_frame
+    from skyloom.mock.sdss.frames import EPOCHS, observe_frame
+    from skyloom.mock.sdss.records import frame_name
 
     field = sdss_field(SEED, shape=FULL)
     for band in "gri" if quick else "ugriz":
@@ -66,11 +66,11 @@ def spectrum_files(folder: Path, number: int) -> tuple[list[Path], list[Path]]:
     A half of the spectra lies on the grid that a store has by default, a half between its pixels; of each, a half is
     of either spectrograph.
     """
-    from skyloom.mock.sdss import EPOCHS, observe_frame
-    from skyloom.mock.sdss_field import sdss_field
-    from skyloom.mock.sdss_files import write_frame, write_spectrum
-    from skyloom.mock.sdss_records import frame_name, spectrum_name
-    from skyloom.mock.sdss_spectra import BOSS, SDSS, observe_spectrum
+    from skyloom.mock.sdss.field import sdss_field
+    from skyloom.mock.sdss.files import write_frame, write_spectrum
+    from skyloom.mock.sdss.frames import EPOCHS, observe_frame
+    from skyloom.mock.sdss.records import frame_name, spectrum_name
+    from skyloom.mock.sdss.spectra import BOSS, SDSS, observe_spectrum
 
     field = sdss_field(SEED, shape=SMALL, n_stars=4, n_galaxies=2, spiral=False)
     generator = np.random.default_rng(SEED)
@@ -265,7 +265,7 @@ def windows_out(folder: str, number: str) -> dict[str, Any]:
 
 def show_frames(folder: Path, quick: bool) -> None:
     """Print the rows about frames: CPU and size; and about windows of them."""
-    from skyloom.mock.sdss_files import write_quick_frames
+    from skyloom.mock.sdss.files import write_quick_frames
 
     paths, kind = frame_files(folder / "frames", quick)
     (warm,) = write_quick_frames(folder / "warm", 1, seed=SEED)

@@ -17,7 +17,7 @@ LINEAR, MEMORY = 1.3, 1.5
 
 def show_growth(folder: Path, numbers: Sequence[int]) -> None:
     """Print what ingests of more and more frames take, each a process of its own."""
-    from skyloom.mock.sdss_files import write_quick_frames
+    from skyloom.mock.sdss.files import write_quick_frames
     from skyloom.store.query import create
 
     points = []

@@ -76,7 +76,7 @@ def killed(store: Path, files: Path, delay: float | None) -> float:
 
 def show_kills(folder: Path, number: int) -> None:
     """Print the row about kills: each is followed by a run that nobody disturbs."""
-    from skyloom.mock.sdss_files import write_quick_frames
+    from skyloom.mock.sdss.files import write_quick_frames
     from skyloom.store.files.verify import verify
     from skyloom.store.ingest.run import ingest
 
@@ -126,7 +126,7 @@ def show_kills(folder: Path, number: int) -> None:
 
 def show_corrupt(folder: Path) -> None:
     """Print the row about corrupt files: how many of them are listed, with reasons, and what is stored."""
-    from skyloom.mock.sdss_files import write_sdss_mock
+    from skyloom.mock.sdss.files import write_sdss_mock
     from skyloom.store.query import create
 
     mock = write_sdss_mock(folder / "mock", seed=SEED, shape=SHAPE, bands="gri", n_spectra=1, truth=False)

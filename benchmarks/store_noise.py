@@ -48,10 +48,10 @@ def show_images(n_draws: int) -> None:
 
 def show_stored(folder: Path) -> None:
     """Print what becomes of flux and places of a frame that goes from a file into a store and out again."""
-    from skyloom.mock.sdss import EPOCHS, observe_frame
-    from skyloom.mock.sdss_field import sdss_field
-    from skyloom.mock.sdss_files import write_frame
-    from skyloom.mock.sdss_records import frame_name
+    from skyloom.mock.sdss.field import sdss_field
+    from skyloom.mock.sdss.files import write_frame
+    from skyloom.mock.sdss.frames import EPOCHS, observe_frame
+    from skyloom.mock.sdss.records import frame_name
     from skyloom.store.files.part_reader import PartReader
     from skyloom.store.query import create
 

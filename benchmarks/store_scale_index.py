@@ -49,7 +49,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, float, Any]:
 
 def add_part(folder: str, first: str, number: str, where: str) -> dict[str, Any]:
     """Write a part of mock observations, and enter it into the journal."""
-    from skyloom.mock.observations import mock_observations
+    from skyloom.mock.sdss.observations import mock_observations
     from skyloom.store.files.folder import is_store, make_folder
     from skyloom.store.files.manifest import PartEntry, append_part
 

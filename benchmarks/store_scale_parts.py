@@ -25,7 +25,7 @@ TARGETS = (1 << 29, 1 << 31, 1 << 33)
 
 def many_parts(folder: str, number: str) -> dict[str, Any]:
     """Write small parts; return what each costs when the index is made of them, and made anew with one more."""
-    from skyloom.mock.observations import mock_observations
+    from skyloom.mock.sdss.observations import mock_observations
     from skyloom.store.files.folder import make_folder
     from skyloom.store.files.manifest import PartEntry, append_part
     from skyloom.store.files.master_writer import write_master
@@ -113,7 +113,7 @@ def show_parts(folder: Path, real: int, simulated: int) -> None:
 
 def show_partitions(number: int, where: str) -> None:
     """Print how many partitions and files so many images and as many spectra make."""
-    from skyloom.mock.observations import mock_observations
+    from skyloom.mock.sdss.observations import mock_observations
     from skyloom.store.ingest import partitions
     from skyloom.store.schema import PARTITION_ORDER, POSITION_ORDER, StoreSettings
 

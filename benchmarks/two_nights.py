@@ -13,8 +13,8 @@ SHARED = {0.0: (1.0,) * N_LEVELS, 0.8: (4.1, 1.8, 1.3, 1.2, 1.1)}
 
 def level_pulls(correlation: float, n_draws: int) -> list[NDArray[np.float64]]:
     """Return the pulls of (first - second) less the true difference, an array for each level."""
-    from skyloom.mock.sdss import EPOCHS, observe_frame
-    from skyloom.mock.sdss_field import sdss_field
+    from skyloom.mock.sdss.field import sdss_field
+    from skyloom.mock.sdss.frames import EPOCHS, observe_frame
     from skyloom.store.levels.images import image_levels
 
     field = sdss_field(4, shape=SHAPE, n_stars=6, n_galaxies=3, spiral=False)

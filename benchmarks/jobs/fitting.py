@@ -26,7 +26,7 @@ START = (0.0, 80.0, 20.0, 10.0, 3.0, 0.0)
 
 def lines_of(size: Size) -> Spectra:
     """Halpha and [N II] of known flux, velocity and width on a flat continuum, noise 1 per channel."""
-    from tests.oracles_lines import mock_spectra
+    from tests.oracles.lines import mock_spectra
 
     wave = 6512 + 1.25 * np.arange(90)
     fluxes = {"Halpha": FLUX, "NII6583": 0.5 * FLUX, "NII6548": 0.5 * NII * FLUX}
@@ -58,7 +58,7 @@ def lines_ours(size: Size) -> Task:
 
 def group_model(edges: np.ndarray, p: Any) -> np.ndarray:
     """Halpha and [N II] with shared kinematics on a straight line: v, sigma, two fluxes, two coefficients."""
-    from tests.oracles_lines import gaussian
+    from tests.oracles.lines import gaussian
 
     middle = 0.5 * (edges[1:] + edges[:-1])
     total = p[4] + p[5] * (middle - middle.mean()) / 50
@@ -70,7 +70,7 @@ def group_model(edges: np.ndarray, p: Any) -> np.ndarray:
 
 def one_by_one(size: Size, fit: Callable[[np.ndarray, np.ndarray], tuple[float, float]]) -> Task:
     """Fit the first spectra one after the other."""
-    from tests.oracles_lines import edges_of
+    from tests.oracles.lines import edges_of
 
     spectra = lines_of(size)
     edges, rows = edges_of(spectra.wave), spectra.data[: size["peers"]].astype(float)
@@ -160,7 +160,7 @@ REDSHIFT = 0.02
 
 
 def stars_of(size: Size) -> tuple[Any, Any, Spectra]:
-    from tests.stellar_scenes import make_stars, observe, template_library
+    from tests.inputs.stellar import make_stars, observe, template_library
 
     stars = make_stars(size["n"], WAVE, rng=np.random.default_rng(1), redshift=REDSHIFT)
     return template_library(), stars, observe(stars, WAVE, 30.0, rng=np.random.default_rng(3))

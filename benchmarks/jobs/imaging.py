@@ -11,7 +11,7 @@ from benchmarks.jobs import Contender, Goal, Job, Task
 from benchmarks.pulls import image_pulls, plain_pulls, pull_figures
 from skyloom.core.image import Image, Mode
 from skyloom.core.psf import GaussianPSF
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.scenes.images import sky_wcs
 
 Size = Mapping[str, Any]
 SCALE = 0.06
@@ -253,7 +253,7 @@ def background_photutils(size: Size) -> Task:
 
 
 def rays(size: Size) -> Any:
-    from tests.cosmic_scenes import crowded_field
+    from tests.inputs.cosmic import crowded_field
 
     return crowded_field(size["side"], size["rays"], 6, 25, size["nebulae"])
 
@@ -277,7 +277,7 @@ def rays_ours(size: Size) -> Task:
 
 def rays_astroscrappy(size: Size) -> Task:
     from astroscrappy import detect_cosmics
-    from tests.cosmic_scenes import EXPOSURE
+    from tests.inputs.cosmic import EXPOSURE
 
     field = rays(size)
     data = (field.image.data * EXPOSURE).astype(np.float32)
@@ -289,7 +289,7 @@ def rays_astroscrappy(size: Size) -> Task:
 
 def rays_ccdproc(size: Size) -> Task:
     from ccdproc import cosmicray_lacosmic
-    from tests.cosmic_scenes import EXPOSURE
+    from tests.inputs.cosmic import EXPOSURE
 
     field = rays(size)
     data = (field.image.data * EXPOSURE).astype(np.float32)

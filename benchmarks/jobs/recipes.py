@@ -40,7 +40,7 @@ def quiet(config: Path, out: Path, *settings: str) -> Callable[[], Path]:
 
 
 def homogenize_ours(size: Size) -> Task:
-    from skyloom.mock.files import write_hst_mock
+    from skyloom.mock.hubble.files import write_hst_mock
 
     place = folder("homogenize") / str(size["objects"])
     bands = BANDS[-size["bands"] :]
@@ -58,7 +58,7 @@ def homogenize_ours(size: Size) -> Task:
 
 
 def ifs_ours(size: Size) -> Task:
-    from skyloom.mock.cube_files import write_cube_mock
+    from skyloom.mock.cubes.files import write_cube_mock
 
     place = folder("ifs") / str(size["side"])
     mock = write_cube_mock(
@@ -93,7 +93,7 @@ def judge_lines(mock: Any, out: Path) -> dict[str, float]:
 
 
 def halpha_ours(size: Size) -> Task:
-    from skyloom.mock.halpha_files import write_halpha_mock
+    from skyloom.mock.halpha.files import write_halpha_mock
 
     place = folder("halpha") / str(size["side"])
     mock = write_halpha_mock(

@@ -13,7 +13,7 @@ from benchmarks.jobs import Contender, Goal, Job, Task
 from benchmarks.jobs.imaging import CENTRE, MEGAPIXELS, noise_plane
 from benchmarks.pulls import image_pulls, plain_pulls, pull_figures
 from skyloom.core.image import Image
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.scenes.images import sky_wcs
 
 Size = Mapping[str, Any]
 Grid = tuple[WCS, tuple[int, int]]

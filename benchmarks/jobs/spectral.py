@@ -22,7 +22,7 @@ SPAXELS = 0.6  # Pixels: sigma of the filter that correlates spaxels.
 
 
 def empty_cube(size: Size) -> Cube:
-    from tests.snr_scenes import noise_cube
+    from tests.inputs.snr import noise_cube
 
     kernel = np.array([1.0, 2.0, 1.0])
     return noise_cube(np.random.default_rng(1), (size["channels"], size["side"], size["side"]), kernel=kernel)
@@ -85,7 +85,7 @@ def snr_specutils(size: Size) -> Task:
 
 
 def galaxy(size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from tests.binning_scenes import add_noise, disc_and_blobs, gaussian_correlation
+    from tests.inputs.binning import add_noise, disc_and_blobs, gaussian_correlation
 
     truth, variance = disc_and_blobs(size["side"])
     return add_noise(truth, variance, 1, SPAXELS), variance, gaussian_correlation(SPAXELS)
@@ -170,7 +170,7 @@ def bins_powerbin(size: Size) -> Task:
 
 def binned_noise(size: Size) -> tuple[Cube, np.ndarray]:
     from scipy.spatial import cKDTree
-    from tests.oracles_extract import correlated_noise
+    from tests.oracles.extract import correlated_noise
 
     shape = (size["channels"], size["side"], size["side"])
     generator = np.random.default_rng(1)

@@ -34,7 +34,7 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 @lru_cache(maxsize=2)
 def frames(n: int, ny: int, nx: int) -> list[Path]:
-    from skyloom.mock.sdss_files import write_quick_frames
+    from skyloom.mock.sdss.files import write_quick_frames
 
     return write_quick_frames(folder("frames") / f"{n}-{ny}", n, shape=(ny, nx), seed=SEED)
 

@@ -13,8 +13,8 @@ from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.grids.reproject import reproject
 from skyloom.imaging.psfs.convolve import match_psf
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.noise import draw_noise, drizzle_kernel, kernel_correlation
+from skyloom.mock.hubble.noise import draw_noise, drizzle_kernel, kernel_correlation
+from skyloom.mock.scenes.images import sky_wcs
 
 GROUP = "Images: sums of boxes"
 CENTRE = (53.1, -27.8)
@@ -74,7 +74,7 @@ def sums(noise: str) -> list[Row]:
 
 def sky_level() -> list[Row]:
     """A known sky under galaxies with wings."""
-    from tests.sky_scenes import KINDS, filtered_noise, galaxy_field, sky_image
+    from tests.inputs.sky import KINDS, filtered_noise, galaxy_field, sky_image
 
     from skyloom.imaging.sky.background import measure_background
 
@@ -99,7 +99,7 @@ def sky_level() -> list[Row]:
 def nebulae() -> list[Row]:
     """Fluxes of nebulae in a sharp and a blurred image, and their differences."""
     from scipy import ndimage
-    from tests.quality_scenes import BLURRED, quality_scene
+    from tests.inputs.quality import BLURRED, quality_scene
 
     from skyloom.core.image import Mode
     from skyloom.imaging.measure.comparison import compare_regions

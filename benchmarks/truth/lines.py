@@ -18,7 +18,7 @@ BIAS = {3: 0.03, 5: 0.01, 10: 0.01, 30: 0.01}  # Of the project, for the flux.
 
 def lines() -> list[Row]:
     """Halpha and [N II] with shared kinematics, from faint to bright."""
-    from tests.oracles_lines import mock_spectra
+    from tests.oracles.lines import mock_spectra
 
     from skyloom.spectral.lines.linefit import fit_lines
 
@@ -53,7 +53,7 @@ def lines() -> list[Row]:
 
 def stars() -> list[Row]:
     """Stellar velocity, dispersion and dust."""
-    from tests.stellar_scenes import make_stars, observe, template_library
+    from tests.inputs.stellar import make_stars, observe, template_library
 
     from skyloom.spectral.stellar.fit import fit_continuum
 

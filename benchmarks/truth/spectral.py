@@ -70,7 +70,7 @@ def resampled() -> list[Row]:
 def extracted() -> list[Row]:
     """Spectra of bins of a cube whose spaxels and channels are correlated."""
     from scipy.spatial import cKDTree
-    from tests.oracles_extract import correlated_noise
+    from tests.oracles.extract import correlated_noise
 
     from skyloom.spectral.bins.extract import extract_spectra
 
@@ -100,7 +100,7 @@ def extracted() -> list[Row]:
 
 def binned() -> list[Row]:
     """Fresh noise in bins that were made on another draw, over the noise that they claim."""
-    from tests.binning_scenes import add_noise, disc_and_blobs, gaussian_correlation
+    from tests.inputs.binning import add_noise, disc_and_blobs, gaussian_correlation
 
     from skyloom.spectral.bins.binning import bin_to_snr
 
@@ -123,7 +123,7 @@ def binned() -> list[Row]:
 
 def line_maps() -> list[Row]:
     """The S/N of a line where there is none."""
-    from tests.snr_scenes import noise_cube
+    from tests.inputs.snr import noise_cube
 
     from skyloom.spectral.signal.snr import first_velocity_map, line_snr
 

@@ -30,7 +30,7 @@ def levels(correlation: float) -> list[Row]:
 
 def stacks(correlation: float) -> list[Row]:
     """Stacks of one, two and five exposures of a dense cube, made of the noise alone."""
-    from tests.dense_inputs import NIGHTS, night, noise_of, store_of
+    from tests.inputs.dense import NIGHTS, night, noise_of, store_of
 
     from skyloom.store.dense import DenseCube
 

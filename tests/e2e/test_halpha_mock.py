@@ -26,7 +26,7 @@ from skyloom import cli
 from skyloom.core.image import Flag
 from skyloom.core.linelist import default_lines
 from skyloom.io.fits import read_product
-from skyloom.mock.halpha_files import MAP_NAMES, write_halpha_mock
+from skyloom.mock.halpha.files import MAP_NAMES, write_halpha_mock
 from skyloom.recipes.config import load_config
 from skyloom.recipes.halpha.cleaning import Hst, find_stars
 from skyloom.recipes.halpha.config import HalphaConfig

@@ -16,7 +16,7 @@ from astropy.io import fits
 from astropy.table import QTable
 from tests.report_pages import check_page
 
-from skyloom.mock.files import write_hst_mock
+from skyloom.mock.hubble.files import write_hst_mock
 
 BANDS = ("f606w", "f814w", "f160w")
 

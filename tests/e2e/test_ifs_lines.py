@@ -26,7 +26,7 @@ from skyloom.io.products.betis import EXTENSIONS
 from skyloom.io.products.line_maps import read_fitted_spectra
 from skyloom.io.templates.library import write_templates
 from skyloom.io.templates.sets import load_templates
-from skyloom.mock.cube_files import write_cube_mock
+from skyloom.mock.cubes.files import write_cube_mock
 from skyloom.spectral.lines.linefit import fit_lines
 
 RANGE = (6300.0, 6900.0)

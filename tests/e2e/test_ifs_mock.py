@@ -23,7 +23,7 @@ import skyloom as sl
 from skyloom import cli
 from skyloom.io.fits import read_product
 from skyloom.io.products.bin_files import read_map_file
-from skyloom.mock.cube_files import write_cube_mock
+from skyloom.mock.cubes.files import write_cube_mock
 from skyloom.spectral.signal.snr import spectra_line_snr
 
 RANGE = (6300.0, 6900.0)

@@ -14,8 +14,8 @@ from astropy.table import QTable
 
 import skyloom as sl
 from skyloom.core.psf import GaussianPSF
-from skyloom.mock.files import write_hst_mock
-from skyloom.mock.images import sky_wcs, truth_image
+from skyloom.mock.hubble.files import write_hst_mock
+from skyloom.mock.scenes.images import sky_wcs, truth_image
 
 pytestmark = pytest.mark.slow
 BANDS = ("f606w", "f814w", "f160w")

@@ -12,11 +12,11 @@ import yaml
 from typer.testing import CliRunner
 
 from skyloom.cli import app
-from skyloom.mock.cube_files import write_cube_mock
-from skyloom.mock.files import write_hst_mock
-from skyloom.mock.halpha_files import write_halpha_mock
-from skyloom.mock.sdss import EPOCHS
-from skyloom.mock.sdss_files import write_sdss_mock
+from skyloom.mock.cubes.files import write_cube_mock
+from skyloom.mock.halpha.files import write_halpha_mock
+from skyloom.mock.hubble.files import write_hst_mock
+from skyloom.mock.sdss.files import write_sdss_mock
+from skyloom.mock.sdss.frames import EPOCHS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

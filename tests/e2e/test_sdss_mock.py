@@ -10,9 +10,9 @@ from astropy.io import fits
 from astropy.table import QTable
 
 import skyloom as sl
-from skyloom.mock.files import SCENES
-from skyloom.mock.sdss_field import sdss_field
-from skyloom.mock.sdss_files import SdssFiles, write_sdss_mock
+from skyloom.mock.hubble.files import SCENES
+from skyloom.mock.sdss.field import sdss_field
+from skyloom.mock.sdss.files import SdssFiles, write_sdss_mock
 from skyloom.recipes.config import load_config
 from skyloom.recipes.store.config import StoreConfig
 from skyloom.store.ingest.sources import FileList, listed_files

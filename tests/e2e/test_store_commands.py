@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from tests.inputs.store import digests, small_image, write_files
 from tests.report_pages import check_page
-from tests.store_inputs import digests, small_image, write_files
 from typer.testing import CliRunner
 
 import skyloom as sl

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.store_files import BROKEN, BrokenFile, duplicate, good_frame, good_spectrum, same_name
-from tests.store_inputs import digests
+from tests.inputs.store import digests
+from tests.inputs.store_files import BROKEN, BrokenFile, duplicate, good_frame, good_spectrum, same_name
 from typer.testing import CliRunner
 
 import skyloom as sl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from astropy.table import Table
-from tests.dense_inputs import flat_image, flat_spectrum, store_of
+from tests.inputs.dense import flat_image, flat_spectrum, store_of
 from typer.testing import CliRunner
 
 from skyloom.cli import app

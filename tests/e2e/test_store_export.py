@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits, votable
 from astropy.units import UnitsWarning
 from astropy.wcs import WCS
-from tests.export_stores import make_odd_store
+from tests.inputs.export_stores import make_odd_store
 from typer.testing import CliRunner
 
 from skyloom.cli import app

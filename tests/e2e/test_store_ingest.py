@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.store_inputs import (
+from tests.inputs.store import (
     digests,
     ingest_alone,
     make_store,
@@ -274,7 +274,7 @@ def kill_at(moments: int, seed: int, files, reference: Path, tmp_path: Path) -> 
     """Kill an ingest at random moments, each followed by an undisturbed run; return how many were at work."""
     # Processes of this kind start in milliseconds: their modules are loaded once, in a process without threads.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.store_inputs", *(f"skyloom.{name}" for name in PRELOADED)])
+    context.set_forkserver_preload(["tests.inputs.store", *(f"skyloom.{name}" for name in PRELOADED)])
     whole, folder = digests(reference), files[0].parent
     warm = make_store(tmp_path / "warm")
     killed_ingest(context, make_store(tmp_path / "start"), folder, 60.0)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.store_inputs import digests, make_store, write_files
+from tests.inputs.store import digests, make_store, write_files
 
 from skyloom.errors import InputError
 from skyloom.store.files.manifest import Manifest

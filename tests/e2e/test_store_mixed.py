@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from tests.cube_files import cards, write_muse
-from tests.io_objects import make_image
-from tests.line_scenes import simple_fit, six_bins
-from tests.store_files import good_frame, good_spectrum
-from tests.store_inputs import small_wcs
-from tests.survey_files import CALIFA_WAVE, manga_arrays, write_califa, write_manga
+from tests.inputs.cube_files import cards, write_muse
+from tests.inputs.io_objects import make_image
+from tests.inputs.line import simple_fit, six_bins
+from tests.inputs.store import small_wcs
+from tests.inputs.store_files import good_frame, good_spectrum
+from tests.inputs.survey_files import CALIFA_WAVE, manga_arrays, write_califa, write_manga
 from typer.testing import CliRunner
 
 import skyloom as sl

@@ -18,8 +18,8 @@ import requests
 from astropy import units as u
 from astropy.io.votable import parse
 from astropy.time import Time
-from tests.store_files import good_frame, good_spectrum
-from tests.store_inputs import small_image, small_wcs, write_files
+from tests.inputs.store import small_image, small_wcs, write_files
+from tests.inputs.store_files import good_frame, good_spectrum
 
 import skyloom.store
 from skyloom.core.cube import Cube

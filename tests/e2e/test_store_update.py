@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from tests.store_inputs import digests, make_store, small_image, write_files
+from tests.inputs.store import digests, make_store, small_image, write_files
 from typer.testing import CliRunner
 
 from skyloom.cli import app

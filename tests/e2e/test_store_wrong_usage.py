@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.store_inputs import small_spectrum, write_files
+from tests.inputs.store import small_spectrum, write_files
 from typer.testing import CliRunner
 
 import skyloom as sl

@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from tests.browser import open_browser, open_page, serve_in_process
 from tests.conftest import ROOT
-from tests.viewer_cubes import write_cube
+from tests.inputs.viewer_cubes import write_cube
 
 import skyloom as sl
 from skyloom.core.labels import LabelMap

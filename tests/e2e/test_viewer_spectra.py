@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.browser import open_browser, open_page, serve_in_process
-from tests.viewer_runs import LABELS, SHAPE, Z, tiny_cube, write_tiny_run
+from tests.inputs.viewer_runs import LABELS, SHAPE, Z, tiny_cube, write_tiny_run
 
 from skyloom.core.linelist import default_lines
 from skyloom.spectral.bins.extract import extract_spectra

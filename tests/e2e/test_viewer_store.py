@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from tests.browser import ViewerPage, open_browser, open_page, serve_in_process
-from tests.viewer_stores import OBJECTS, make_epoch_store
+from tests.inputs.viewer_stores import OBJECTS, make_epoch_store
 
 import skyloom as sl
 from skyloom.core.image import Image

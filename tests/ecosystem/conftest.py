@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.ecosystem_products import write_all
+from tests.inputs.ecosystem_products import write_all
 
 
 @pytest.fixture(scope="session")

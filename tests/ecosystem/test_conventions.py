@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
 from astropy.wcs import WCS
-from tests.io_objects import assert_same_wcs, make_cube
+from tests.inputs.io_objects import assert_same_wcs, make_cube
 
 import skyloom as sl
 from skyloom.io.formats.spectral_axis import axis_cards, has_form

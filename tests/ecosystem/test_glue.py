@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from tests.ecosystem_products import needs
+from tests.inputs.ecosystem_products import needs
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import json
 import h5py
 import numpy as np
 import pytest
-from tests.ecosystem_products import needs
-from tests.export_stores import make_odd_store
+from tests.inputs.ecosystem_products import needs
+from tests.inputs.export_stores import make_odd_store
 
 
 @pytest.fixture(scope="module")

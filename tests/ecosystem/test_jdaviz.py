@@ -10,7 +10,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
-from tests.ecosystem_products import needs
+from tests.inputs.ecosystem_products import needs
 
 SCRIPT = Path(__file__).with_name("jdaviz_script.py")
 

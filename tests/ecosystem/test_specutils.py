@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.nddata import VarianceUncertainty
-from tests.ecosystem_products import needs
+from tests.inputs.ecosystem_products import needs
 
 from skyloom.io.adapters import from_spectrum
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.sky_scenes import KINDS, filtered_noise, galaxy_field, sky_image
+from tests.inputs.sky import KINDS, filtered_noise, galaxy_field, sky_image
 
 from skyloom.imaging.measure.regions import sum_regions
 from skyloom.imaging.sky.background import measure_background, subtract_background

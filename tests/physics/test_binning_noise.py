@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.binning_scenes import add_noise, disc_and_blobs, gaussian_correlation
+from tests.inputs.binning import add_noise, disc_and_blobs, gaussian_correlation
 
 from skyloom.core.noise import region_variances
 from skyloom.spectral.bins.binning import METHODS, bin_to_snr

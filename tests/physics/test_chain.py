@@ -10,8 +10,8 @@ from skyloom.core.noise import region_variances
 from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.grids.reproject import reproject
 from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.noise import draw_noise, drizzle_kernel, kernel_correlation
+from skyloom.mock.hubble.noise import draw_noise, drizzle_kernel, kernel_correlation
+from skyloom.mock.scenes.images import sky_wcs
 
 SHAPE = (110, 110)
 CENTRE = (53.1, -27.8)

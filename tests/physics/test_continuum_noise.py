@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.oracles_continuum import BLUE, KERNELS, NARROW, RED, make_images, noisy_bands, true_bands
+from tests.oracles.continuum import BLUE, KERNELS, NARROW, RED, make_images, noisy_bands, true_bands
 
 from skyloom.core.image import Mode
 from skyloom.core.noise import region_variances

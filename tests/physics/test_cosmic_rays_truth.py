@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.cosmic_scenes import EXPOSURE, crowded_field, drizzled_noise
+from tests.inputs.cosmic import EXPOSURE, crowded_field, drizzled_noise
 
 from skyloom.core.image import Flag
 from skyloom.core.psf import MoffatPSF
 from skyloom.imaging.repair.cosmic_rays import remove_cosmic_rays
-from skyloom.mock.noise import correlated_noise
-from skyloom.mock.observe import cosmic_rays
+from skyloom.mock.hubble.noise import correlated_noise
+from skyloom.mock.hubble.observe import cosmic_rays
 
 STRONG = 5.0  # Sigma of a pixel: what a ray must leave in a pixel to be missed there.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.dense_inputs import NIGHTS, night, noise_of, store_of
+from tests.inputs.dense import NIGHTS, night, noise_of, store_of
 
 from skyloom.core.spectra import Spectra
 from skyloom.store.dense import DenseCube

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import ndtr
-from tests.line_scenes import table_of_lines
+from tests.inputs.line import table_of_lines
 
 from skyloom.core.linelist import default_lines
 from skyloom.spectral.axes.extinction import extinction_curve

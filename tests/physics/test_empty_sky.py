@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.sky_scenes import ACS, INFRARED, OBJECTS, PIXEL, read_stamp, sky_image
+from tests.inputs.sky import ACS, INFRARED, OBJECTS, PIXEL, read_stamp, sky_image
 
 from skyloom.core.noise import (
     apply_noise,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from tests.oracles_extract import correlated_noise
+from tests.oracles.extract import correlated_noise
 
 from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.spectral_noise import weighted_sum_variance

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from skyloom.core.psf import GaussianPSF
-from skyloom.mock.cubes import cube_model
+from skyloom.mock.cubes.cubes import cube_model
+from skyloom.mock.cubes.spectrographs import muse
 from skyloom.mock.galaxy import GALAXY, SIZES, galaxy_bands, galaxy_scene
-from skyloom.mock.halpha_hst import halpha_model
-from skyloom.mock.images import object_images
-from skyloom.mock.sdss import EPOCHS, frame_wcs
-from skyloom.mock.sdss_field import NANOMAGGY, sdss_bandpass
-from skyloom.mock.sdss_spectra import SDSS, fibre_fractions, observe_spectrum
-from skyloom.mock.spectrographs import muse
+from skyloom.mock.halpha.hubble import halpha_model
+from skyloom.mock.scenes.images import object_images
+from skyloom.mock.sdss.field import NANOMAGGY, sdss_bandpass
+from skyloom.mock.sdss.frames import EPOCHS, frame_wcs
+from skyloom.mock.sdss.spectra import SDSS, fibre_fractions, observe_spectrum
 
 SIZE = SIZES["small"]
 WAVE = (5400.0, 7000.0)

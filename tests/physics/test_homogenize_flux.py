@@ -8,9 +8,9 @@ import pytest
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.imaging.measure.masks import apply_object_mask, mask_from_labels
 from skyloom.imaging.psfs.convolve import match_psf
-from skyloom.mock.bands import udf_band
-from skyloom.mock.field import field_target
-from skyloom.mock.images import segmentation, sky_wcs, truth_image
+from skyloom.mock.hubble.bands import udf_band
+from skyloom.mock.scenes.field import field_target
+from skyloom.mock.scenes.images import segmentation, sky_wcs, truth_image
 
 SHAPE = (101, 100)  # Odd and even on purpose.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.grids import tangent_wcs
-from tests.kernel_scenes import COARSE, SHARP, SHARP_FILTER, UNIT, Field
+from tests.inputs.kernel import COARSE, SHARP, SHARP_FILTER, UNIT, Field
 
 from skyloom.core.image import Image
 from skyloom.core.noise import region_variances
 from skyloom.imaging.psfs.psf_fit import fit_kernel, match_to
-from skyloom.mock.noise import draw_noise, kernel_correlation
+from skyloom.mock.hubble.noise import draw_noise, kernel_correlation
 
 TRUTH = {"shift_x": 0.0, "shift_y": 0.0, "slope": 1.3, "offset": 4.0}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.anchor_scenes import scene, triple
+from tests.inputs.anchor import scene, triple
 
 import skyloom as sl
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from tests.line_model_scenes import BAND_FWHM, LINE_FWHM, scene
+from tests.inputs.line_model import BAND_FWHM, LINE_FWHM, scene
 
 from skyloom.core.labels import LabelMap
 from skyloom.imaging.line_models.line_model import fit_line_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.oracles_lines import SPEED_OF_LIGHT, mock_spectra
+from tests.oracles.lines import SPEED_OF_LIGHT, mock_spectra
 
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.spectral.lines.linefit import fit_lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.wcs import WCS
-from tests import oracles_convolve as oracles
+from tests.oracles import convolve as oracles
 
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix

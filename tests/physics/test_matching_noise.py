@@ -1,20 +1,20 @@
 """Are the errors of sums right after PSF matching? Judged region by region, with no random numbers.
 
 For a linear operation A the variance of a sum with weights r is that of the input with weights A'r, exactly: the
-adjoint is written out in ``tests/oracles_convolve.py``. ``pull`` is the true over the predicted standard deviation.
+adjoint is written out in ``tests/oracles/convolve.py``. ``pull`` is the true over the predicted standard deviation.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests import oracles_convolve as oracles
+from tests.oracles import convolve as oracles
 
 from skyloom.core.image import Image
 from skyloom.core.noise import sum_variance
 from skyloom.core.psf import GaussianPSF, MoffatPSF, square_matrix
 from skyloom.imaging.psfs.convolve import match_psf, matching_kernel
-from skyloom.mock.noise import draw_noise, drizzle_kernel, kernel_correlation
+from skyloom.mock.hubble.noise import draw_noise, drizzle_kernel, kernel_correlation
 
 SCALE = 0.06
 PIXELS = square_matrix(SCALE)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from skyloom.core.bandpass import AB_ZERO, SPEED_OF_LIGHT
 from skyloom.core.image import Image
 from skyloom.core.linelist import default_lines
-from skyloom.mock.cubes import observe_cube
-from skyloom.mock.halpha import HalphaMock, halpha_model, observe_halpha
-from skyloom.mock.images import line_truth, object_images
-from skyloom.mock.scene import Scene
+from skyloom.mock.cubes.cubes import observe_cube
+from skyloom.mock.halpha.observe import HalphaMock, halpha_model, observe_halpha
+from skyloom.mock.scenes.images import line_truth, object_images
+from skyloom.mock.scenes.scene import Scene
 
 Float = NDArray[np.float64]
 SIDE = 480  # pixels

@@ -14,11 +14,11 @@ import skyloom as sl
 from skyloom.core.noise import autocorrelate
 from skyloom.core.psf import GaussianPSF
 from skyloom.io.sdss.ccd import BANDS, ccd
-from skyloom.mock.sdss import EPOCHS, interpolate_sky, noise_kernel, observe_frame
-from skyloom.mock.sdss_field import NANOMAGGY, sdss_bandpass, sdss_field
-from skyloom.mock.sdss_files import write_frame, write_quick_frames, write_spectrum
-from skyloom.mock.sdss_records import frame_name
-from skyloom.mock.sdss_spectra import BOSS, SDSS, fibre_fractions, observe_spectrum
+from skyloom.mock.sdss.field import NANOMAGGY, sdss_bandpass, sdss_field
+from skyloom.mock.sdss.files import write_frame, write_quick_frames, write_spectrum
+from skyloom.mock.sdss.frames import EPOCHS, interpolate_sky, noise_kernel, observe_frame
+from skyloom.mock.sdss.records import frame_name
+from skyloom.mock.sdss.spectra import BOSS, SDSS, fibre_fractions, observe_spectrum
 
 SHAPE = (120, 160)
 STAR, GALAXY = 100, 500

@@ -7,12 +7,12 @@ import pytest
 
 from skyloom.core.noise import sum_variance
 from skyloom.io.templates.library import read_templates, write_templates
-from skyloom.mock.bands import STEP, udf_band
-from skyloom.mock.field import FIELD_CENTRE, field_target
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.noise import draw_noise
-from skyloom.mock.observe import observe
-from skyloom.mock.templates import populations
+from skyloom.mock.hubble.bands import STEP, udf_band
+from skyloom.mock.hubble.noise import draw_noise
+from skyloom.mock.hubble.observe import observe
+from skyloom.mock.scenes.field import FIELD_CENTRE, field_target
+from skyloom.mock.scenes.images import sky_wcs
+from skyloom.mock.scenes.templates import populations
 
 
 @pytest.mark.parametrize("name", ["f814w", "f160w"])

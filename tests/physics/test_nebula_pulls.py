@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from tests.quality_scenes import BLURRED, quality_scene
+from tests.inputs.quality import BLURRED, quality_scene
 
 from skyloom.core.image import Mode
 from skyloom.imaging.measure.comparison import compare_regions

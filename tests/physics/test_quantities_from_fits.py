@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import ndtr
-from tests.line_scenes import UNIT
+from tests.inputs.line import UNIT
 
 from skyloom.core.linelist import default_lines
 from skyloom.core.spectra import Spectra

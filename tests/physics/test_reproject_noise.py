@@ -2,7 +2,7 @@
 
 The truth needs no random numbers: resampling is a matrix A, the noise of the input has the covariance
 S = sqrt(v) rho sqrt(v), and the variance of a sum r over the result is r^T A S A^T r. A is written out from full
-WCS positions (tests/oracles_resample.py). "Pull": true over predicted standard deviation of a sum. One Monte Carlo
+WCS positions (tests/oracles/resample.py). "Pull": true over predicted standard deviation of a sum. One Monte Carlo
 through the whole code confirms the algebra.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from tests.grids import tangent_wcs
-from tests.oracles_resample import (
+from tests.oracles.resample import (
     exact_pixel_variances,
     exact_sum_variances,
     full_positions,

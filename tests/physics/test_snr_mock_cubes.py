@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyloom.mock.cubes import observe_cube
-from skyloom.mock.galaxies import rotating_disc
-from skyloom.mock.spectrographs import manga, muse, pmas
+from skyloom.mock.cubes.cubes import observe_cube
+from skyloom.mock.cubes.spectrographs import manga, muse, pmas
+from skyloom.mock.scenes.galaxies import rotating_disc
 from skyloom.spectral.signal.snr import first_velocity_map, line_snr, spectra_line_snr
 
 INSTRUMENTS = {"muse": (muse, 2.0, (50, 50)), "manga": (manga, 5.0, (50, 50)), "pmas": (pmas, 8.0, (50, 50))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from tests.snr_scenes import LSF, axis, cube_of, line_profile, noise_cube, rotating_disc, uneven_variance
+from tests.inputs.snr import LSF, axis, cube_of, line_profile, noise_cube, rotating_disc, uneven_variance
 
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import erf
-from tests.oracles_stellar import fit_slowly
-from tests.stellar_scenes import (
+from tests.inputs.stellar import (
     SPEED_OF_LIGHT,
     Stars,
     forest_populations,
@@ -14,10 +13,11 @@ from tests.stellar_scenes import (
     observe,
     template_library,
 )
+from tests.oracles.stellar import fit_slowly
 
 from skyloom.core.continuum import ContinuumFlag
 from skyloom.core.linelist import default_lines
-from skyloom.mock.templates import populations
+from skyloom.mock.scenes.templates import populations
 from skyloom.spectral.axes.grids import pixel_edges
 from skyloom.spectral.lines.linefit import fit_lines
 from skyloom.spectral.stellar.fit import fit_continuum

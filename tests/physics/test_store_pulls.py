@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import skyloom as sl
-from skyloom.mock.sdss import EPOCHS, observe_frame
-from skyloom.mock.sdss_field import sdss_field
-from skyloom.mock.sdss_files import write_frame
-from skyloom.mock.sdss_records import frame_name
+from skyloom.mock.sdss.field import sdss_field
+from skyloom.mock.sdss.files import write_frame
+from skyloom.mock.sdss.frames import EPOCHS, observe_frame
+from skyloom.mock.sdss.records import frame_name
 from skyloom.store.levels.images import image_levels
 
 SHAPE = (172, 237)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import convolve1d
-from tests.snr_scenes import UNIT, celestial
+from tests.inputs.snr import UNIT, celestial
 
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.cube import Cube, CubeCorrelation
 from skyloom.core.noise import region_variances
-from skyloom.mock.cubes import observe_cube
-from skyloom.mock.galaxies import rotating_disc
-from skyloom.mock.render import paint_each
-from skyloom.mock.spectrographs import muse
+from skyloom.mock.cubes.cubes import observe_cube
+from skyloom.mock.cubes.spectrographs import muse
+from skyloom.mock.scenes.galaxies import rotating_disc
+from skyloom.mock.scenes.render import paint_each
 from skyloom.spectral.bands.synthetic import synthetic_image, synthetic_images
 
 BROAD = Bandpass.tophat(6900.0, 900.0, edge=60.0, name="broad")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.binning_scenes import gaussian_correlation
+from tests.inputs.binning import gaussian_correlation
 from tests.unit.test_binning import check_promises
 
 from skyloom.spectral.bins.binning import METHODS, bin_to_snr

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests import oracles_index as oracle
-from tests.store_rows import fibre, frame, make_index
+from tests.inputs.store_rows import fibre, frame, make_index
+from tests.oracles import index as oracle
 
 from skyloom.store.search.cells import CELL_REACH, CELL_SIDE, order_around
 from skyloom.store.search.links import find_links, images_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.oracles_lines import mock_spectra
+from tests.oracles.lines import mock_spectra
 
 from skyloom.core.linelist import default_lines
 from skyloom.core.spectra import Spectra

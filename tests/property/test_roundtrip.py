@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.io_objects import assert_same, sip_wcs, tan_wcs
+from tests.inputs.io_objects import assert_same, sip_wcs, tan_wcs
 
 import skyloom as sl
 from skyloom.core.cube import CubeCorrelation

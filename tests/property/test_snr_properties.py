@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.snr_scenes import axis, cube_of, noise_cube
+from tests.inputs.snr import axis, cube_of, noise_cube
 
 from skyloom.core.linelist import default_lines
 from skyloom.spectral.signal.snr import line_snr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from tests.io_objects import assert_same
+from tests.inputs.io_objects import assert_same
 
 import skyloom as sl
 from skyloom.errors import AssumptionWarning, InputError

@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.sky_scenes import ACS, INFRARED, OBJECTS, published_sky, read_stamp
+from tests.inputs.sky import ACS, INFRARED, OBJECTS, published_sky, read_stamp
 
 from skyloom.core.labels import UNKNOWN
 from skyloom.errors import RepairWarning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.stellar_scenes import mastar_library
+from tests.inputs.stellar import mastar_library
 
 import skyloom as sl
 from skyloom.core.continuum import ContinuumFlag

@@ -7,7 +7,7 @@ import pytest
 from photutils.aperture import CircularAperture, aperture_photometry
 from photutils.segmentation import SegmentationImage, SourceCatalog
 from scipy import ndimage
-from tests.sky_scenes import galaxy_field, sky_image
+from tests.inputs.sky import galaxy_field, sky_image
 
 from skyloom.imaging.measure.regions import sum_apertures, sum_regions
 

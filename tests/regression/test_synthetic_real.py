@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.oracles_synthetic import naive_means
+from tests.oracles.synthetic import naive_means
 
 from skyloom.core.bandpass import Bandpass
 from skyloom.errors import AssumptionWarning
 from skyloom.io.cubes.files import open_cube
-from skyloom.mock.cubes import observe_cube
-from skyloom.mock.galaxies import rotating_disc
-from skyloom.mock.render import paint_each
-from skyloom.mock.spectrographs import muse
+from skyloom.mock.cubes.cubes import observe_cube
+from skyloom.mock.cubes.spectrographs import muse
+from skyloom.mock.scenes.galaxies import rotating_disc
+from skyloom.mock.scenes.render import paint_each
 from skyloom.spectral.bands.synthetic import synthetic_image, synthetic_images
 
 pytestmark = pytest.mark.data

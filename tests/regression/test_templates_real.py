@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.io import fits
-from tests.ssp_lines import line_offsets
+from tests.inputs.ssp_lines import line_offsets
 
 from skyloom.io.templates.library import read_templates, write_templates
 from skyloom.io.templates.sets import TEMPLATE_SETS, load_templates

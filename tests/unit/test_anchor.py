@@ -10,12 +10,12 @@ import skyloom as sl
 from skyloom.core.image import Mode
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
 from skyloom.imaging.anchoring.errors_in_both import NoiseSource, Problem, _pair_sum, block_index, regress
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.noise import kernel_correlation
-from tests import oracles_anchor
-from tests.anchor_scenes import SMOOTHED, UNIT, image, pair
+from skyloom.mock.hubble.noise import kernel_correlation
+from skyloom.mock.scenes.images import sky_wcs
 from tests.grids import tangent_wcs
+from tests.inputs.anchor import SMOOTHED, UNIT, image, pair
 from tests.invariants import check_invariants
+from tests.oracles import anchor as oracles_anchor
 
 
 def test_white_noise_gives_yorks_line():

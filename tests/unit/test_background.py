@@ -12,9 +12,9 @@ from skyloom.imaging.sky import wings
 from skyloom.imaging.sky.level_error import level_error
 from skyloom.imaging.sky.sources import detect_sources, find_excursions, grow_mask, lower_envelope
 from skyloom.imaging.sky.wings import WingFit, fit_wings, unbinned, wing_templates
-from tests import oracles_sky
+from tests.inputs.sky import filtered_noise, galaxy_field, sky_image
 from tests.invariants import check_invariants
-from tests.sky_scenes import filtered_noise, galaxy_field, sky_image
+from tests.oracles import sky as oracles_sky
 
 FIGURES = ("level", "error", "statistical", "systematic", "light_level", "plain_level", "scatter")
 

@@ -7,7 +7,7 @@ import binascii
 import numpy as np
 import pytest
 
-from skyloom.kernels.base64 import encode_triples, pair_table
+from skyloom.kernels.tables.base64 import encode_triples, pair_table
 
 
 @pytest.mark.parametrize("compiled", [True, False])

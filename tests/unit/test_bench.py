@@ -20,7 +20,7 @@ from benchmarks.table import figure, seconds, text_table
 from benchmarks.truth import all_checks, recovered
 
 from skyloom.core.image import Image
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.scenes.images import sky_wcs
 
 SCRIPTS = sorted(path.stem for path in (run.ROOT / "benchmarks").glob("bench_*.py"))
 WHOLE = {"homogenize", "ifs", "halpha"}

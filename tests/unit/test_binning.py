@@ -12,9 +12,9 @@ from skyloom.core.noise import region_variances
 from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.bins.binning import METHODS, bin_to_snr
 from skyloom.spectral.bins.contents import measure_bins
-from tests import oracles_binning
-from tests.binning_scenes import add_noise, circular_mask, disc_and_blobs, gaussian_correlation
-from tests.sky_scenes import tangent_wcs
+from tests.inputs.binning import add_noise, circular_mask, disc_and_blobs, gaussian_correlation
+from tests.inputs.sky import tangent_wcs
+from tests.oracles import binning as oracles_binning
 
 
 def bin_snr(signal, variance, labels, correlation=None):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyloom.kernels import bin_exchange, bin_plan, bin_repair, voronoi_cells
-from tests import oracles_binning
-from tests.binning_scenes import gaussian_correlation
+from skyloom.kernels.bins import exchange as bin_exchange
+from skyloom.kernels.bins import plan as bin_plan
+from skyloom.kernels.bins import repair as bin_repair
+from skyloom.kernels.bins import voronoi_cells
+from tests.inputs.binning import gaussian_correlation
+from tests.oracles import binning as oracles_binning
 
 WHITE = np.ones((1, 1))
 

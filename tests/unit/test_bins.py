@@ -10,9 +10,9 @@ from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.bins.contents import measure_bins, paint
-from tests import oracles_binning
-from tests.binning_scenes import gaussian_correlation
-from tests.sky_scenes import tangent_wcs
+from tests.inputs.binning import gaussian_correlation
+from tests.inputs.sky import tangent_wcs
+from tests.oracles import binning as oracles_binning
 
 RHO = gaussian_correlation(0.6, 2)
 

@@ -314,7 +314,7 @@ def test_the_console_script_is_declared():
 
 
 def test_every_scene_is_listed(invoke):
-    from skyloom.mock.files import SCENES
+    from skyloom.mock.hubble.files import SCENES
 
     output = invoke("mock", "--help").output
     listed = output[output.index("Scenes:") :]

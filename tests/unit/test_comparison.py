@@ -22,8 +22,8 @@ from skyloom.imaging.measure.comparison import (
 )
 from skyloom.imaging.measure.empty_regions import empty_regions
 from skyloom.imaging.measure.power_spectrum import power_spectrum
-from tests.oracles_regions_halpha import labels_by_sky
-from tests.quality_scenes import UNIT, quality_scene, turned_wcs
+from tests.inputs.quality import UNIT, quality_scene, turned_wcs
+from tests.oracles.regions_halpha import labels_by_sky
 
 
 @pytest.fixture(scope="module")

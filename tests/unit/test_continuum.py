@@ -16,7 +16,7 @@ from skyloom.imaging.narrow_band import continuum_pass
 from skyloom.imaging.narrow_band.continuum import subtract_continuum
 from skyloom.imaging.narrow_band.lines import line_response
 from tests.grids import tangent_wcs
-from tests.oracles_continuum import (
+from tests.oracles.continuum import (
     BLUE,
     KERNELS,
     NARROW,

@@ -13,8 +13,8 @@ from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.psfs import stencil as stencil_module
 from skyloom.imaging.psfs.convolve import convolve, match_psf, matching_kernel
 from skyloom.imaging.psfs.stencil import Stencil
-from skyloom.kernels.convolve import convolve_separable, normalise_convolution, subtract_footprints
-from tests import oracles_convolve as oracles
+from skyloom.kernels.images.convolve import convolve_separable, normalise_convolution, subtract_footprints
+from tests.oracles import convolve as oracles
 
 SCALE = 0.06
 PIXELS = square_matrix(SCALE)

@@ -8,7 +8,7 @@ import pytest
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.psfs.matching import encircled_fractions, matching_kernel
-from tests import oracles_convolve as oracles
+from tests.oracles import convolve as oracles
 
 SCALE = 0.06
 PIXELS = square_matrix(SCALE)

@@ -17,7 +17,7 @@ from skyloom.spectral.noise.measure import (
     measure_cube_noise,
 )
 from skyloom.spectral.noise.windows import lag_response
-from tests import oracles_extract as oracles
+from tests.oracles import extract as oracles
 
 TRUE_SCALE = 1.3
 

@@ -14,8 +14,8 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import InputError
 from skyloom.store.levels.cubes import cube_levels, paired_wave
 from skyloom.store.levels.image_noise import coarse_lags
-from tests import oracles_pyramid as oracles
 from tests.grids import tangent_wcs
+from tests.oracles import pyramid as oracles
 
 SPATIAL = gaussian_correlation(0.9)
 LAGS = np.array([0.05, 0.5, 1.0, 0.5, 0.05])

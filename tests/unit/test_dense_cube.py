@@ -17,7 +17,7 @@ from skyloom.store.dense import DenseCube, rebuild_dense_cube
 from skyloom.store.dense.layout import read_options
 from skyloom.store.dense.targets import find_targets, near
 from skyloom.store.query import Store
-from tests.dense_inputs import flat_image, flat_spectrum, store_of
+from tests.inputs.dense import flat_image, flat_spectrum, store_of
 
 ARCSEC = 1 / 3600
 

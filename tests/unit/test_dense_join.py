@@ -13,7 +13,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.store.dense import DenseCube, Join, join_labels, rebuild_dense_cube
 from skyloom.store.dense.join import label_columns, match_by_key, match_by_sky, read_table
-from tests.dense_inputs import flat_spectrum, store_of
+from tests.inputs.dense import flat_spectrum, store_of
 
 KEY = ("plate", "mjd", "fiberid")
 

@@ -17,7 +17,7 @@ from skyloom.spectral.gas.derived import (
     ew_classes,
     line_ratio,
 )
-from tests.line_scenes import table_of_lines
+from tests.inputs.line import table_of_lines
 
 
 def lines(snr=50.0, **fluxes):

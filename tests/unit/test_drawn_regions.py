@@ -19,8 +19,8 @@ from skyloom.errors import FileFormatError, InputError
 from skyloom.imaging.measure.drawn import label_regions, region_mask
 from skyloom.imaging.measure.outlines import aperture_regions, outline_regions
 from skyloom.io.ds9_regions import is_region_file, parse_regions, read_regions, write_regions
-from tests.io_objects import sip_wcs, tan_wcs
-from tests.line_scenes import six_bins
+from tests.inputs.io_objects import sip_wcs, tan_wcs
+from tests.inputs.line import six_bins
 
 SHAPE = (60, 80)
 EVERYTHING = """\

@@ -21,7 +21,7 @@ from skyloom.store.export.parquet import write_hats, write_parquet
 from skyloom.store.export.partitions import partitions
 from skyloom.store.export.voxels import voxel_table
 from skyloom.store.search.cells import healpix_of
-from tests.export_stores import gathered, make_odd_store
+from tests.inputs.export_stores import gathered, make_odd_store
 
 TABLES = ("observations", "voxels")
 

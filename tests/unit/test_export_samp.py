@@ -14,7 +14,7 @@ from pyvo import samp
 
 from skyloom.errors import InputError
 from skyloom.io.samp import broadcast
-from tests.export_stores import make_odd_store
+from tests.inputs.export_stores import make_odd_store
 
 
 @pytest.fixture(scope="module")

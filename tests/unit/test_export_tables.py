@@ -21,8 +21,8 @@ from skyloom.store.export.fits import write_fits_stream
 from skyloom.store.export.observations import observation_table
 from skyloom.store.export.votable import unit_for_votable, write_votable
 from skyloom.store.export.voxels import voxel_table
-from tests.export_stores import gathered, image, make_odd_store
-from tests.store_inputs import small_wcs
+from tests.inputs.export_stores import gathered, image, make_odd_store
+from tests.inputs.store import small_wcs
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from skyloom.io.sdss.frame import PIVOT, frame_flux_density
 from skyloom.store.export import voxels as voxels_module
 from skyloom.store.export.fields import BLOCK_ROWS
 from skyloom.store.export.voxels import voxel_table
-from tests.export_stores import (
+from tests.inputs.export_stores import (
     FIBRE,
     ROW_TIME,
     START,

@@ -13,9 +13,9 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.provenance import step
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.measure.regions import sum_regions
-from skyloom.kernels.extract import lag_products
+from skyloom.kernels.bins.extract import lag_products
 from skyloom.spectral.bins.extract import extract_spectra, merge_slabs
-from tests import oracles_extract as oracles
+from tests.oracles import extract as oracles
 
 SHAPE = (7, 9, 11)
 RHO = np.array([[0.05, 0.2, 0.1], [0.3, 1.0, 0.3], [0.1, 0.2, 0.05]])

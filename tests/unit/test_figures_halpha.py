@@ -14,7 +14,7 @@ from skyloom.report.figures import halpha as figures
 from skyloom.report.figures import halpha_pixels
 from skyloom.report.figures.axis_text import unit_text
 from skyloom.report.figures.halpha_pixels import PixelPanel, pixel_figure
-from tests.quality_scenes import quality_scene
+from tests.inputs.quality import quality_scene
 
 pytestmark = pytest.mark.usefixtures("audited_figures")
 

@@ -14,7 +14,7 @@ from skyloom.spectral.gas.bpt import bpt_classes
 from skyloom.spectral.gas.density import electron_density
 from skyloom.spectral.gas.derived import balmer_extinction, ew_classes
 from skyloom.spectral.gas.maps import add_table, line_maps
-from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins
+from tests.inputs.line import KEYS, UNIT, fit_of, simple_fit, six_bins
 from tests.unit.test_report import size_of
 
 pytestmark = pytest.mark.usefixtures("audited_figures")

@@ -7,7 +7,7 @@ import pytest
 
 from skyloom.spectral.bins.binning import METHODS, bin_to_snr
 from skyloom.spectral.bins.contents import measure_bins, paint
-from tests.binning_scenes import add_noise, circular_mask, disc_and_blobs
+from tests.inputs.binning import add_noise, circular_mask, disc_and_blobs
 from tests.unit.test_binning import bin_snr, check_promises, make_image
 
 TARGET = 10.0

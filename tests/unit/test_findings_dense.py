@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skyloom.store.dense import DenseCube
-from tests.dense_inputs import flat_image, flat_spectrum, store_of
+from tests.inputs.dense import flat_image, flat_spectrum, store_of
 
 SIGMA = {"r": 0.5, "g": 3.0}
 LEVEL = 40.0

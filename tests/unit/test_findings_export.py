@@ -10,7 +10,7 @@ import pytest
 from skyloom.store.export import export
 from skyloom.store.export.fields import BLOCK_ROWS, Field, TableStream
 from skyloom.store.export.votable import write_votable
-from tests.export_stores import make_sdss_store
+from tests.inputs.export_stores import make_sdss_store
 
 
 def stream(n_blocks: int) -> TableStream:

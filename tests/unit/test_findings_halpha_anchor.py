@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import skyloom as sl
-from tests.anchor_scenes import SMOOTHED, image, pair, scene, triple
 from tests.grids import tangent_wcs
+from tests.inputs.anchor import SMOOTHED, image, pair, scene, triple
 
 
 def test_an_offset_that_is_fitted_is_applied():

@@ -9,7 +9,7 @@ from skyloom.core.linelist import default_lines
 from skyloom.core.noise import region_variances
 from skyloom.imaging.narrow_band.continuum import subtract_continuum
 from skyloom.imaging.narrow_band.line_flux import line_flux
-from tests.oracles_continuum import (
+from tests.oracles.continuum import (
     BLUE,
     KERNELS,
     NARROW,

@@ -15,7 +15,7 @@ from skyloom.core.psf import GaussianPSF
 from skyloom.errors import AssumptionWarning
 from skyloom.recipes.halpha.config import MuseSettings
 from skyloom.recipes.halpha.muse import read_muse_side
-from tests.snr_scenes import celestial
+from tests.inputs.snr import celestial
 
 CURVES = {"f658n": Bandpass.tophat(6584.0, 90.0, name="f658n")}
 

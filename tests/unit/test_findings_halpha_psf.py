@@ -9,9 +9,9 @@ from skyloom.core.image import Image, Mode
 from skyloom.core.noise import region_variances
 from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.imaging.psfs.psf_fit import fit_kernel, match_to
-from skyloom.mock.noise import correlated_noise, kernel_correlation
+from skyloom.mock.hubble.noise import correlated_noise, kernel_correlation
 from tests.grids import tangent_wcs
-from tests.kernel_scenes import COARSE, SHARP, SHARP_FILTER, UNIT, Field
+from tests.inputs.kernel import COARSE, SHARP, SHARP_FILTER, UNIT, Field
 
 SMALL = {"shape": (50, 54), "sharp_shape": (400, 400)}
 

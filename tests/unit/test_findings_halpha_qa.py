@@ -9,8 +9,8 @@ from skyloom.core.geometry import pixel_area_map
 from skyloom.core.image import Mode
 from skyloom.imaging.measure import comparison, regions
 from skyloom.imaging.measure.comparison import compare_regions
-from tests.oracles_regions_halpha import flux_by_masks, labels_by_sky
-from tests.quality_scenes import quality_scene
+from tests.inputs.quality import quality_scene
+from tests.oracles.regions_halpha import flux_by_masks, labels_by_sky
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from skyloom import cli
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.units import parse_unit
 from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS
-from skyloom.mock.halpha_files import write_halpha_mock
+from skyloom.mock.halpha.files import write_halpha_mock
 from skyloom.recipes.halpha.anchor import on_grid
 from skyloom.recipes.halpha.cleaning import Rays, binned
 from skyloom.recipes.halpha.inputs import add_photons, measure_noise

@@ -20,10 +20,10 @@ from skyloom.core.image import Image, Mode
 from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
 from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.hst import read_hst
-from skyloom.mock.images import sky_wcs, truth_image
-from skyloom.mock.mixture import Mixture
-from skyloom.mock.scene import Component, Scene
-from skyloom.mock.templates import populations
+from skyloom.mock.scenes.images import sky_wcs, truth_image
+from skyloom.mock.scenes.mixture import Mixture
+from skyloom.mock.scenes.scene import Component, Scene
+from skyloom.mock.scenes.templates import populations
 
 PHOTFLAM = 2.19e-18
 SCALE = 0.04

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 import skyloom as sl
-from skyloom.mock.cube_files import write_cube_mock
+from skyloom.mock.cubes.files import write_cube_mock
 from skyloom.recipes.config import load_config
 from skyloom.recipes.ifs.config import IfsConfig
 from skyloom.recipes.ifs.run import ifs

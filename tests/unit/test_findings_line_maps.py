@@ -11,7 +11,7 @@ from skyloom.io.products.line_maps import write_line_maps
 from skyloom.spectral.gas.bpt import bpt_classes
 from skyloom.spectral.gas.derived import balmer_extinction
 from skyloom.spectral.gas.maps import line_maps, sum_bins
-from tests.line_scenes import KEYS, simple_fit, six_bins, sky_wcs
+from tests.inputs.line import KEYS, simple_fit, six_bins, sky_wcs
 
 
 def unfitted(fit, row, key):

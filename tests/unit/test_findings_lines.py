@@ -7,7 +7,7 @@ import pytest
 
 from skyloom.core.linelist import default_lines
 from skyloom.spectral.lines.linefit import fit_lines
-from tests.oracles_lines import SPEED_OF_LIGHT, mock_spectra
+from tests.oracles.lines import SPEED_OF_LIGHT, mock_spectra
 
 WAVE = 4750 + 1.25 * np.arange(3681)
 LSF = (5.866e-8 * WAVE**2 - 9.187e-4 * WAVE + 6.040) / 2.3548

@@ -14,7 +14,7 @@ from skyloom.imaging.measure.masks import ObjectMask, apply_object_mask, mask_fr
 from skyloom.imaging.measure.regions import sum_regions
 from skyloom.imaging.psfs.convolve import match_psf
 from skyloom.imaging.sky.background import measure_background, subtract_background
-from tests.sky_scenes import PIXEL, filtered_noise, sky_image, tangent_wcs
+from tests.inputs.sky import PIXEL, filtered_noise, sky_image, tangent_wcs
 
 
 def test_labels_are_not_compared_as_floats():

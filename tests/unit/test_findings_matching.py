@@ -12,7 +12,7 @@ from skyloom.core.psf import GaussianPSF, SampledPSF, square_matrix
 from skyloom.imaging.psfs.convolve import convolve, match_psf, matching_kernel
 from skyloom.imaging.psfs.matching import encircled_fractions
 from skyloom.imaging.psfs.psf import measure_psf
-from tests import oracles_convolve as oracles
+from tests.oracles import convolve as oracles
 
 SCALE = 0.06
 PIXELS = square_matrix(SCALE)

@@ -15,7 +15,7 @@ from skyloom.store.files.parts import PartWriter, write_part
 from skyloom.store.levels.quantise import quantise_observation
 from skyloom.store.observation import Level
 from skyloom.store.schema import StoreSettings
-from tests.part_observations import columns, image_observation, plain_spectrum
+from tests.inputs.part_observations import columns, image_observation, plain_spectrum
 
 SETTINGS = StoreSettings(compression="quantised")
 

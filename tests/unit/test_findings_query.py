@@ -15,7 +15,7 @@ from skyloom.store.search.links import find_links, images_of
 from skyloom.store.search.polygons import Polygons
 from skyloom.store.search.regions import Cone
 from skyloom.store.search.sphere import positions, unit_vectors
-from tests import oracles_index as oracle
+from tests.oracles import index as oracle
 
 HEIGHT, WIDTH = 0.149, 0.225
 RADIUS = 0.5 * float(np.hypot(HEIGHT, WIDTH)) * 1.001

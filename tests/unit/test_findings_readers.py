@@ -9,7 +9,7 @@ from astropy.io import fits
 import skyloom as sl
 from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning
-from tests.cube_files import cards, voxels, write_cube, write_muse
+from tests.inputs.cube_files import cards, voxels, write_cube, write_muse
 
 C = 299792.458  # km/s
 

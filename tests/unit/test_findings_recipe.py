@@ -11,8 +11,8 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.psf import GaussianPSF
 from skyloom.imaging.measure.regions import sum_regions
 from skyloom.imaging.psfs.convolve import match_psf
-from skyloom.mock.files import write_hst_mock
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.hubble.files import write_hst_mock
+from skyloom.mock.scenes.images import sky_wcs
 from skyloom.recipes.config import load_config
 from skyloom.recipes.homogenize import run as recipe
 from skyloom.recipes.homogenize.config import HomogenizeConfig

@@ -7,7 +7,7 @@ from skyloom.core.image import Image, Mode
 from skyloom.core.noise import region_variances
 from skyloom.imaging.grids.reproject import pixel_variance, reproject
 from tests.grids import tangent_wcs
-from tests.oracles_resample import exact_sum_variances, full_positions, interpolation_operator, pixel_grid
+from tests.oracles.resample import exact_sum_variances, full_positions, interpolation_operator, pixel_grid
 
 SHAPE = (60, 60)
 

@@ -11,7 +11,7 @@ from skyloom.core.spectral_noise import lag_bands, weighted_sum_variance
 from skyloom.spectral.axes.grids import pixel_edges, regular_grid
 from skyloom.spectral.axes.resample import resample
 from skyloom.spectral.axes.rest_frame import to_rest_frame
-from tests import oracles_spectral
+from tests.oracles import spectral as oracles_spectral
 
 N = 4000
 WAVE = 6450.0 + 1.25 * np.arange(160)

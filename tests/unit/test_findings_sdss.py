@@ -6,7 +6,7 @@ import numpy as np
 
 from skyloom.io.sdss.frame import frame_errors, read_frame
 from skyloom.io.sdss.spec import read_sdss_spectrum
-from tests.sdss_files import frame_hdus, spectrum_hdus, write
+from tests.inputs.sdss_files import frame_hdus, spectrum_hdus, write
 
 
 def test_wavelengths_are_not_rounded(tmp_path):

@@ -11,7 +11,7 @@ from skyloom.spectral.axes.widths import LIGHT
 from skyloom.spectral.bins.binning import bin_to_snr
 from skyloom.spectral.bins.contents import measure_bins
 from skyloom.spectral.signal.snr import first_velocity_map, line_snr
-from tests.snr_scenes import axis, cube_of, line_profile, noise_cube
+from tests.inputs.snr import axis, cube_of, line_profile, noise_cube
 
 HALPHA = default_lines()["Halpha"].rest("air")
 

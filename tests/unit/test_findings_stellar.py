@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skyloom.kernels.nnls import gram, solve_nonnegative
+from skyloom.kernels.stellar.nnls import gram, solve_nonnegative
 from skyloom.spectral.stellar.fit import fit_continuum
-from tests.stellar_scenes import make_stars, observe, template_library
+from tests.inputs.stellar import make_stars, observe, template_library
 
 Z = 0.01
 

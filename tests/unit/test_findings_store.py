@@ -11,8 +11,8 @@ import numpy as np
 import skyloom as sl
 from skyloom.store.files.manifest import MANIFEST_NAME
 from skyloom.store.files.verify import verify
-from tests.store_files import good_frame, good_spectrum
-from tests.store_inputs import digests, make_store, small_image, write_files
+from tests.inputs.store import digests, make_store, small_image, write_files
+from tests.inputs.store_files import good_frame, good_spectrum
 
 
 def test_no_name_has_the_pixels_of_another_file(tmp_path: Path) -> None:

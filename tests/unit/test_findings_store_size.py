@@ -8,7 +8,7 @@ import numpy as np
 
 import skyloom as sl
 from skyloom.core.image import Image
-from tests.store_inputs import small_wcs
+from tests.inputs.store import small_wcs
 
 SIDE = 384
 LEVELS = 5

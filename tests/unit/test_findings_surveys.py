@@ -8,7 +8,7 @@ from astropy.io import fits
 
 import skyloom as sl
 from skyloom.errors import InputError
-from tests.survey_files import CALIFA_WAVE, manga_arrays, write_califa, write_manga
+from tests.inputs.survey_files import CALIFA_WAVE, manga_arrays, write_califa, write_manga
 
 RESOLUTION = fits.ImageHDU(np.full(30, 2000.0), name="SPECRES")
 

@@ -20,8 +20,8 @@ from skyloom.core.psf import GaussianPSF, MoffatPSF
 from skyloom.errors import AssumptionWarning, InputError, UnitError
 from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS
 from skyloom.io.products.line_maps import write_line_maps
-from skyloom.mock.halpha_files import write_halpha_mock
-from skyloom.mock.halpha_muse import muse_side
+from skyloom.mock.halpha.files import write_halpha_mock
+from skyloom.mock.halpha.muse import muse_side
 from skyloom.recipes.halpha.config import MuseSettings
 from skyloom.recipes.halpha.muse import read_muse_side
 

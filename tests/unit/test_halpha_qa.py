@@ -14,7 +14,7 @@ from skyloom.io.products.nebulae import read_nebula_catalogue, read_nebula_map
 from skyloom.recipes.halpha.qa import quality, read_checks
 from skyloom.recipes.halpha.qa_report import judge_run, quality_sections
 from skyloom.recipes.result import ExitCode
-from tests.quality_scenes import quality_scene, write_products
+from tests.inputs.quality import quality_scene, write_products
 
 QUIET = ["output.figures=false"]
 

@@ -20,7 +20,7 @@ from astropy.nddata import (
 import skyloom as sl
 from skyloom.errors import InputError
 from skyloom.io.adapters import from_ccddata, from_spectrum, to_ccddata, to_hdulist, to_spectrum
-from tests.io_objects import assert_same, make_cube, make_image, make_spectra
+from tests.inputs.io_objects import assert_same, make_cube, make_image, make_spectra
 
 
 def test_hdulist_is_what_would_be_written(tmp_path, rng):

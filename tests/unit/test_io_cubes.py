@@ -30,9 +30,9 @@ from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.formats.wavelengths import sampled_wave
 from skyloom.io.inspection.inspect import inspect, render
 from skyloom.io.registry import register_reader
-from skyloom.kernels.voxels import KINDS, decode_voxels, finish_voxels
-from tests import oracles_readers
-from tests.cube_files import AXES, SHAPE, cards, voxels, write_cube
+from skyloom.kernels.tables.voxels import KINDS, decode_voxels, finish_voxels
+from tests.inputs.cube_files import AXES, SHAPE, cards, voxels, write_cube
+from tests.oracles import readers as oracles_readers
 
 MATRIX = ("CD3_3", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 FLUX_DENSITY = u.Unit("1e-20 erg / (s cm2 AA)")

@@ -16,7 +16,7 @@ from skyloom.core.provenance import Step, step
 from skyloom.core.psf import square_matrix
 from skyloom.errors import FileFormatError, InputError, ShapeError, UnitError
 from skyloom.io.fits import read_product, write_product
-from tests.io_objects import assert_same, make_cube, make_image, make_spectra, sip_wcs, tan_wcs
+from tests.inputs.io_objects import assert_same, make_cube, make_image, make_spectra, sip_wcs, tan_wcs
 
 PSFS = [
     None,

@@ -12,7 +12,7 @@ import skyloom as sl
 from skyloom.errors import FileFormatError
 from skyloom.io.fits import write_product
 from skyloom.io.inspection.inspect import inspect, render
-from tests.io_objects import make_cube, make_image, make_spectra, sip_wcs, tan_wcs
+from tests.inputs.io_objects import make_cube, make_image, make_spectra, sip_wcs, tan_wcs
 
 SHAPE = (60, 64)
 TAN = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}

@@ -27,7 +27,7 @@ from skyloom.io.products.line_maps import (
 from skyloom.spectral.gas.bpt import bpt_classes
 from skyloom.spectral.gas.derived import balmer_extinction
 from skyloom.spectral.gas.maps import add_table, line_maps, sum_bins
-from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
+from tests.inputs.line import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from skyloom.errors import AssumptionWarning, FileFormatError, InputError, Repai
 from skyloom.io.cubes.files import open_cube
 from skyloom.io.cubes.manga import CUBE_BAD_BITS, RSS_BAD_BITS, read_manga
 from skyloom.io.cubes.survey_noise import califa_correlation, manga_correlation
-from tests.survey_files import MANGA_WAVE, correlation_table, manga_arrays, write_manga
+from tests.inputs.survey_files import MANGA_WAVE, correlation_table, manga_arrays, write_manga
 
 RESOLUTION = fits.ImageHDU(np.full(30, 2000.0), name="SPECRES")
 

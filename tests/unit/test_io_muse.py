@@ -21,8 +21,8 @@ from skyloom.io.cubes.files import open_cube
 from skyloom.io.cubes.muse import lsf_sigma
 from skyloom.io.inspection.inspect import inspect, render
 from skyloom.io.registry import sniff_instrument
-from skyloom.mock.cube_files import write_cube_mock
-from tests.cube_files import SHAPE, cards, voxels, write_cube, write_muse
+from skyloom.mock.cubes.files import write_cube_mock
+from tests.inputs.cube_files import SHAPE, cards, voxels, write_cube, write_muse
 
 FLUX_DENSITY = u.Unit("1e-20 erg / (s cm2 AA)")
 PHASE_3 = {

@@ -14,7 +14,7 @@ from skyloom.io.cubes.files import open_cube
 from skyloom.io.cubes.pmas import read_pmas
 from skyloom.io.cubes.survey_noise import califa_correlation
 from skyloom.io.registry import sniff_instrument
-from tests.survey_files import CALIFA_WAVE, write_califa
+from tests.inputs.survey_files import CALIFA_WAVE, write_califa
 
 UNIT = ("BUNIT", "1e-16 erg/s/cm2/Angstrom")
 

@@ -10,7 +10,7 @@ import skyloom as sl
 from skyloom.core.psf import square_matrix
 from skyloom.errors import FileFormatError, InputError
 from skyloom.io import read_psf
-from tests.io_objects import make_image, tan_wcs
+from tests.inputs.io_objects import make_image, tan_wcs
 
 ARRAY = sl.GaussianPSF(0.2).render(square_matrix(0.06), size=21)
 

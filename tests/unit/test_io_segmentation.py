@@ -14,7 +14,7 @@ from skyloom.core.labels import NO_REGION, UNKNOWN
 from skyloom.errors import FileFormatError, InputError, RepairWarning
 from skyloom.io.formats.files import open_fits
 from skyloom.io.segmentation import recover_labels
-from tests.io_objects import tan_wcs
+from tests.inputs.io_objects import tan_wcs
 
 
 def discs(size=120, ids=(24350, 24353, 7, 60161)):

@@ -7,7 +7,7 @@ import pytest
 
 import skyloom as sl
 from skyloom.core.noise import autocorrelate
-from skyloom.mock.cube_files import write_cube_mock
+from skyloom.mock.cubes.files import write_cube_mock
 
 
 @pytest.mark.parametrize("instrument", ["manga", "pmas"])

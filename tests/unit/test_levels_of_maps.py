@@ -14,7 +14,7 @@ from skyloom.core.units import adds_up
 from skyloom.imaging.grids.block_means import block_means
 from skyloom.imaging.grids.reproject import reproject
 from skyloom.store.levels.images import image_levels
-from tests.store_inputs import small_wcs
+from tests.inputs.store import small_wcs
 
 SHAPE = (16, 24)
 

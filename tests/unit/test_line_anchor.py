@@ -10,11 +10,11 @@ import skyloom as sl
 from skyloom.core.image import Mode
 from skyloom.errors import AssumptionWarning, InputError, UnitError
 from skyloom.imaging.anchoring.smooth_field import FieldFrame, SmoothField, n_terms
-from skyloom.mock.noise import draw_noise, kernel_correlation
-from tests import oracles_anchor
-from tests.anchor_scenes import DRIZZLED, SMOOTHED, image, scene, triple
+from skyloom.mock.hubble.noise import draw_noise, kernel_correlation
 from tests.grids import tangent_wcs
+from tests.inputs.anchor import DRIZZLED, SMOOTHED, image, scene, triple
 from tests.invariants import check_invariants
+from tests.oracles import anchor as oracles_anchor
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning, InputError, ShapeError, UnitError
 from skyloom.imaging.narrow_band.line_flux import line_flux
 from tests.grids import tangent_wcs
-from tests.oracles_continuum import UNIT
+from tests.oracles.continuum import UNIT
 
 SHAPE = (6, 8)
 REDSHIFT = 0.0022

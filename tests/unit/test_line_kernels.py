@@ -9,10 +9,10 @@ import pytest
 
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.core.spectra import Spectra
-from skyloom.kernels.line_profiles import add_curvature, add_profile, factorise, solve
+from skyloom.kernels.lines.profiles import add_curvature, add_profile, factorise, solve
 from skyloom.spectral.lines.linefit import fit_lines
 from skyloom.spectral.lines.runs import BEYOND_FLUX, BEYOND_KINEMATICS
-from tests.oracles_lines import DenseFit, dense_fit, edges_of, gaussian, mock_spectra
+from tests.oracles.lines import DenseFit, dense_fit, edges_of, gaussian, mock_spectra
 
 WAVE = 6480 + 1.25 * np.arange(180)
 WINDOW = 1500.0

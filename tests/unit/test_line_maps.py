@@ -15,7 +15,7 @@ from skyloom.imaging.measure.regions import sum_apertures, sum_regions
 from skyloom.spectral.bins.contents import paint
 from skyloom.spectral.gas.derived import balmer_extinction
 from skyloom.spectral.gas.maps import add_table, line_maps, sum_bins
-from tests.line_scenes import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
+from tests.inputs.line import KEYS, UNIT, fit_of, simple_fit, six_bins, spaxels
 
 FLUX = UNIT * u.AA
 

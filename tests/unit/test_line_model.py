@@ -14,7 +14,7 @@ from skyloom.errors import AssumptionWarning, InputError, ShapeError
 from skyloom.imaging.line_models.halves import judge_line_model
 from skyloom.imaging.line_models.line_model import checkerboard, fit_line_model
 from tests.grids import tangent_wcs
-from tests.line_model_scenes import BAND_FWHM, LINE_FWHM, scene
+from tests.inputs.line_model import BAND_FWHM, LINE_FWHM, scene
 
 QUIET = {"band_noise": 0.0005, "line_noise": 0.1}
 

@@ -11,7 +11,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.lines.groups import PRESETS, lines_named, regroup
 from skyloom.spectral.lines.linefit import fit_lines
-from tests.oracles_lines import mock_spectra
+from tests.oracles.lines import mock_spectra
 
 WAVE = 6440 + 1.25 * np.arange(260)
 KEYS = ("NII6548", "Halpha", "NII6583")

@@ -7,7 +7,7 @@ from skyloom.core.image import Image
 from skyloom.core.psf import MoffatPSF
 from skyloom.errors import ShapeError
 from skyloom.imaging.psfs.lost_light import add_lost_light, find_lost_light
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.scenes.images import sky_wcs
 
 PSF = MoffatPSF(0.8, 2.8)
 SHAPE = (121, 121)

@@ -16,9 +16,9 @@ from skyloom.imaging.measure.masks import (
     move_labels,
     source_mask,
 )
-from tests import oracles_sky
+from tests.inputs.sky import sky_image, tangent_wcs
 from tests.invariants import check_invariants
-from tests.sky_scenes import sky_image, tangent_wcs
+from tests.oracles import sky as oracles_sky
 
 CENTRE, COMPANION, OTHER = 24353, 24350, 9342
 

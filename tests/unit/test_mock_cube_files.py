@@ -14,11 +14,11 @@ import skyloom as sl
 from skyloom.core.cube import Cube
 from skyloom.core.geometry import pixel_matrix
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.mock.cube_files import CUBE_SCENES, CubeMock, write_cube_mock
-from skyloom.mock.cubes import CubeObservation, observe_cube
-from skyloom.mock.files import SCENES
+from skyloom.mock.cubes.cubes import CubeObservation, observe_cube
+from skyloom.mock.cubes.files import CUBE_SCENES, CubeMock, write_cube_mock
+from skyloom.mock.cubes.spectrographs import muse
 from skyloom.mock.fits_stream import FitsStream, StreamedArray
-from skyloom.mock.spectrographs import muse
+from skyloom.mock.hubble.files import SCENES
 from skyloom.recipes.registry import RECIPES
 
 RANGE = (6560.0, 6720.0)
@@ -219,7 +219,7 @@ def test_arrays_are_streamed_into_fits(tmp_path: Path) -> None:
 
 def test_slabs_of_any_size_are_one_cube(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = observe_cube(None, muse((6000.0, 6200.0)), (8, 9), seed=3)
-    monkeypatch.setattr("skyloom.mock.cubes.SLAB_VOXELS", 1)
-    monkeypatch.setattr("skyloom.mock.cubes.SLAB_CHANNELS", 7)
+    monkeypatch.setattr("skyloom.mock.cubes.cubes.SLAB_VOXELS", 1)
+    monkeypatch.setattr("skyloom.mock.cubes.cubes.SLAB_CHANNELS", 7)
     pieces = observe_cube(None, muse((6000.0, 6200.0)), (8, 9), seed=3)
     np.testing.assert_array_equal(whole.cube.data, pieces.cube.data)

@@ -11,15 +11,15 @@ from skyloom.core.cube import Cube
 from skyloom.core.linelist import convert_medium, default_lines
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
-from skyloom.mock.cube_noise import CubeNoise, SkyResiduals, field_of_view
-from skyloom.mock.cubes import CubeObservation, cube_model, observe_cube
-from skyloom.mock.galaxies import mix, rotating_disc
-from skyloom.mock.milky_way import milky_way_factor
-from skyloom.mock.mixture import Mixture
-from skyloom.mock.render import paint
-from skyloom.mock.scene import Component, Scene
-from skyloom.mock.spectrographs import Spectrograph, autocorrelation, manga, muse, pmas, spectrograph
-from skyloom.mock.templates import SPEED_OF_LIGHT
+from skyloom.mock.cubes.cubes import CubeObservation, cube_model, observe_cube
+from skyloom.mock.cubes.noise import CubeNoise, SkyResiduals, field_of_view
+from skyloom.mock.cubes.spectrographs import Spectrograph, autocorrelation, manga, muse, pmas, spectrograph
+from skyloom.mock.scenes.galaxies import mix, rotating_disc
+from skyloom.mock.scenes.milky_way import milky_way_factor
+from skyloom.mock.scenes.mixture import Mixture
+from skyloom.mock.scenes.render import paint
+from skyloom.mock.scenes.scene import Component, Scene
+from skyloom.mock.scenes.templates import SPEED_OF_LIGHT
 from skyloom.spectral.axes.extinction import extinction_curve
 
 AROUND_HALPHA = (6560.0, 6720.0)

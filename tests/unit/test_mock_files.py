@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 
 from skyloom.core.geometry import pixel_matrix, pixel_scale
 from skyloom.errors import InputError
-from skyloom.mock.files import SCENES, MockField, write_hst_mock, write_scene
+from skyloom.mock.hubble.files import SCENES, MockField, write_hst_mock, write_scene
 
 OPTIONS = {"n_objects": 1, "bands": ("f606w", "f160w"), "shape": (48, 48), "n_stars": 2, "n_cosmic_rays": 2}
 

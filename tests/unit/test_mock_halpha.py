@@ -7,11 +7,11 @@ import pytest
 
 from skyloom.core.linelist import default_lines
 from skyloom.errors import InputError
-from skyloom.mock.halpha import STRIPE, HalphaMock, halpha_model, observe_halpha
-from skyloom.mock.halpha_paint import paint_galaxy
-from skyloom.mock.halpha_scene import absorption_fluxes, halpha_bands, halpha_scene, saturation_rate
-from skyloom.mock.render import paint
-from skyloom.mock.scene import Scene
+from skyloom.mock.halpha.observe import STRIPE, HalphaMock, halpha_model, observe_halpha
+from skyloom.mock.halpha.paint import paint_galaxy
+from skyloom.mock.halpha.scene import absorption_fluxes, halpha_bands, halpha_scene, saturation_rate
+from skyloom.mock.scenes.render import paint
+from skyloom.mock.scenes.scene import Scene
 
 
 @pytest.fixture(scope="module")

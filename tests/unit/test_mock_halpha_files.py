@@ -14,9 +14,9 @@ import skyloom as sl
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.io.bandpass import read_bandpass
-from skyloom.mock.files import SCENES
-from skyloom.mock.halpha import HalphaMock, observe_halpha
-from skyloom.mock.halpha_files import HALPHA_SCENES, HalphaFiles, write_halpha_mock
+from skyloom.mock.halpha.files import HALPHA_SCENES, HalphaFiles, write_halpha_mock
+from skyloom.mock.halpha.observe import HalphaMock, observe_halpha
+from skyloom.mock.hubble.files import SCENES
 from skyloom.recipes.config import load_config
 from skyloom.recipes.halpha.config import HalphaConfig
 

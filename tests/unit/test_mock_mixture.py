@@ -8,7 +8,7 @@ from scipy.special import gammaincinv
 
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF, square_matrix
 from skyloom.errors import InputError
-from skyloom.mock.mixture import Mixture, exponential_tiles, psf_mixture, sersic_mixture
+from skyloom.mock.scenes.mixture import Mixture, exponential_tiles, psf_mixture, sersic_mixture
 
 
 def brightness(mixture: Mixture, points: np.ndarray) -> np.ndarray:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from skyloom.errors import InputError, ShapeError
-from skyloom.mock.noise import correlated_noise, draw_noise, drizzle_kernel, kernel_correlation, white_noise
+from skyloom.mock.hubble.noise import (
+    correlated_noise,
+    draw_noise,
+    drizzle_kernel,
+    kernel_correlation,
+    white_noise,
+)
 
 
 def variance_gradient(shape: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from astropy.time import Time
 
 from skyloom.errors import InputError
-from skyloom.mock.observations import mock_observations
+from skyloom.mock.sdss.observations import mock_observations
 from skyloom.store.schema import COLUMNS
 from skyloom.store.search.cells import healpix_of
 

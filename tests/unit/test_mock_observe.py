@@ -8,12 +8,12 @@ import pytest
 from skyloom.core.bandpass import Bandpass
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
-from skyloom.mock.bands import UDF_BANDS, Band, udf_band
-from skyloom.mock.galaxies import neighbour, star
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.noise import drizzle_kernel, kernel_correlation
-from skyloom.mock.observe import Noise, Observation, Sky, cosmic_rays, observe
-from skyloom.mock.scene import Scene
+from skyloom.mock.hubble.bands import UDF_BANDS, Band, udf_band
+from skyloom.mock.hubble.noise import drizzle_kernel, kernel_correlation
+from skyloom.mock.hubble.observe import Noise, Observation, Sky, cosmic_rays, observe
+from skyloom.mock.scenes.galaxies import neighbour, star
+from skyloom.mock.scenes.images import sky_wcs
+from skyloom.mock.scenes.scene import Scene
 
 CENTRE = (53.16, -27.78)
 SHAPE = (40, 44)

@@ -9,10 +9,10 @@ from astropy.wcs import WCS, Sip
 from skyloom.core.geometry import pixel_matrix
 from skyloom.core.psf import GaussianPSF, MoffatPSF, SampledPSF
 from skyloom.errors import InputError
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.mixture import exponential_tiles, psf_mixture, sersic_mixture
-from skyloom.mock.render import paint, plane_to_sky, sky_to_pixel, sky_to_plane
-from tests.oracles_mock import painted
+from skyloom.mock.scenes.images import sky_wcs
+from skyloom.mock.scenes.mixture import exponential_tiles, psf_mixture, sersic_mixture
+from skyloom.mock.scenes.render import paint, plane_to_sky, sky_to_pixel, sky_to_plane
+from tests.oracles.mock import painted
 
 CENTRE = (53.16, -27.78)
 

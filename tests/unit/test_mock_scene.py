@@ -10,11 +10,11 @@ from skyloom.core.bandpass import Bandpass
 from skyloom.core.linelist import default_lines
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError, ShapeError
-from skyloom.mock.galaxies import Spiral, mix, neighbour, reference_flux, spiral_galaxy, star
-from skyloom.mock.images import line_truth, object_images, segmentation, sky_wcs, truth_image
-from skyloom.mock.mixture import Mixture
-from skyloom.mock.scene import Component, Scene
-from skyloom.mock.templates import SPEED_OF_LIGHT
+from skyloom.mock.scenes.galaxies import Spiral, mix, neighbour, reference_flux, spiral_galaxy, star
+from skyloom.mock.scenes.images import line_truth, object_images, segmentation, sky_wcs, truth_image
+from skyloom.mock.scenes.mixture import Mixture
+from skyloom.mock.scenes.scene import Component, Scene
+from skyloom.mock.scenes.templates import SPEED_OF_LIGHT
 
 CENTRE = (53.16, -27.78)
 SPIRAL = Spiral(7, 21.0, 0.6, 0.5, axis_ratio=0.6, position_angle=40.0, n_nebulae=12, spacing=0.9)

@@ -7,10 +7,10 @@ import pytest
 
 from skyloom.core.linelist import convert_medium
 from skyloom.errors import InputError, ShapeError
-from skyloom.mock.galaxies import rotating_disc
-from skyloom.mock.scene import Scene
-from skyloom.mock.spectral_axis import SpectralAxis, channel_edges
-from tests.oracles_mock import sampled_spectra
+from skyloom.mock.scenes.galaxies import rotating_disc
+from skyloom.mock.scenes.scene import Scene
+from skyloom.mock.scenes.spectral_axis import SpectralAxis, channel_edges
+from tests.oracles.mock import sampled_spectra
 
 
 @pytest.fixture(scope="module")

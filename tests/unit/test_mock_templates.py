@@ -7,7 +7,7 @@ import pytest
 
 from skyloom.core.linelist import vacuum_to_air
 from skyloom.errors import InputError
-from skyloom.mock.templates import REFERENCE_WAVE, SPEED_OF_LIGHT, populations
+from skyloom.mock.scenes.templates import REFERENCE_WAVE, SPEED_OF_LIGHT, populations
 
 
 def test_broadening_is_the_convolution_in_ln_wavelength() -> None:

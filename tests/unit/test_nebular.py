@@ -11,7 +11,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import weighted_sum_variance
 from skyloom.errors import InputError, ShapeError
 from skyloom.spectral.gas.nebular import nebular_cube, nebular_spectra
-from tests.line_scenes import UNIT, six_bins, spaxels
+from tests.inputs.line import UNIT, six_bins, spaxels
 
 N_WAVE = 40
 

@@ -11,7 +11,7 @@ from skyloom.core.noise import measure_correlation
 from skyloom.errors import InputError
 from skyloom.imaging.repair.negatives import find_negatives, repair_negatives
 from skyloom.imaging.repair.white_noise import add_white_noise
-from skyloom.mock.noise import correlated_noise, kernel_correlation
+from skyloom.mock.hubble.noise import correlated_noise, kernel_correlation
 from tests.grids import tangent_wcs
 
 N = 400

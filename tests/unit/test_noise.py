@@ -8,7 +8,7 @@ import pytest
 from skyloom.core import noise
 from skyloom.core.image import Image
 from skyloom.errors import InputError, ShapeError
-from tests.oracles_noise import convolution_matrix, noise_covariance, pair_variance
+from tests.oracles.noise import convolution_matrix, noise_covariance, pair_variance
 
 
 def gaussian(sigma, radius):

@@ -20,9 +20,9 @@ from skyloom.report import notebook
 from skyloom.report.figures.objects.images import block_mean, layer_values
 from skyloom.report.figures.objects.line_fits import best_line
 from skyloom.report.figures.objects.spectra import line_places, masked_ranges
-from tests.export_stores import make_odd_store
-from tests.io_objects import make_cube, make_image, make_spectra
-from tests.line_scenes import simple_fit, six_bins
+from tests.inputs.export_stores import make_odd_store
+from tests.inputs.io_objects import make_cube, make_image, make_spectra
+from tests.inputs.line import simple_fit, six_bins
 
 PNG = b"\x89PNG"
 

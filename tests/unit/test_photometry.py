@@ -17,7 +17,7 @@ from skyloom.core.noise import sum_variance
 from skyloom.errors import InputError, UnitError
 from skyloom.imaging.grids.pixel_areas import pixel_areas
 from skyloom.imaging.measure.units import FLUX_DENSITY, LINE_BRIGHTNESS, convert_unit
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.scenes.images import sky_wcs
 
 CENTRE = SkyCoord(24.174, 15.783, unit="deg")
 PHOTFLAM, PIVOT, EXPOSURE = 2.19e-18, 6566.6, 2336.0

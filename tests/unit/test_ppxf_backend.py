@@ -13,8 +13,8 @@ from skyloom.spectral.lines.model_errors import model_errors
 from skyloom.spectral.stellar.fit import fit_continuum
 from skyloom.spectral.stellar.ppxf_backend import fit_ppxf
 from skyloom.spectral.stellar.ppxf_grids import log_spectra, log_templates
-from tests import fake_ppxf
-from tests.ppxf_scenes import C, library, observed
+from tests.inputs import fake_ppxf
+from tests.inputs.ppxf import C, library, observed
 
 WEIGHTS = np.array([0.0, 1.0, 0.0, 2.0])
 WAVE = np.arange(4700.0, 5900.0, 1.25)

@@ -13,12 +13,12 @@ from skyloom.core.image import Mode
 from skyloom.core.linelist import air_to_vacuum, default_lines
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import AssumptionWarning, InputError, UnitError
-from skyloom.kernels.prepare import TILE, scale_channels
+from skyloom.kernels.spectra.prepare import TILE, scale_channels
 from skyloom.spectral.axes import scaling
 from skyloom.spectral.axes.extinction import CURVES, deredden, extinction_curve
 from skyloom.spectral.axes.prepare import prepare_cube
 from skyloom.spectral.axes.rest_frame import to_rest_frame
-from tests import oracles_spectral
+from tests.oracles import spectral as oracles_spectral
 from tests.spectral_invariants import make_cube, make_spectra
 
 # --- rest frame

@@ -16,8 +16,8 @@ from skyloom.imaging.psfs.convolve import convolve
 from skyloom.imaging.psfs.kernel_profiles import RadialTransform, kernel_reach, sample_kernel, transform
 from skyloom.imaging.psfs.psf_fit import KernelFit, align, fit_kernel, match_to
 from tests.grids import tangent_wcs
+from tests.inputs.kernel import COARSE, SHARP_FILTER, UNIT, Field, kernel_correlation
 from tests.invariants import check_invariants
-from tests.kernel_scenes import COARSE, SHARP_FILTER, UNIT, Field, kernel_correlation
 
 FWHM, BETA = 0.8, 2.8
 

@@ -13,8 +13,8 @@ from skyloom.core.noise import gaussian_correlation
 from skyloom.errors import InputError
 from skyloom.store.levels.image_noise import coarse_correlation, neighbour_lags
 from skyloom.store.levels.images import image_levels
-from tests import oracles_pyramid as oracles
 from tests.grids import tangent_wcs
+from tests.oracles import pyramid as oracles
 
 CORRELATION = gaussian_correlation(1.1)
 

@@ -11,8 +11,8 @@ from skyloom.core.labels import LabelMap
 from skyloom.core.noise import autocorrelate
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.measure.regions import sum_apertures, sum_regions
-from tests import oracles_sky
-from tests.sky_scenes import sky_image, tangent_wcs
+from tests.inputs.sky import sky_image, tangent_wcs
+from tests.oracles import sky as oracles_sky
 
 
 @pytest.fixture

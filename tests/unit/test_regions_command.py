@@ -17,8 +17,8 @@ from skyloom.io.ds9_regions import parse_regions, read_regions
 from skyloom.recipes.halpha.cleaning import read_mask
 from skyloom.recipes.ifs.inputs import read_labels
 from skyloom.recipes.label_files import grid_of, read_label_file
-from tests.io_objects import make_cube, make_image
-from tests.line_scenes import six_bins
+from tests.inputs.io_objects import make_cube, make_image
+from tests.inputs.line import six_bins
 
 TEXT = "image\ncircle(10,12,6.2)\n-circle(10,12,2)\nbox(22,20,8,6,20)\n"
 

@@ -7,9 +7,9 @@ from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.noise import autocorrelate, region_variances
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.grids.reproject import MASKED_SHARE, _touched, pixel_variance, reproject
-from skyloom.kernels.resample import kernel_table
+from skyloom.kernels.images.resample import kernel_table
 from tests.grids import noisy_image, tangent_wcs
-from tests.oracles_resample import (
+from tests.oracles.resample import (
     axis_weights,
     exact_pixel_variances,
     full_positions,

@@ -8,7 +8,7 @@ from skyloom.core.geometry import local_matrix
 from skyloom.errors import InputError
 from skyloom.imaging.grids.pixel_map import pixel_map, source_positions
 from tests.grids import tangent_wcs
-from tests.oracles_resample import full_positions
+from tests.oracles.resample import full_positions
 
 BIG = (4096, 4096)
 CASES = {

@@ -14,7 +14,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError
 from skyloom.spectral.axes.grids import overlap, pixel_edges, regular_grid
 from skyloom.spectral.axes.resample import resample
-from tests import oracles_spectral
+from tests.oracles import spectral as oracles_spectral
 from tests.spectral_invariants import LAGS, make_cube, make_spectra
 
 LINEAR = 4750.0 + 1.25 * np.arange(60)

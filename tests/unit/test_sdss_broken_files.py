@@ -8,7 +8,7 @@ import pytest
 
 import skyloom as sl
 from skyloom.errors import SkyloomError
-from tests.store_files import BROKEN, duplicate, good_frame, good_spectrum, same_name, small_frame
+from tests.inputs.store_files import BROKEN, duplicate, good_frame, good_spectrum, same_name, small_frame
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -10,7 +10,7 @@ from skyloom.cli import app
 from skyloom.core.image import Image
 from skyloom.core.spectra import Spectra
 from skyloom.io.inspection.claimed_scatter import image_pull, spectrum_scatter
-from tests.sdss_files import frame_hdus, spectrum_hdus, write
+from tests.inputs.sdss_files import frame_hdus, spectrum_hdus, write
 
 PNG = b"\x89PNG"
 

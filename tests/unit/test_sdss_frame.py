@@ -13,7 +13,7 @@ from skyloom.core.image import Flag
 from skyloom.errors import FileFormatError, InputError, ShapeError, UnitError
 from skyloom.io.registry import sniff_instrument
 from skyloom.io.sdss.frame import PIVOT, WAVE_RANGE, frame_errors, frame_flux_density, read_frame
-from tests.sdss_files import TAI, frame_hdus, sky_by_hand, write
+from tests.inputs.sdss_files import TAI, frame_hdus, sky_by_hand, write
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from skyloom.errors import AssumptionWarning, FileFormatError, InputError
 from skyloom.io.formats.files import open_fits
 from skyloom.io.registry import sniff_instrument
 from skyloom.io.sdss.spec import read_sdss_spectrum
-from tests.sdss_files import spectrum_hdus, write
+from tests.inputs.sdss_files import spectrum_hdus, write
 
 
 @pytest.fixture

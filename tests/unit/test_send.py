@@ -15,7 +15,7 @@ import skyloom as sl
 from skyloom.cli import app
 from skyloom.errors import InputError
 from skyloom.io.samp import kind_of
-from tests.io_objects import make_cube, make_image, make_spectra
+from tests.inputs.io_objects import make_cube, make_image, make_spectra
 
 
 def run(*arguments):

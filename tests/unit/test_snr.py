@@ -21,7 +21,7 @@ from skyloom.spectral.signal.snr import (
     line_snr,
     spectra_line_snr,
 )
-from tests.snr_scenes import LSF, axis, celestial, cube_of, line_profile, noise_cube, noise_of
+from tests.inputs.snr import LSF, axis, celestial, cube_of, line_profile, noise_cube, noise_of
 from tests.spectral_invariants import GARBAGE, make_cube, make_spectra
 
 HALPHA = default_lines()["Halpha"].rest("air")

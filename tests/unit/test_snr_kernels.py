@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyloom.kernels import line_weights as kernel
-from skyloom.kernels import scatter
-from skyloom.kernels.line_windows import measure_functional
-from tests import oracles_snr as naive
+from skyloom.kernels.signal import scatter
+from skyloom.kernels.signal import weights as kernel
+from skyloom.kernels.signal.windows import measure_functional
+from tests.oracles import snr as naive
 
 N, M = 60, 600
 EDGES = np.concatenate([[0.0], np.cumsum(np.linspace(1.0, 1.5, N))]) + 6500.0

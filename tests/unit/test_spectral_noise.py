@@ -17,7 +17,8 @@ from skyloom.core.spectral_noise import (
     weighted_sum_variance,
 )
 from skyloom.errors import InputError, ShapeError
-from tests import oracles_noise, oracles_spectral
+from tests.oracles import noise as oracles_noise
+from tests.oracles import spectral as oracles_spectral
 
 LAGS = np.array([0.1, 0.5, 1.0, 0.5, 0.1])
 

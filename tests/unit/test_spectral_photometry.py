@@ -19,7 +19,7 @@ from skyloom.spectral.bands.photometry import (
     synthetic_magnitudes,
 )
 from skyloom.spectral.bands.transmission import merged_transmission, transmission_weighted
-from tests.oracles_synthetic import correlation_matrix
+from tests.oracles.synthetic import correlation_matrix
 
 WAVE = 10 ** np.arange(3.56, 4.016, 2e-4)  # 3631-10375 A
 UNIT = u.Unit("1e-17 erg / (s cm2 AA)")

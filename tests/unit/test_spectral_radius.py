@@ -10,9 +10,9 @@ from astropy.coordinates import SkyCoord
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.errors import InputError, ShapeError
-from skyloom.mock.images import sky_wcs
+from skyloom.mock.scenes.images import sky_wcs
 from skyloom.spectral.bins.radius import bin_by_radius, elliptical_radius
-from tests import oracles_regions
+from tests.oracles import regions as oracles_regions
 
 SHAPE = (40, 50)
 

@@ -10,10 +10,10 @@ from scipy.ndimage import gaussian_filter
 from skyloom.core.image import Image
 from skyloom.core.psf import GaussianPSF
 from skyloom.errors import InputError
-from skyloom.kernels.flood import flood
-from skyloom.mock.images import sky_wcs
+from skyloom.kernels.bins.flood import flood
+from skyloom.mock.scenes.images import sky_wcs
 from skyloom.spectral.bins.regions import find_regions
-from tests import oracles_regions
+from tests.oracles import regions as oracles_regions
 
 SCALE = 0.2  # arcsec per pixel
 SIGMA = 2.0  # of the PSF in pixels

@@ -16,7 +16,7 @@ from skyloom.spectral.axes.resample import resample
 from skyloom.store.levels.common_grid import common_wave, level_edges, on_common_grid, rows
 from skyloom.store.levels.spectra import spectrum_levels
 from skyloom.store.schema import CommonGrid, StoreSettings
-from tests.oracles_spectral_pyramid import (
+from tests.oracles.spectral_pyramid import (
     coarser,
     correlation_of,
     dense_correlation,

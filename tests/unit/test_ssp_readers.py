@@ -20,7 +20,7 @@ from skyloom.io.templates.ssp_readers import (
     read_template_folder,
 )
 from skyloom.io.templates.ssp_spectra import read_template_spectrum, stack_spectra
-from tests.ssp_files import level, write_bc03, write_mastar
+from tests.inputs.ssp_files import level, write_bc03, write_mastar
 
 WAVE = np.array([4000.0, 4001.0, 4002.5, 4004.0])
 

@@ -10,7 +10,7 @@ from skyloom.core.linelist import default_lines
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
 from skyloom.spectral.stellar.fit import fit_continuum
 from skyloom.spectral.stellar.lines import line_channels, lines_in_the_way
-from tests.stellar_scenes import make_stars, observe, template_library
+from tests.inputs.stellar import make_stars, observe, template_library
 
 WAVE = 4800.0 + 1.25 * np.arange(700)
 Z = 0.01

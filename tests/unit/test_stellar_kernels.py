@@ -10,13 +10,13 @@ from scipy.optimize import nnls
 
 from skyloom.core.templates import TemplateLibrary
 from skyloom.errors import InputError
-from skyloom.kernels.broadening import Channels, broaden, broaden_slopes, fill_taps, tap_space
-from skyloom.kernels.nnls import gram, solve_nonnegative
-from skyloom.mock.templates import SPEED_OF_LIGHT, populations
+from skyloom.kernels.stellar.broadening import Channels, broaden, broaden_slopes, fill_taps, tap_space
+from skyloom.kernels.stellar.nnls import gram, solve_nonnegative
+from skyloom.mock.scenes.templates import SPEED_OF_LIGHT, populations
 from skyloom.spectral.axes.attenuation import attenuation_curve
 from skyloom.spectral.axes.grids import pixel_edges
 from skyloom.spectral.stellar.template_grid import prepare_templates
-from tests.oracles_stellar import broadened
+from tests.oracles.stellar import broadened
 
 
 def channels_of(grid, wave, lsf, redshift=0.0):

@@ -19,8 +19,8 @@ from skyloom.store.files.manifest import FailureEntry, Manifest, append_failures
 from skyloom.store.files.verify import verify
 from skyloom.store.ingest.locating import located
 from skyloom.store.ingest.run import ingest
-from tests.store_files import good_frame
-from tests.store_inputs import digests, make_store, small_image, small_spectrum, small_wcs, write_files
+from tests.inputs.store import digests, make_store, small_image, small_spectrum, small_wcs, write_files
+from tests.inputs.store_files import good_frame
 
 
 def test_the_index_tells_the_unit_that_the_values_are_in(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from skyloom.store.search.links import find_links, images_of
 from skyloom.store.search.polygons import Polygons, parse_regions
 from skyloom.store.search.regions import Cone
 from skyloom.store.search.sphere import unit_vectors
-from tests.store_rows import fibre, frame, make_index, outline
+from tests.inputs.store_rows import fibre, frame, make_index, outline
 
 
 @pytest.fixture

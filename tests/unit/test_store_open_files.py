@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import skyloom as sl
-from tests.store_files import good_frame, good_spectrum
+from tests.inputs.store_files import good_frame, good_spectrum
 
 
 def test_a_store_is_added_to_after_its_spectra_were_read(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from skyloom.store.ingest.locate import locate
 from skyloom.store.ingest.partitions import PACKED_BYTES, partition_tree
 from skyloom.store.schema import POSITION_ORDER
 from skyloom.store.search.cells import healpix_of
-from tests.store_inputs import digests, small_image, small_spectrum
+from tests.inputs.store import digests, small_image, small_spectrum
 
 
 def naive_tree(healpix, size, target, max_order):

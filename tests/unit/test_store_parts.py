@@ -12,8 +12,8 @@ from skyloom.store.files.part_reader import PartReader
 from skyloom.store.files.parts import write_part
 from skyloom.store.observation import Level, Observation
 from skyloom.store.schema import COLUMNS, StoreSettings
-from tests.io_objects import assert_same, assert_same_wcs, make_image
-from tests.part_observations import (
+from tests.inputs.io_objects import assert_same, assert_same_wcs, make_image
+from tests.inputs.part_observations import (
     columns,
     cube_observation,
     image_observation,

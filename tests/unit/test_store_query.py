@@ -15,7 +15,7 @@ from skyloom.store.files.master import MASTER_NAME
 from skyloom.store.files.master_writer import write_master
 from skyloom.store.search.index import sky_order
 from skyloom.store.search.links import find_links
-from tests.store_inputs import make_store, small_image, small_spectrum, write_files
+from tests.inputs.store import make_store, small_image, small_spectrum, write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::skyloom.errors.AssumptionWarning")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skyloom.errors import FileFormatError, InputError
-from skyloom.mock.observations import mock_observations
+from skyloom.mock.sdss.observations import mock_observations
 from skyloom.store.files import master, master_writer
 from skyloom.store.files.folder import make_folder
 from skyloom.store.files.manifest import MANIFEST_NAME, Manifest, PartEntry, append_drop, append_part
@@ -26,7 +26,7 @@ from skyloom.store.search.index import Coded
 from skyloom.store.search.names import NameTable, text_keys
 from skyloom.store.search.polygons import Polygons, parse_regions
 from skyloom.store.search.sphere import angles, unit_vectors
-from tests.store_inputs import write_files
+from tests.inputs.store import write_files
 
 
 def add_part(store: Path, number: int, columns: dict[str, np.ndarray]) -> PartEntry:

@@ -36,8 +36,8 @@ from skyloom.store.service.shapes import SkyPolygon
 from skyloom.store.service.shapes import outline as border_of
 from skyloom.store.service.sia2 import _check_work
 from skyloom.store.service.times import as_tai
-from tests.store_inputs import small_wcs
-from tests.store_rows import outline, rectangle
+from tests.inputs.store import small_wcs
+from tests.inputs.store_rows import outline, rectangle
 
 # Time is no matter of these tests, and the machine may be busy.
 relaxed = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])

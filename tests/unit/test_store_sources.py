@@ -12,7 +12,7 @@ from skyloom.store.ingest.footprint import circle_of, footprint_of
 from skyloom.store.ingest.locate import base_name
 from skyloom.store.ingest.sources import find_files, weight_of
 from skyloom.store.ingest.times import times_of
-from tests.store_inputs import small_wcs
+from tests.inputs.store import small_wcs
 
 
 def test_files_folders_and_wildcards(tmp_path):

@@ -20,8 +20,8 @@ from skyloom.store.ingest import prepare, run, update
 from skyloom.store.ingest.columns import stored_columns
 from skyloom.store.levels import images, spectra
 from skyloom.store.schema import StoreSettings
-from tests.store_files import good_frame, good_spectrum
-from tests.store_inputs import digests, make_store, small_image, small_spectrum
+from tests.inputs.store import digests, make_store, small_image, small_spectrum
+from tests.inputs.store_files import good_frame, good_spectrum
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,13 @@ from skyloom.store.files.verify import verify
 from skyloom.store.levels.quantise import quantise_observation
 from skyloom.store.schema import COLUMNS, StoreSettings
 from skyloom.store.search.cells import healpix_of
-from tests.io_objects import assert_same
-from tests.part_observations import cube_observation, image_observation, plain_spectrum, spectrum_observation
+from tests.inputs.io_objects import assert_same
+from tests.inputs.part_observations import (
+    cube_observation,
+    image_observation,
+    plain_spectrum,
+    spectrum_observation,
+)
 
 
 def placed(observation, ra, dec, radius=0.0):

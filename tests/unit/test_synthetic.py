@@ -13,8 +13,8 @@ from skyloom.core.linelist import vacuum_to_air
 from skyloom.core.psf import ChromaticPSF, GaussianPSF
 from skyloom.errors import InputError
 from skyloom.spectral.bands.synthetic import synthetic_image, synthetic_images
-from tests.oracles_synthetic import naive_means
-from tests.snr_scenes import UNIT, celestial
+from tests.inputs.snr import UNIT, celestial
+from tests.oracles.synthetic import naive_means
 
 WAVE = np.arange(4750.0, 9350.1, 5.0)
 NARROW = Bandpass.tophat(6580.0, 80.0, edge=10.0, name="narrow")

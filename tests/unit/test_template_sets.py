@@ -28,7 +28,7 @@ from skyloom.io.templates.sets import (
     template_set,
     templates_folder,
 )
-from tests.ssp_files import LEVEL, level, make_index, make_wheel, write_bc03, write_mastar
+from tests.inputs.ssp_files import LEVEL, level, make_index, make_wheel, write_bc03, write_mastar
 
 SETS = ("small-mastar", "small-bc03")
 

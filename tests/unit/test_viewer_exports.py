@@ -28,7 +28,7 @@ from skyloom.viewer.planes.images import ArrayReader, Plane, Planes
 from skyloom.viewer.planes.sky import Sky
 from skyloom.viewer.planes.store import StorePlanes
 from skyloom.viewer.protocols import SpectrumView
-from tests.viewer_stores import OBJECTS, SHAPE, epoch_image, epoch_wcs, make_epoch_store
+from tests.inputs.viewer_stores import OBJECTS, SHAPE, epoch_image, epoch_wcs, make_epoch_store
 
 BOX = (20.4, 60.0, 10.0, 42.0)
 SCREEN = (500, 400)

@@ -29,7 +29,7 @@ from skyloom.viewer.spectra.bins import POLYNOMIAL
 from skyloom.viewer.spectra.names import lines_at, merged_ranges, pretty_name, unit_name, with_error
 from skyloom.viewer.spectra.regions import bin_correlation, pixels_inside, rows_region
 from skyloom.viewer.spectra.sampling import thinned
-from tests.viewer_runs import KERNEL, LABELS, SHAPE, UNIT, Z, tiny_cube, write_tiny_run
+from tests.inputs.viewer_runs import KERNEL, LABELS, SHAPE, UNIT, Z, tiny_cube, write_tiny_run
 
 
 def click(x, y):

@@ -23,8 +23,8 @@ from skyloom.viewer.stores.projections import (
     whole_window,
 )
 from skyloom.viewer.stores.sky_map import box_on_sky, box_outline, drawn, graticule
-from tests.export_stores import make_odd_store
-from tests.viewer_stores import make_epoch_store
+from tests.inputs.export_stores import make_odd_store
+from tests.inputs.viewer_stores import make_epoch_store
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from skyloom.store import Store
 from skyloom.viewer.panes.store import StorePane
 from skyloom.viewer.stores.filters import Filters
 from skyloom.viewer.view import read_view, restore_panes, view_file
-from tests.viewer_stores import make_epoch_store
+from tests.inputs.viewer_stores import make_epoch_store
 
 
 @pytest.fixture(scope="module")

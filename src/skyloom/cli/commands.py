@@ -176,7 +176,7 @@ def inspect(
 
 
 def _scene_names() -> list[str]:
-    from skyloom.mock.files import SCENES
+    from skyloom.mock.hubble.files import SCENES
 
     return list(SCENES)
 
@@ -219,7 +219,7 @@ def mock(
 
     A configuration that runs on them is written beside them.
     """
-    from skyloom.mock.files import write_scene
+    from skyloom.mock.hubble.files import write_scene
 
     field = write_scene(scene, out, seed)
     typer.echo(f"mock observations in {out}; their truth in {field.table}")

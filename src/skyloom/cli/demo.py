@@ -35,7 +35,7 @@ Examples:
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files.")] = Path("skyloom-demo"),
-    workers: Annotated[int, typer.Option(min=1, help="Threads for the cube.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="2: the cube beside all else.")] = 2,
 ) -> None:
     """Observe one mock galaxy with Hubble, MUSE and SDSS, run all recipes, and compare with the truth.
 

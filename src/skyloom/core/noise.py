@@ -20,7 +20,7 @@ from skyloom.core.labels import as_labels
 from skyloom.core.provenance import step
 from skyloom.core.resampling_noise import resample_covariance
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.regions import pair_variances
+from skyloom.kernels.images.regions import pair_variances
 
 __all__ = [
     "NoiseMeasurement",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.errors import InputError
-from skyloom.kernels.lanczos import lanczos3
+from skyloom.kernels.images.lanczos import lanczos3
 
 __all__ = ["SUPPORT", "resample_covariance"]
 

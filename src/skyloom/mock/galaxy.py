@@ -1,7 +1,7 @@
 """One galaxy for all instruments: a spiral with nebulae, stars beside it, and the field around them.
 
-Hubble, MUSE and SDSS observe the same sum of Gaussians (`skyloom.mock.scene`), each with its own pixels, PSF, lines
-and noise. What measurements of them have to agree with is therefore one list of numbers.
+Hubble, MUSE and SDSS observe the same sum of Gaussians (`skyloom.mock.scenes.scene`), each with its own pixels, PSF,
+lines and noise. What measurements of them have to agree with is therefore one list of numbers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.psf import GaussianPSF, MoffatPSF
-from skyloom.mock.bands import Band, udf_band
-from skyloom.mock.galaxies import mix, star
-from skyloom.mock.halpha_scene import HalphaScene, halpha_scene
-from skyloom.mock.render import plane_to_sky
-from skyloom.mock.scene import Component, Scene
-from skyloom.mock.sdss_field import FIELD_CENTRE, PIXEL, SdssField, Source, sdss_field
+from skyloom.mock.halpha.scene import HalphaScene, halpha_scene
+from skyloom.mock.hubble.bands import Band, udf_band
+from skyloom.mock.scenes.galaxies import mix, star
+from skyloom.mock.scenes.render import plane_to_sky
+from skyloom.mock.scenes.scene import Component, Scene
+from skyloom.mock.sdss.field import FIELD_CENTRE, PIXEL, SdssField, Source, sdss_field
 
 __all__ = ["GALAXY", "SIZES", "GalaxyScene", "GalaxySize", "galaxy_bands", "galaxy_scene"]
 
@@ -165,7 +165,7 @@ def _field(size: GalaxySize, seed: int, stars: tuple[Component, ...]) -> tuple[l
 
 
 def galaxy_bands() -> tuple[Band, Band]:
-    """Return the bands beyond those of `skyloom.mock.halpha_scene.halpha_bands`: f435w of ACS and f160w of WFC3."""
+    """Return the bands beyond those of `skyloom.mock.halpha.scene.halpha_bands`: f435w of ACS and f160w of WFC3."""
     blue, infrared = udf_band("f435w"), udf_band("f160w")
     # Exposures of an hour instead of days.
     return (

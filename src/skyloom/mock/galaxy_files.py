@@ -22,18 +22,18 @@ import numpy as np
 from astropy.table import QTable
 from astropy.wcs import WCS
 
-from skyloom.mock.bands import Band
-from skyloom.mock.cube_files import CubeMock, write_cube_mock
-from skyloom.mock.cubes import CubeModel
+from skyloom.mock.cubes.cubes import CubeModel
+from skyloom.mock.cubes.files import CubeMock, write_cube_mock
 from skyloom.mock.galaxy import GALAXY, SIZES, GalaxyScene, GalaxySize, galaxy_bands, galaxy_scene
-from skyloom.mock.halpha_files import HalphaFiles, write_filter, write_halpha_mock
-from skyloom.mock.halpha_hst import HalphaModel
-from skyloom.mock.images import segmentation, sky_wcs
-from skyloom.mock.observe import Sky, band_noise, observe
-from skyloom.mock.scene import Scene
-from skyloom.mock.sdss import EPOCHS
-from skyloom.mock.sdss_files import SdssFiles, write_sdss_mock
-from skyloom.mock.stamp_files import write_labels, write_plane
+from skyloom.mock.halpha.files import HalphaFiles, write_filter, write_halpha_mock
+from skyloom.mock.halpha.hubble import HalphaModel
+from skyloom.mock.hubble.bands import Band
+from skyloom.mock.hubble.observe import Sky, band_noise, observe
+from skyloom.mock.hubble.stamp_files import write_labels, write_plane
+from skyloom.mock.scenes.images import segmentation, sky_wcs
+from skyloom.mock.scenes.scene import Scene
+from skyloom.mock.sdss.files import SdssFiles, write_sdss_mock
+from skyloom.mock.sdss.frames import EPOCHS
 
 __all__ = ["BROAD_BANDS", "GALAXY_SCENES", "NAME", "GalaxyFiles", "write_galaxy_mock"]
 
@@ -60,7 +60,7 @@ class GalaxyFiles:
     sdss : SdssFiles
         Its ``observed`` frames and spectra are the same in memory.
     regions : QTable
-        True Halpha fluxes of the nebulae, as `skyloom.mock.halpha_files.HalphaFiles.regions`.
+        True Halpha fluxes of the nebulae, as `skyloom.mock.halpha.files.HalphaFiles.regions`.
     configs : dict of str to Path
         By recipe, in the order in which they are run.
     """

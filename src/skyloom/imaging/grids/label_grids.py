@@ -12,7 +12,7 @@ from skyloom.core.provenance import step
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.imaging.grids.pixel_map import PixelMap, pixel_map
-from skyloom.kernels.label_grids import nearest_labels
+from skyloom.kernels.images.label_grids import nearest_labels
 
 __all__ = ["beyond_grid", "move_labels"]
 

@@ -143,8 +143,8 @@ def pixel_variance(image: Image, target: Target, method: str = "auto") -> NDArra
     (ny, nx) float64 array, in unit**2
         NaN where the result is masked.
     """
-    from skyloom.kernels import pixel_variance as kernel
-    from skyloom.kernels.resample import kernel_table
+    from skyloom.kernels.images import pixel_variance as kernel
+    from skyloom.kernels.images.resample import kernel_table
 
     wcs, shape = _grid(target)
     result = reproject(image, target, method)
@@ -296,8 +296,8 @@ def _run(
     out_flags: NDArray[np.uint16],
 ) -> Planes:
     # Numba is loaded when pixels are really resampled, not when the package is imported.
-    from skyloom.kernels.overlap import overlap
-    from skyloom.kernels.resample import interpolate, kernel_table
+    from skyloom.kernels.images.overlap import overlap
+    from skyloom.kernels.images.resample import interpolate, kernel_table
 
     window = chart.window
     whole = (int(window[1] - window[0]), int(window[3] - window[2])) == shape

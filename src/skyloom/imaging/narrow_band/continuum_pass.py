@@ -14,7 +14,7 @@ from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
 from skyloom.imaging.narrow_band.bands import BandSet
 from skyloom.imaging.narrow_band.lines import LineShares
-from skyloom.kernels.continuum import N_COUNTS, SMALLEST, add_blocks, subtract_fixed, subtract_mapped
+from skyloom.kernels.images.continuum import N_COUNTS, SMALLEST, add_blocks, subtract_fixed, subtract_mapped
 
 __all__ = ["Plan", "Result", "make_plan", "run_plan"]
 

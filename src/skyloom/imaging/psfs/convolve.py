@@ -18,7 +18,7 @@ from skyloom.core.psf import PSF, SampledPSF
 from skyloom.errors import InputError
 from skyloom.imaging.psfs.matching import MatchingKernel, matching_kernel
 from skyloom.imaging.psfs.stencil import Shares, Stencil
-from skyloom.kernels.convolve import normalise_convolution
+from skyloom.kernels.images.convolve import normalise_convolution
 
 __all__ = ["DEFAULT_COVERAGE", "MatchingKernel", "convolve", "match_psf", "matching_kernel"]
 

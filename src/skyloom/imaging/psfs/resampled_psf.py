@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.psf import PSF, ChromaticPSF, GaussianPSF, SampledPSF
-from skyloom.kernels.lanczos import lanczos3
+from skyloom.kernels.images.lanczos import lanczos3
 
 __all__ = ["resampled_psf"]
 

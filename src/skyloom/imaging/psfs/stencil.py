@@ -15,7 +15,7 @@ from scipy import fft
 
 from skyloom.core.noise import convolve_correlation
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.convolve import convolve_separable, subtract_footprints
+from skyloom.kernels.images.convolve import convolve_separable, subtract_footprints
 
 __all__ = ["Shares", "Stencil"]
 

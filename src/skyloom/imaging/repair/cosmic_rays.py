@@ -14,7 +14,7 @@ from skyloom.core.provenance import step
 from skyloom.core.psf import PSF
 from skyloom.errors import InputError, ShapeError
 from skyloom.imaging.repair.local_fill import fill_from_neighbours
-from skyloom.kernels.local_fill import sharpness
+from skyloom.kernels.images.local_fill import sharpness
 
 __all__ = ["CosmicRays", "remove_cosmic_rays"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.image import Image
-from skyloom.kernels.local_fill import fill_pixels
+from skyloom.kernels.images.local_fill import fill_pixels
 
 __all__ = ["Fill", "fill_from_neighbours"]
 

@@ -30,7 +30,7 @@ from skyloom.io.cubes.layout import CubeLayout, GenericLayout, error_kind_of
 from skyloom.io.cubes.parts import axis_range, correlation_of_channels, wcs_of_rows
 from skyloom.io.formats.files import FitsFile, Hdu, open_fits
 from skyloom.io.registry import check_options, layout_function, read, sniff_instrument
-from skyloom.kernels.voxels import KINDS, decode_voxels, finish_voxels
+from skyloom.kernels.tables.voxels import KINDS, decode_voxels, finish_voxels
 
 __all__ = [
     "CubeFile",

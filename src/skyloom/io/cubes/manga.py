@@ -28,7 +28,7 @@ from skyloom.io.cubes.survey_noise import MANGA_NOISE, correlation_of_tables, ma
 from skyloom.io.formats.files import FitsFile, Header, header_number, open_fits
 from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.formats.wavelengths import header_wave
-from skyloom.kernels.voxels import KINDS, finish_voxels
+from skyloom.kernels.tables.voxels import KINDS, finish_voxels
 
 __all__ = ["CUBE_BAD_BITS", "RSS_BAD_BITS", "layout", "manga_meta", "read_manga", "sniff"]
 

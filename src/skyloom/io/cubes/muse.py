@@ -35,7 +35,7 @@ from skyloom.io.cubes.observation import celestial_wcs, observation_meta, unit_o
 from skyloom.io.formats.files import FitsFile, Hdu, Header, header_number, open_fits
 from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.formats.wavelengths import header_wave, is_spectral
-from skyloom.kernels.voxels import KINDS, finish_voxels
+from skyloom.kernels.tables.voxels import KINDS, finish_voxels
 
 __all__ = ["layout", "lsf_sigma", "muse_meta", "read_muse", "sniff"]
 

@@ -30,7 +30,7 @@ from skyloom.io.cubes.survey_noise import CALIFA_NOISE, califa_correlation
 from skyloom.io.formats.files import FitsFile, Hdu, Header, header_number, open_fits
 from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.formats.wavelengths import WaveAxis, header_wave, sampled_wave, wave_problem
-from skyloom.kernels.voxels import KINDS, finish_voxels
+from skyloom.kernels.tables.voxels import KINDS, finish_voxels
 
 __all__ = ["SETUPS", "Setup", "layout", "pmas_meta", "read_pmas", "sniff"]
 

@@ -40,7 +40,7 @@ from skyloom.io.sdss.frame_file import (
     whole_number,
 )
 from skyloom.io.sdss.times import SECONDS_PER_DAY, frame_start
-from skyloom.kernels.sdss_frame import frame_variance
+from skyloom.kernels.images.sdss_frame import frame_variance
 
 __all__ = [
     "AB_OFFSETS",

@@ -32,7 +32,7 @@ from skyloom.errors import AssumptionWarning, FileFormatError, InputError, Shape
 from skyloom.io.formats.files import FitsFile, Hdu, Header, header_number, open_fits, parse_header
 from skyloom.io.formats.headers import parse_bunit
 from skyloom.io.sdss.times import spectrum_times
-from skyloom.kernels.voxels import KINDS, finish_voxels
+from skyloom.kernels.tables.voxels import KINDS, finish_voxels
 
 __all__ = ["BAD_BITS", "MASK_BITS", "TYPICAL_CORRELATION", "read_sdss_spectrum", "sniff"]
 

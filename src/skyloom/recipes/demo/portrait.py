@@ -16,8 +16,8 @@ from skyloom.io import read
 from skyloom.io.fits import read_product
 from skyloom.io.products.line_maps import read_line_maps
 from skyloom.mock.galaxy_files import NAME
-from skyloom.mock.images import sky_wcs
-from skyloom.mock.sdss_field import FIELD_CENTRE
+from skyloom.mock.scenes.images import sky_wcs
+from skyloom.mock.sdss.field import FIELD_CENTRE
 from skyloom.report.figures.demo import PortraitPanel, portrait
 
 __all__ = ["galaxy_portrait"]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyloom.errors import InputError
+from skyloom.recipes.demo.aside import Aside
 from skyloom.recipes.demo.comparison import Comparison, MapPair, comparison_table
 from skyloom.recipes.registry import RECIPES
 from skyloom.recipes.result import ExitCode, RunResult
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DemoResult", "demo"]
 
 TABLE = "truth_comparison.ecsv"
+CUBE = "ifs"
+"""The recipe that takes longest, and needs nothing of the others."""
 OWN = {"mock", *RECIPES, TABLE, "report.html"}
 """What a demonstration leaves in its folder."""
 # Figures of single bins take longer than all of the small cube's fits.
@@ -83,7 +87,7 @@ def demo(
         Receives ``mock/``, a folder for each recipe, ``truth_comparison.ecsv`` and ``report.html``. What an earlier
         demonstration left there is replaced.
     workers : int
-        Threads that work on the cube.
+        With more than one the cube is worked on in a process of its own, beside everything else.
     progress : callable, optional
         Told what each recipe tells.
     begin : callable, optional
@@ -117,11 +121,22 @@ def demo(
     tell("mock")
     files = write_galaxy_mock(folder / "mock", seed=seed, size=size)
     done("mock")
+    jobs = {
+        recipe: (recipe, config, folder, _SETTINGS[size].get(recipe, ()))
+        for recipe, config in files.configs.items()
+    }
     results = {}
-    for recipe, config in files.configs.items():
-        tell(recipe)
-        results[recipe] = _run(recipe, config, folder, workers, progress, _SETTINGS[size].get(recipe, ()))
-        done(recipe)
+    with ExitStack() as stack:
+        aside = stack.enter_context(Aside(_run, *jobs[CUBE], workers - 1)) if workers > 1 else None
+        for recipe in sorted(jobs, key=lambda name: name == CUBE):
+            tell(recipe)
+            if recipe == CUBE and aside is not None:
+                results[recipe], seconds[recipe] = aside.result(progress)
+            else:
+                results[recipe] = _run(*jobs[recipe], 1, progress=progress)
+                done(recipe)
+    results = {recipe: results[recipe] for recipe in jobs}
+    clock = time.perf_counter()
     tell("truth")
     compared = _compare(files, results)
     rows = tuple(row for part, _ in compared.values() for row in part)
@@ -161,18 +176,15 @@ def _run(
     recipe: str,
     config: Path,
     folder: Path,
-    workers: int,
-    progress: Progress | None,
     settings: tuple[str, ...],
+    threads: int,
+    *,
+    progress: Progress | None = None,
 ) -> RunResult:
     """Run a recipe on the mock, into a folder beside it."""
     entry = RECIPES[recipe]
     # One object: more processes would only have to be started. The threads of a cube share its work.
-    overrides = [
-        f'output.directory="{folder / recipe}"',
-        f"workers={workers if recipe == 'ifs' else 1}",
-        *settings,
-    ]
+    overrides = [f'output.directory="{folder / recipe}"', f"workers={threads}", *settings]
     if recipe == "store":
         overrides.append(f"files={_files_to_store(config, folder)}")
     # The observations are new, so products of an earlier demonstration are not.

@@ -17,7 +17,7 @@ from skyloom.io import read
 from skyloom.io.fits import read_product
 from skyloom.mock.galaxy import galaxy_bands
 from skyloom.mock.galaxy_files import BROAD_BANDS, NAME, GalaxyFiles
-from skyloom.mock.render import paint
+from skyloom.mock.scenes.render import paint
 from skyloom.recipes.demo.comparison import Allowed, Comparison, MapPair, percent_bias, statistical
 
 __all__ = ["compare_halpha", "compare_homogenize", "homogenize_truth"]

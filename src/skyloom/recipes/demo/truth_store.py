@@ -14,8 +14,8 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.imaging.measure.regions import sum_apertures
 from skyloom.mock.galaxy import GALAXY
 from skyloom.mock.galaxy_files import NAME, GalaxyFiles
-from skyloom.mock.sdss import FrameObservation
-from skyloom.mock.sdss_spectra import SpectrumObservation
+from skyloom.mock.sdss.frames import FrameObservation
+from skyloom.mock.sdss.spectra import SpectrumObservation
 from skyloom.recipes.demo.comparison import Allowed, Comparison, MapPair, percent_bias, statistical
 from skyloom.recipes.demo.truth_images import pull_map, with_data
 from skyloom.store.levels.images import image_levels

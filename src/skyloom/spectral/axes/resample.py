@@ -14,7 +14,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands, resample_lags
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
-from skyloom.kernels.spectral_resample import resample_channels
+from skyloom.kernels.spectra.resample import resample_channels
 from skyloom.spectral.axes.grids import Overlap, overlap, pixel_edges, regular_grid
 
 __all__ = ["pixel_broadening", "resample", "resample_mode"]

@@ -13,7 +13,7 @@ from skyloom.core.provenance import Step
 from skyloom.core.spectra import Spectra
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
-from skyloom.kernels.prepare import scale_channels
+from skyloom.kernels.spectra.prepare import scale_channels
 
 __all__ = ["Storage", "scale_subject"]
 

@@ -25,7 +25,7 @@ from skyloom.core.psf import PSF
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
-from skyloom.kernels.synthetic import add_channels
+from skyloom.kernels.spectra.synthetic import add_channels
 from skyloom.spectral.bands.synthetic_colour import (
     STEEPEST,
     Colours,

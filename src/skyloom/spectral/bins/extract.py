@@ -21,7 +21,7 @@ from skyloom.core.spectra import Spectra
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.core.units import area_unit, sum_unit
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.extract import join_flags, sum_planes, sum_spectra
+from skyloom.kernels.bins.extract import join_flags, sum_planes, sum_spectra
 from skyloom.spectral.axes.slabs import merge_slabs
 
 __all__ = ["DEFAULT_COVERAGE", "extract_spectra", "merge_slabs"]

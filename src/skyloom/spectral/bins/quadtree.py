@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.noise import region_variances
-from skyloom.kernels.voronoi_cells import label_pieces
+from skyloom.kernels.bins.voronoi_cells import label_pieces
 from skyloom.spectral.bins.voronoi import BinField, Labels, join_poor, number_bins
 
 __all__ = ["quadtree_labels"]

@@ -17,7 +17,7 @@ from skyloom.core.noise import convolve_correlation
 from skyloom.core.provenance import step
 from skyloom.core.psf import GaussianPSF, square_matrix
 from skyloom.errors import InputError
-from skyloom.kernels.flood import flood
+from skyloom.kernels.bins.flood import flood
 from skyloom.spectral.bins.contents import measure_bins
 
 __all__ = ["Regions", "find_regions"]

@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.kernels import bin_exchange, bin_plan, bin_repair, voronoi_cells
+from skyloom.kernels.bins import exchange as bin_exchange
+from skyloom.kernels.bins import plan as bin_plan
+from skyloom.kernels.bins import repair as bin_repair
+from skyloom.kernels.bins import voronoi_cells
 
 __all__ = ["BinField", "Labels", "Progress", "join_poor", "number_bins", "voronoi_labels"]
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.kernels.line_fits import AT_BOUND
-from skyloom.kernels.line_types import SPEED_OF_LIGHT, Results
+from skyloom.kernels.lines.fits import AT_BOUND
+from skyloom.kernels.lines.types import SPEED_OF_LIGHT, Results
 from skyloom.spectral.lines.groups import BROAD, Grouping
 from skyloom.spectral.lines.inputs import Inputs
 from skyloom.spectral.lines.runs import empty_results, make_controls, run_fit

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skyloom.core.linelist import Line, LineList, default_lines
 from skyloom.errors import InputError
-from skyloom.kernels.line_types import SPEED_OF_LIGHT, Plan
+from skyloom.kernels.lines.types import SPEED_OF_LIGHT, Plan
 
 __all__ = ["BROAD", "PRESETS", "Grouping", "Groups", "add_broad", "group_lines", "lines_named", "regroup"]
 
@@ -41,7 +41,7 @@ class Grouping:
     lines : LineList
         In order of wavelength; line i of the list is line i of the plan.
     plan : Plan
-        For `skyloom.kernels.line_fits.fit_rows`.
+        For `skyloom.kernels.lines.fits.fit_rows`.
     total : (n_lines,) int array
         The total (flux of the leading line of a column, summed over components) that each line belongs to.
     sets : tuple of str

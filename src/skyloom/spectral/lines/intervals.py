@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky_banded
 
 from skyloom.core.threads import blocks, run_blocks
-from skyloom.kernels.line_intervals import profile_rows
-from skyloom.kernels.line_types import Results
+from skyloom.kernels.lines.intervals import profile_rows
+from skyloom.kernels.lines.types import Results
 from skyloom.spectral.lines.groups import Grouping
 from skyloom.spectral.lines.inputs import Inputs
 from skyloom.spectral.lines.runs import ROWS, make_controls, run_fit
@@ -32,7 +32,7 @@ class Intervals(NamedTuple):
 def profile_intervals(
     grouping: Grouping, results: Results, inputs: Inputs, weak: float, threads: int | None
 ) -> Intervals:
-    """Ends of the profile of chi square; see `skyloom.kernels.line_intervals`."""
+    """Ends of the profile of chi square; see `skyloom.kernels.lines.intervals`."""
     n = len(results.chi2)
     kinematic_ends = np.full((n, results.kinematics.shape[1], 2), np.nan)
     total_ends = np.full((n, results.total.shape[1], 2), np.nan)

@@ -14,7 +14,7 @@ from skyloom.core.linelist import LineList
 from skyloom.core.provenance import step
 from skyloom.core.spectra import Spectra
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.line_types import SPEED_OF_LIGHT
+from skyloom.kernels.lines.types import SPEED_OF_LIGHT
 from skyloom.spectral.lines.components import Contest, Entry, broad_starts, compete, information
 from skyloom.spectral.lines.groups import (
     BROAD,

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.threads import blocks, run_blocks
-from skyloom.kernels.line_fits import fit_rows
-from skyloom.kernels.line_types import Controls, Plan, Results
+from skyloom.kernels.lines.fits import fit_rows
+from skyloom.kernels.lines.types import Controls, Plan, Results
 from skyloom.spectral.lines.groups import BROAD, Grouping
 from skyloom.spectral.lines.inputs import Inputs
 
@@ -86,7 +86,7 @@ def run_fit(
     grouping: Grouping, controls: Controls, inputs: Inputs, start: Float, threads: int | None,
     chosen: NDArray[np.bool_] | None = None,
 ) -> Results:  # fmt: skip
-    """Fit all spectra from ``start`` (n, 2 n_sets); ``chosen`` as for `skyloom.kernels.line_fits.fit_rows`."""
+    """Fit all spectra from ``start`` (n, 2 n_sets); ``chosen`` as for `skyloom.kernels.lines.fits.fit_rows`."""
     plan = grouping.plan
     n, n_wave = inputs.values.shape
     results = empty_results(plan, n, n_wave)

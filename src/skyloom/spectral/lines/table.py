@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from skyloom.core.line_fit import LineFlag
 from skyloom.core.spectra import Spectra
 from skyloom.core.threads import blocks, run_blocks
-from skyloom.kernels.line_fits import AT_BOUND, BORROWED, NOT_CONVERGED
-from skyloom.kernels.line_moments import direct_fluxes
-from skyloom.kernels.line_types import SPEED_OF_LIGHT
+from skyloom.kernels.lines.fits import AT_BOUND, BORROWED, NOT_CONVERGED
+from skyloom.kernels.lines.moments import direct_fluxes
+from skyloom.kernels.lines.types import SPEED_OF_LIGHT
 from skyloom.spectral.lines.groups import Grouping
 from skyloom.spectral.lines.inputs import Inputs
 from skyloom.spectral.lines.intervals import Intervals

@@ -16,7 +16,7 @@ from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 
 from skyloom.core.cube import Cube
-from skyloom.kernels.extract import lag_products
+from skyloom.kernels.bins.extract import lag_products
 
 __all__ = ["MIN_CHANNELS", "MIN_SPAXELS", "WindowLags", "lag_response", "measure_window"]
 

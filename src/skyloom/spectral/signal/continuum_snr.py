@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from skyloom.core.cube import Cube
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError
-from skyloom.kernels.scatter import measure_scatter
+from skyloom.kernels.signal.scatter import measure_scatter
 from skyloom.spectral.axes.widths import channel_edges
 from skyloom.spectral.signal.functional import Channels, cut_channels
 from skyloom.spectral.signal.line_maps import LineSNR, snr_images

@@ -16,7 +16,7 @@ from skyloom.core.linelist import LineList
 from skyloom.core.provenance import step
 from skyloom.core.threads import thread_count
 from skyloom.errors import InputError
-from skyloom.kernels.line_weights import MEASURED
+from skyloom.kernels.signal.weights import MEASURED
 from skyloom.spectral.axes.widths import LIGHT
 from skyloom.spectral.signal.functional import cut_channels, measure
 from skyloom.spectral.signal.line_setup import LineSetup, set_up_line

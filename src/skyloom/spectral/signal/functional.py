@@ -13,7 +13,7 @@ from skyloom.core.image import Image
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.line_windows import measure_functional
+from skyloom.kernels.signal.windows import measure_functional
 from skyloom.spectral.axes.widths import channel_edges, channel_widths
 from skyloom.spectral.signal.windows import LineWindows
 
@@ -60,7 +60,7 @@ class Channels:
 class Measurement:
     """What a functional gives for each of m spaxels.
 
-    ``status`` holds the codes of `skyloom.kernels.line_weights`; ``coverage`` the share of the line in sight.
+    ``status`` holds the codes of `skyloom.kernels.signal.weights`; ``coverage`` the share of the line in sight.
     """
 
     signal: Float
@@ -213,7 +213,7 @@ def measure(
     matched : bool
         Weights by the profile; else plain windows.
     degree, limits
-        Of the continuum, and the least shares of line and continuum; see `skyloom.kernels.line_weights`.
+        Of the continuum, and the least shares of line and continuum; see `skyloom.kernels.signal.weights`.
     tied : bool
         The measured lines have the same flux; the signal is that of all of them.
     workers : int, optional

@@ -13,7 +13,7 @@ from skyloom.core.cube import Cube
 from skyloom.core.image import Flag, Image, Mode
 from skyloom.core.provenance import step
 from skyloom.errors import InputError
-from skyloom.kernels.line_weights import FEW_CONTINUUM, MEASURED, OUTSIDE, UNSEEN_LINE
+from skyloom.kernels.signal.weights import FEW_CONTINUUM, MEASURED, OUTSIDE, UNSEEN_LINE
 from skyloom.spectral.signal.functional import Channels, Measurement, measure
 from skyloom.spectral.signal.line_setup import LineSetup
 from skyloom.spectral.signal.windows import LineWindows

@@ -12,7 +12,7 @@ from skyloom.core.cube import Cube
 from skyloom.core.linelist import LineList
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import AssumptionWarning, InputError
-from skyloom.kernels.scatter import measure_peak
+from skyloom.kernels.signal.scatter import measure_peak
 from skyloom.spectral.axes.widths import Width, width_in_channels
 from skyloom.spectral.signal.functional import BLOCK, cut_channels, spaxel_values
 from skyloom.spectral.signal.line_maps import LineSNR, snr_images

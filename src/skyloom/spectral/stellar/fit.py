@@ -19,7 +19,7 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.templates import TemplateLibrary
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import AssumptionWarning, InputError, ShapeError
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
+from skyloom.kernels.lines.profiles import SPEED_OF_LIGHT
 from skyloom.spectral.axes.attenuation import attenuation_curve
 from skyloom.spectral.axes.grids import pixel_edges
 from skyloom.spectral.axes.rest_frame import applied_redshift
@@ -149,9 +149,9 @@ def fit_continuum(
     Notes
     -----
     Data are fitted on their own pixels. Templates are broadened by the stars and from their line-spread function to
-    that of each channel, and averaged over it, exactly (`skyloom.kernels.broadening`). Where templates are broader
-    than the spectrograph, the squared dispersion makes up for it as far as it goes, and the spectrum is flagged. The
-    ideas of penalised pixel fitting are those of Cappellari (2017, 10.1093/mnras/stw3020; 2023,
+    that of each channel, and averaged over it, exactly (`skyloom.kernels.stellar.broadening`). Where templates are
+    broader than the spectrograph, the squared dispersion makes up for it as far as it goes, and the spectrum is
+    flagged. The ideas of penalised pixel fitting are those of Cappellari (2017, 10.1093/mnras/stw3020; 2023,
     10.1093/mnras/stad2597); the method is described in ``docs/design/stellar_continuum.md``.
     """
     if backend == "ppxf":

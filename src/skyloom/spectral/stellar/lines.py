@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.linelist import LineList, Medium
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
+from skyloom.kernels.lines.profiles import SPEED_OF_LIGHT
 
 __all__ = ["GasColumns", "gas_columns", "line_channels", "lines_in_the_way"]
 

@@ -24,7 +24,7 @@ from skyloom.core.spectral_noise import lag_bands
 from skyloom.core.templates import TemplateLibrary
 from skyloom.core.threads import blocks, run_blocks
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
+from skyloom.kernels.lines.profiles import SPEED_OF_LIGHT
 from skyloom.spectral.axes.attenuation import attenuation_curve
 from skyloom.spectral.axes.rest_frame import applied_redshift
 from skyloom.spectral.lines.groups import lines_named

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from skyloom.core.linelist import convert_medium
 from skyloom.core.spectra import Spectra
 from skyloom.core.templates import TemplateLibrary
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
+from skyloom.kernels.lines.profiles import SPEED_OF_LIGHT
 from skyloom.spectral.axes.resample import resample
 from skyloom.spectral.axes.rest_frame import applied_redshift
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.kernels.broadening import Channels
-from skyloom.kernels.stellar import State, fit_row, search_velocity
-from skyloom.kernels.stellar_errors import model_errors, weighted_model
-from skyloom.kernels.stellar_model import GasLines, Row
+from skyloom.kernels.stellar.broadening import Channels
+from skyloom.kernels.stellar.errors import model_errors, weighted_model
+from skyloom.kernels.stellar.fit import State, fit_row, search_velocity
+from skyloom.kernels.stellar.model import GasLines, Row
 
 __all__ = ["Axis", "Plan", "Results", "fit_spectrum"]
 

@@ -12,7 +12,7 @@ from scipy.interpolate import CubicSpline
 from skyloom.core.linelist import convert_medium
 from skyloom.core.templates import TemplateLibrary
 from skyloom.errors import InputError
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT
+from skyloom.kernels.lines.profiles import SPEED_OF_LIGHT
 
 __all__ = ["TemplateGrid", "prepare_templates"]
 

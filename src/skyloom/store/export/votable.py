@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from skyloom._version import __version__
 from skyloom.core.units import parse_unit
 from skyloom.io.formats.atomic import atomic_path
-from skyloom.kernels.base64 import encode_triples, pair_table
+from skyloom.kernels.tables.base64 import encode_triples, pair_table
 from skyloom.store.export.fields import Field, Rows, TableStream, expanded
 
 __all__ = ["stream_votable", "unit_for_votable", "votable_document", "write_votable"]

@@ -15,7 +15,7 @@ from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
 from skyloom.core.spectral_noise import lag_bands
 from skyloom.errors import ShapeError
-from skyloom.kernels.spectral_pyramid import largest_lags, regrid_beside, regrid_spectrum
+from skyloom.kernels.spectra.pyramid import largest_lags, regrid_beside, regrid_spectrum
 from skyloom.spectral.axes.grids import Overlap, overlap, pixel_edges, regular_grid
 from skyloom.spectral.axes.resample import pixel_broadening, resample_mode
 from skyloom.store.observation import Level

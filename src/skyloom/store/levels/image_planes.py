@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyloom.core.image import Mode
-from skyloom.kernels.pyramid import halve, halve_flags
+from skyloom.kernels.images.pyramid import halve, halve_flags
 
 __all__ = ["Planes", "block_mean", "halved", "level_count"]
 
@@ -46,7 +46,7 @@ def halved(planes: Planes, spatial: Float, spectral: Float, depth: int, area: fl
     ----------
     planes : Planes
     spatial : (4,) array
-        Correlation of neighbours, see `skyloom.kernels.pyramid.halve`.
+        Correlation of neighbours, see `skyloom.kernels.images.pyramid.halve`.
     spectral : (n_out,) array
         Correlation of the channels of a pair.
     depth : int

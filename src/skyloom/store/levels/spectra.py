@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skyloom.core.image import Mode
 from skyloom.core.provenance import step as record_step
 from skyloom.core.spectra import Spectra
-from skyloom.kernels.spectral_pyramid import halve_beside, halve_spectrum
+from skyloom.kernels.spectra.pyramid import halve_beside, halve_spectrum
 from skyloom.store.levels.common_grid import common_wave, level_edges, regrid, trimmed
 from skyloom.store.levels.single_precision import in_single_precision
 from skyloom.store.observation import Level

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skyloom.errors import InputError, ShapeError
-from skyloom.kernels.sky_regions import rows_in_cone
+from skyloom.kernels.tables.sky_regions import rows_in_cone
 from skyloom.store.search.polygons import Polygons, spans
 from skyloom.store.search.regions import Box, Cone, Coverage, Region, as_cone
 from skyloom.store.search.sphere import unit_vectors

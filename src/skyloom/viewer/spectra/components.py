@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skyloom.core.linelist import Line
-from skyloom.kernels.line_profiles import SPEED_OF_LIGHT, add_profile, reach_of
+from skyloom.kernels.lines.profiles import SPEED_OF_LIGHT, add_profile, reach_of
 from skyloom.viewer.protocols import Float
 
 __all__ = ["Profile", "add_up", "line_curve", "profiles_of"]

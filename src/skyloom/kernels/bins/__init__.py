@@ -1,0 +1,1 @@
+"""Pixels put into bins and regions, and the spectra of these."""

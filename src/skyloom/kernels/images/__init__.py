@@ -1,0 +1,1 @@
+"""Images: convolution, other grids, coarser levels, sums over regions, repairs."""

@@ -1,0 +1,1 @@
+"""Emission lines in spectra: profiles, fits, errors, intervals."""

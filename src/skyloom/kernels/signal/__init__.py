@@ -1,0 +1,1 @@
+"""Signal and noise of a line in every spaxel of a cube."""

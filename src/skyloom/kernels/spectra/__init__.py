@@ -1,0 +1,1 @@
+"""Spectra and cubes along wavelength: other grids, coarser levels, bands."""

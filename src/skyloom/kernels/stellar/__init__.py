@@ -1,0 +1,1 @@
+"""Stellar continua: templates, the fit, its errors."""

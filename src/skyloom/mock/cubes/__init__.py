@@ -1,0 +1,1 @@
+"""Integral-field cubes as MUSE, MaNGA and CALIFA see them."""

@@ -1,0 +1,1 @@
+"""A nearby spiral in Halpha, as Hubble and MUSE see it."""

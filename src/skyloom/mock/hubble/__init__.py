@@ -1,0 +1,1 @@
+"""Hubble deep fields: bands, observations, files."""

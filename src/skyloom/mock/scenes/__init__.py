@@ -1,0 +1,1 @@
+"""What is on the sky: galaxies, nebulae and stars with spectra, and their exact images."""

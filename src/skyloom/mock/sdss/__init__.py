@@ -1,0 +1,1 @@
+"""Frames and fibre spectra of SDSS."""

@@ -1,0 +1,1 @@
+"""What tests are done on: small inputs, files and stores with known content."""

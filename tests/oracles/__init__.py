@@ -1,0 +1,1 @@
+"""Naive twins of what must be fast: slow, plain, and hard to get wrong."""
