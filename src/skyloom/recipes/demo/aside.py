@@ -51,14 +51,16 @@ class Aside:
 
     def result(self, progress: Progress | None = None) -> tuple[RunResult, float]:
         """Wait for the result; pass on what it tells meanwhile, and return it with the seconds that it took."""
-        while not self._future.done():
+        while True:
+            ended = self._future.done()
             try:
                 item, done, total, stage = self._news.get(timeout=_LISTENED)
             except queue.Empty:
+                if ended:
+                    return self._future.result()
                 continue
             if progress is not None:
                 progress(item, done, total, stage=stage)
-        return self._future.result()
 
 
 def _tell_to(news: Any) -> None:
@@ -72,5 +74,10 @@ def _tell(item: str, done: int, total: int, *, stage: StageProgress | None = Non
 
 def _timed(function: Callable[..., RunResult], arguments: tuple[Any, ...]) -> tuple[RunResult, float]:
     clock = time.perf_counter()
-    result = function(*arguments, progress=_tell)
+    try:
+        result = function(*arguments, progress=_tell)
+    finally:
+        # All that was told is on its way before the result is.
+        _news.close()
+        _news.join_thread()
     return result, time.perf_counter() - clock

@@ -7,8 +7,8 @@ set beside the scene that the files were made of.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from skyloom.errors import InputError
 from skyloom.recipes.demo.aside import Aside
 from skyloom.recipes.demo.comparison import Comparison, MapPair, comparison_table
+from skyloom.recipes.demo.warm import compiling
 from skyloom.recipes.registry import RECIPES
 from skyloom.recipes.result import ExitCode, RunResult
 
@@ -111,16 +112,35 @@ def demo(
 
     folder = _open_folder(Path(directory))
     tell = begin or (lambda _: None)
-    clock = time.perf_counter()
     seconds: dict[str, float] = {}
+    with ExitStack() as stack:
+        if workers > 1:
+            stack.enter_context(compiling())
+        with _measured(seconds, "mock"):
+            tell("mock")
+            files = write_galaxy_mock(folder / "mock", seed=seed, size=size)
+        results = _run_all(files, folder, size, workers, progress, tell, seconds)
+    tell("truth")
+    with _measured(seconds, "truth"):
+        compared = _compare(files, results)
+        rows = tuple(row for part, _ in compared.values() for row in part)
+        table = comparison_table(rows)
+        write_ecsv(table, folder / TABLE)
+    maps = {recipe: pair for recipe, (_, pair) in compared.items()}
+    report = write_first_page(files, results, rows, maps, folder, seconds)
+    return DemoResult(folder, results, rows, table, report)
 
-    def done(name: str) -> None:
-        nonlocal clock
-        seconds[name], clock = time.perf_counter() - clock, time.perf_counter()
 
-    tell("mock")
-    files = write_galaxy_mock(folder / "mock", seed=seed, size=size)
-    done("mock")
+def _run_all(
+    files: GalaxyFiles,
+    folder: Path,
+    size: str,
+    workers: int,
+    progress: Progress | None,
+    tell: Callable[[str], None],
+    seconds: dict[str, float],
+) -> dict[str, RunResult]:
+    """Run every recipe; with more workers than one that of the cube beside the others."""
     jobs = {
         recipe: (recipe, config, folder, _SETTINGS[size].get(recipe, ()))
         for recipe, config in files.configs.items()
@@ -133,19 +153,16 @@ def demo(
             if recipe == CUBE and aside is not None:
                 results[recipe], seconds[recipe] = aside.result(progress)
             else:
-                results[recipe] = _run(*jobs[recipe], 1, progress=progress)
-                done(recipe)
-    results = {recipe: results[recipe] for recipe in jobs}
+                with _measured(seconds, recipe):
+                    results[recipe] = _run(*jobs[recipe], 1, progress=progress)
+    return {recipe: results[recipe] for recipe in jobs}
+
+
+@contextmanager
+def _measured(seconds: dict[str, float], name: str) -> Iterator[None]:
     clock = time.perf_counter()
-    tell("truth")
-    compared = _compare(files, results)
-    rows = tuple(row for part, _ in compared.values() for row in part)
-    table = comparison_table(rows)
-    write_ecsv(table, folder / TABLE)
-    done("truth")
-    maps = {recipe: pair for recipe, (_, pair) in compared.items()}
-    report = write_first_page(files, results, rows, maps, folder, seconds)
-    return DemoResult(folder, results, rows, table, report)
+    yield
+    seconds[name] = time.perf_counter() - clock
 
 
 def _open_folder(folder: Path) -> Path:
