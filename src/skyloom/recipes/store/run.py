@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,14 @@ def store(
         failures=tuple(ItemFailure(failure.source, failure.reason) for failure in result.failures),
         report=report,
         summary=(
-            f"{len(result.stored)} new observations in {len(result.parts)} parts,"
+            f"{_counted(result.stored, 'new observation')} in {_counted(result.parts, 'part')},"
             f" {len(result.skipped)} files were stored already, {len(result.failures)} failed"
         ),
     )
+
+
+def _counted(items: Sized, noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _open_store(directory: Path, wanted: StoreSettings) -> None:
