@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 
+from skyloom.errors import AssumptionWarning
 from skyloom.store.dense import DenseCube
 from skyloom.store.query import create
 
@@ -22,7 +23,8 @@ def cube(data_dir, tmp_path_factory):
     store = create(folder / "sky", levels=3)
     frames = [next((data_dir / "sdss_frames").glob(f"frame-{band}-*")) for band in BANDS]
     store.ingest([*frames, *sorted((data_dir / "sdss_spectra").glob("spec-*"))])
-    store.dense_cube(folder / "cube.h5", size=48, bands="ugri", radius=2.0)
+    with pytest.warns(AssumptionWarning, match="no image in u "):
+        store.dense_cube(folder / "cube.h5", size=48, bands="ugri", radius=2.0)
     return store, DenseCube(folder / "cube.h5")
 
 

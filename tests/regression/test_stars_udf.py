@@ -18,6 +18,8 @@ BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "bench_stars.py
 @pytest.fixture(scope="module")
 def bench():
     """The benchmark, which holds the definitions."""
+    # Benchmarks are scripts: what they share stands beside them.
+    sys.path.insert(0, str(BENCHMARK.parent))
     spec = importlib.util.spec_from_file_location("bench_stars", BENCHMARK)
     module = importlib.util.module_from_spec(spec)
     sys.modules["bench_stars"] = module

@@ -125,8 +125,8 @@ def test_a_contender_that_fails_is_told_and_does_not_stop_the_others():
 
 
 def test_work_is_timed_and_its_memory_is_found():
-    usage, made = used(lambda: np.ones(20_000_000, np.uint8))
-    assert made.size == 20_000_000
+    usage, made = used(lambda: np.ones(300_000_000, np.uint8))
+    assert made.size == 300_000_000
     assert 0 < usage.wall < 10
     assert usage.peak > 15
     usage, _ = used(lambda: time.sleep(0.05))

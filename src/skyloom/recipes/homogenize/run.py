@@ -186,9 +186,10 @@ def homogenize_band(
     grid: Grid,
     target: PSF,
     mask: ObjectMask,
-    clock: StepClock,
+    clock: StepClock | None = None,
 ) -> BandProduct:
     """Treat one image: sky, noise, grid, PSF, and only then the mask, so that no light is lost at its rim."""
+    clock = clock or StepClock()
     config, band = preparation.config, files.band
     with clock.step("sky and noise"):
         sky = preparation.sky_of(files, raw)
