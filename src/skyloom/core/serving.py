@@ -102,6 +102,7 @@ class Server(ABC):
     async def _serve(self, started: Callable[[str], object], in_main_thread: bool) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         if in_main_thread:
+            # Loops of some systems take no signals; there KeyboardInterrupt ends the run.
             with suppress(NotImplementedError):
                 for number in (signal.SIGINT, signal.SIGTERM):
                     self._loop.add_signal_handler(number, self._stopping.set)

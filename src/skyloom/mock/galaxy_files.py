@@ -14,7 +14,7 @@ homogenize.yaml, ifs.yaml, halpha.yaml, store.yaml     configurations that run o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,9 +210,19 @@ def _gather_truth(folder: Path, halpha: HalphaFiles, cube: CubeMock, sdss: SdssF
 def _write_configs(folder: Path, scene: GalaxyScene, cube: CubeMock) -> dict[str, Path]:
     """Write a configuration for each recipe; that of halpha is there."""
     names = [f"star{number}" for number in range(1, len(scene.psf_stars) + 1)]
-    bands = "\n".join(f"  {band}:" for band in BROAD_BANDS)
     texts = {
-        "homogenize": f"""\
+        "homogenize": _homogenize_text(names),
+        "ifs": _ifs_text(cube.model.redshift),
+        "store": STORE_TEXT,
+    }
+    for recipe, text in texts.items():
+        (folder / f"{recipe}.yaml").write_text(text, encoding="utf-8")
+    return {recipe: folder / f"{recipe}.yaml" for recipe in ("homogenize", "ifs", "halpha", "store")}
+
+
+def _homogenize_text(names: Sequence[str]) -> str:
+    bands = "\n".join(f"  {band}:" for band in BROAD_BANDS)
+    return f"""\
 # One galaxy in four bands of Hubble: to the PSF and the pixels of the reddest.
 recipe: homogenize
 objects:
@@ -235,12 +245,15 @@ segmentation:
   pattern: hst/{{object}}_segmentation.fits
 noise:
   source_poisson: true
-""",
-        "ifs": f"""\
+"""
+
+
+def _ifs_text(redshift: float) -> str:
+    return f"""\
 # The same galaxy in a cube of MUSE: bins of S/N 40 in Halpha, stars, emission lines.
 recipe: ifs
 objects:
-  {NAME}: {{redshift: {cube.model.redshift:g}, av: 0}}
+  {NAME}: {{redshift: {redshift:g}, av: 0}}
 cube:
   pattern: muse/{{object}}_cube.fits
 snr:
@@ -253,8 +266,10 @@ continuum:
   velocity_range: 150
   sigma_start: 40
   sigma_range: [0, 120]
-""",
-        "store": """\
+"""
+
+
+STORE_TEXT = """\
 # Frames and spectra of SDSS, the images of Hubble and the cube of MUSE in one store.
 recipe: store
 files:
@@ -266,11 +281,7 @@ layout:
   levels: 4
 output:
   directory: store
-""",
-    }
-    for recipe, text in texts.items():
-        (folder / f"{recipe}.yaml").write_text(text, encoding="utf-8")
-    return {recipe: folder / f"{recipe}.yaml" for recipe in ("homogenize", "ifs", "halpha", "store")}
+"""
 
 
 GALAXY_SCENES: dict[str, tuple[str, Callable[[Path, int], GalaxyFiles]]] = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from skyloom.core.cube import Cube
 from skyloom.core.image import Image
 from skyloom.core.labels import LabelMap
 from skyloom.core.spectra import Spectra
+from skyloom.core.threads import stream_blocks
 from skyloom.errors import AssumptionWarning, InputError
 from skyloom.recipes.folder import open_folder, write_config
 from skyloom.recipes.ifs.bins import make_bins, region_columns
@@ -339,10 +339,9 @@ def extract_bins(source: Source, noise: NoiseModel, labels: LabelMap) -> Spectra
         cube = noise.apply(source.read(channels), channels)
         return extract_spectra(cube, labels, mode=source.config.extraction.mode)
 
-    with ThreadPoolExecutor(source.threads) as pool:
-        for part in pool.map(extract, slabs):
-            parts.append(part)
-            source.tick("spectra", len(parts), len(slabs))
+    for part in stream_blocks(extract, slabs, source.threads):
+        parts.append(part)
+        source.tick("spectra", len(parts), len(slabs))
     spectra: Spectra = source.deredden(merge_slabs(parts))
     ranges = [list(item) for item in source.config.sky_residuals]
     return spectra.evolve(meta={**spectra.meta, "sky_residuals": ranges})

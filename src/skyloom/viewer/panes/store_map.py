@@ -134,26 +134,8 @@ class SkyMap:
             name="store-outlines",
         )
         drawing.scatter("x", "y", source=self._points, size=4, color="colour", alpha=0.75, line_color=None)
-        drawing.multi_line("xs", "ys", source=self._region, line_color=_CHOSEN, line_dash="dashed")
-        drawing.patches("xs", "ys", source=self._outlined, fill_color=None, line_color=_CHOSEN, line_width=2)
-        drawing.scatter(
-            "x", "y", source=self._mark, marker="cross", size=16, line_color=_CHOSEN, line_width=2
-        )
-        drawing.text(
-            "x", "y", "text", source=self._labels, text_font_size="11px", text_color=_NUMBERS,
-            x_offset=4, y_offset=-3,
-        )  # fmt: skip
-        self._bar = ColorBar(
-            color_mapper=colours,
-            location="bottom_right",
-            orientation="horizontal",
-            title="observations per cell",
-            width=180,
-            height=8,
-            padding=6,
-            background_fill_alpha=0.75,
-            visible=False,
-        )
+        self._draw_highlights(drawing)
+        self._bar = _colour_bar(colours)
         self._colours = colours
         drawing.add_layout(self._bar, "center")
         drawing.add_tools(
@@ -165,6 +147,18 @@ class SkyMap:
         drawing.on_event(Tap, lambda event: self._tapped(event.x, event.y))
         drawing.on_event(SelectionGeometry, self._boxed)
         return drawing
+
+    def _draw_highlights(self, drawing: Any) -> None:
+        """Draw the region that was asked for, what was chosen, and the numbers of the grid, above everything."""
+        drawing.multi_line("xs", "ys", source=self._region, line_color=_CHOSEN, line_dash="dashed")
+        drawing.patches("xs", "ys", source=self._outlined, fill_color=None, line_color=_CHOSEN, line_width=2)
+        drawing.scatter(
+            "x", "y", source=self._mark, marker="cross", size=16, line_color=_CHOSEN, line_width=2
+        )
+        drawing.text(
+            "x", "y", "text", source=self._labels, text_font_size="11px", text_color=_NUMBERS,
+            x_offset=4, y_offset=-3,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- what is shown
 
@@ -310,3 +304,17 @@ class SkyMap:
         box = box_on_sky(self.projection, (x0, x1, y0, y1))
         if box is not None:
             self._on_box(box)
+
+
+def _colour_bar(colours: LogColorMapper) -> ColorBar:
+    return ColorBar(
+        color_mapper=colours,
+        location="bottom_right",
+        orientation="horizontal",
+        title="observations per cell",
+        width=180,
+        height=8,
+        padding=6,
+        background_fill_alpha=0.75,
+        visible=False,
+    )
