@@ -85,10 +85,17 @@ class Page:
             ImagePane(document, self.open_planes, choices, self.spectrum.pick, number=number)
             for number in (1, 2)
         )
+        # The second one waits until it is wanted: the first picture shall be fast.
+        self.images[0].fill()
+        for pane in self.images:
+            pane.on_source.append(self._relink)
+        self._links: tuple[ColumnDataSource, ...] = ()
+        # Every widget lives in a tree of its own, which rules of the page do not reach.
+        self._widget_style = InlineStyleSheet(css=_style("widgets.css"))
         self.store = self._store_pane()
         self._arrange(document)
-        self._link()
         self._show_first()
+        self._dress(self.root)
 
     # --- what there is ----------------------------------------------------------------------------------
 
@@ -226,6 +233,12 @@ class Page:
         below = [self.spectrum.layout, *([] if self.store is None else [self.store.epochs])]
         self.root = column(head, body, *below, sizing_mode="stretch_width", spacing=10, css_classes=["page"])
 
+    def _dress(self, root: Any) -> None:
+        """Give the widgets below a model their style."""
+        for model in root.references():
+            if isinstance(model, (Widget, Tabs)) and self._widget_style not in model.stylesheets:
+                model.stylesheets = [self._widget_style, *model.stylesheets]
+
     def _header(self) -> Div:
         left_out = self.shelf.left_out
         text = f"<h1>Skyloom <span>{escape(self.shelf.path.name)}</span></h1>"
@@ -257,13 +270,16 @@ class Page:
             for axis in (here.x_range, here.y_range):
                 axis.js_on_change("start", follow)
                 axis.js_on_change("end", follow)
-        for pane in self.images:
-            pane.on_source.append(self._relink)
 
     def _relink(self) -> None:
         """Find out anew how pixels of one image become pixels of the other."""
         first, second = (pane.source for pane in self.images)
-        if first is None or second is None or self.modes.active == ONE:
+        if first is None or second is None:
+            return
+        if not self._links:
+            self._dress(self.images[1].layout)
+            self._link()
+        if self.modes.active == ONE:
             for link in self._links:
                 link.data = {"matrix": []}
             return
@@ -324,11 +340,6 @@ def fill_page(document: Document, shelf: Shelf) -> Page:
     document.title = f"{shelf.path.name} – Skyloom"
     document.template = _template()
     page.root.stylesheets = [GlobalInlineStyleSheet(css=_style("page.css"))]
-    # Every widget lives in a tree of its own, which rules of the page do not reach.
-    widgets = InlineStyleSheet(css=_style("widgets.css"))
-    for model in page.root.references():
-        if isinstance(model, (Widget, Tabs)):
-            model.stylesheets = [widgets, *model.stylesheets]
     # Last: from here on each change makes the document look through all its models.
     document.add_root(page.root)
     return page

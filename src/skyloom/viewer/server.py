@@ -127,6 +127,9 @@ class _Guarded(BokehTornado):
     def __init__(self, shelf: Shelf, port: int, token: str) -> None:
         self._hosts = {f"{HOST}:{port}", f"localhost:{port}"}
         self._token = token
+        self._components = ["bokeh", "bokeh-widgets"]
+        if shelf.first("store") is not None:
+            self._components.append("bokeh-tables")
 
         def make(document: Document) -> None:
             fill_page(document, shelf)
@@ -146,9 +149,12 @@ class _Guarded(BokehTornado):
         )
 
     def resources(self, absolute_url: str | bool | None = None) -> Resources:  # noqa: ARG002  # as Bokeh calls it
-        """Return where scripts come from: here, whatever the settings of Bokeh say."""
+        """Return where scripts come from: here, whatever Bokeh is set to; those for formulas and WebGL stay away."""
         return Resources(
-            mode="server", root_url=f"/{self._token}", path_versioner=StaticHandler.append_version
+            mode="server",
+            root_url=f"/{self._token}",
+            path_versioner=StaticHandler.append_version,
+            components=self._components,
         )
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:

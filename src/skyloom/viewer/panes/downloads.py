@@ -29,8 +29,8 @@ setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 DRAW = """
 if (pictures.data.name.length == 0) return;
 const name = pictures.data.name[0];
-const wanted = new Set(pictures.data.figures[0]);
-const views = figures.filter((model) => wanted.has(model.name) && model.visible)
+const views = pictures.data.figures[0].map((name) => pictures.document.get_model_by_name(name))
+    .filter((model) => model != null && model.visible)
     .map((model) => Bokeh.index.find_one(model)).filter((view) => view != null);
 if (views.length == 0) return;
 const parts = views.map((view) => view.export("png").canvas);
@@ -78,23 +78,17 @@ canvas.toBlob((content) => {
 class Downloads:
     """What hands files to the browser.
 
-    Parameters
-    ----------
-    figures : sequence of Bokeh figures
-        Those that pictures can be made of.
-
     Attributes
     ----------
     layout : Bokeh model
         To be put anywhere into the page; it is not seen.
     """
 
-    def __init__(self, figures: Sequence[Any]) -> None:
+    def __init__(self) -> None:
         self.files = ColumnDataSource(dict(_NOTHING), name="download")
         self.pictures = ColumnDataSource({**_NO_PICTURE, "figures": []}, name="download-picture")
         self.files.js_on_change("data", CustomJS(args={"files": self.files}, code=SAVE))
-        draw = CustomJS(args={"pictures": self.pictures, "figures": list(figures)}, code=DRAW)
-        self.pictures.js_on_change("data", draw)
+        self.pictures.js_on_change("data", CustomJS(args={"pictures": self.pictures}, code=DRAW))
         self.layout = Div(visible=False, tags=[self.files, self.pictures])
 
     def save(self, name: str, kind: str, content: bytes) -> None:

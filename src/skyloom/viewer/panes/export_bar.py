@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bokeh.models import Button, Div, FileInput, Row, Select
 
@@ -18,6 +18,7 @@ from skyloom.viewer.panes.downloads import Downloads, file_name
 from skyloom.viewer.panes.image import ImagePane
 from skyloom.viewer.panes.listening import when_changed
 from skyloom.viewer.panes.spectrum import SpectrumPane
+from skyloom.viewer.panes.spectrum_figures import FIGURES
 from skyloom.viewer.view import LARGEST, Restorable, read_view, restore_panes, view_file
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ExportBar:
         self._others = others
         self._images = {f"image-{number}": pane for number, pane in enumerate(images, start=1)}
         self._spectrum, self._store, self._title = spectrum, store, title
-        self._downloads = Downloads([*(pane.picture.figure for pane in images), *self._spectrum_figures()])
+        self._downloads = Downloads()
         self._what = Select(options=self._options(), value="image-1:png", name="export-what", width=240)
         self._export = Button(label="Export", name="export", width=70, button_type="primary")
         self._save = Button(label="Save view", name="save-view", width=85)
@@ -94,10 +95,6 @@ class ExportBar:
         shown |= {name: pane for name, pane in self._images.items() if pane.source is not None}
         shown["spectrum"] = self._spectrum
         return shown if self._store is None else {**shown, "store": self._store}
-
-    def _spectrum_figures(self) -> list[Any]:
-        figures = self._spectrum.figures
-        return [figures.names, figures.main, figures.below]
 
     def _options(self) -> dict[str, list[tuple[str, str]]]:
         options = {_NAMES[name]: _named(name, _IMAGE) for name in self._images}
@@ -162,8 +159,7 @@ class ExportBar:
         if view is None:
             raise InputError("no spectrum is shown", field="export", remedy="click on one first")
         if form == "png":
-            figures = [figure.name for figure in self._spectrum_figures()]
-            self._downloads.draw(file_name(view.title, ".png"), figures, view.title)
+            self._downloads.draw(file_name(view.title, ".png"), FIGURES, view.title)
         elif form == "fits":
             self._downloads.save(file_name(view.title, ".fits"), _FITS, curves_fits(views))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -28,7 +29,7 @@ __all__ = ["ImagePane"]
 
 
 class ImagePane:
-    """One image of the page.
+    """One image of the page; it consists of an empty layout until it has something to show, or `fill` is called.
 
     Parameters
     ----------
@@ -61,18 +62,26 @@ class ImagePane:
         self._overview: PlaneView | None = None
         self._overview_of: tuple[Any, ...] = ()
         self._latest: Latest[Shown] = Latest(document, self._apply, self._complain)
-        self.picture = Picture(number)
-        self.controls = ImageControls(choices, number)
-        self._connect()
+        self._choices, self._number = choices, number
         self.layout = column(
-            *self.controls.rows,
-            self.picture.figure,
-            self.picture.read_out,
-            sizing_mode="stretch_both",
-            spacing=6,
-            name=f"image-pane-{number}",
-            styles={"min-width": "0"},
+            sizing_mode="stretch_both", spacing=6, name=f"image-pane-{number}", styles={"min-width": "0"}
         )
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The figure and what it shows."""
+        return Picture(self._number)
+
+    @cached_property
+    def controls(self) -> ImageControls:
+        """The widgets above it."""
+        return ImageControls(self._choices, self._number)
+
+    def fill(self) -> None:
+        """Make all that the pane consists of, unless it is there."""
+        if not self.layout.children:
+            self._connect()
+            self.layout.children = [*self.controls.rows, self.picture.figure, self.picture.read_out]
 
     def _connect(self) -> None:
         controls, shown = self.controls, self.picture.figure
@@ -141,6 +150,7 @@ class ImagePane:
             ICRS degrees that the view is centred on; the whole image is shown otherwise.
         """
         self.source, self.key = source, key
+        self.fill()
         self.controls.message.visible = False
         self.controls.offer(key, source)
         self._overview, self._overview_of = None, ()

@@ -21,7 +21,13 @@ from bokeh.models import (
 
 from skyloom.core.linelist import convert_medium
 from skyloom.errors import SkyloomError
-from skyloom.viewer.panes.spectrum_figures import COLUMNS, LINE_COLOURS, PIN_COLOURS, make_figures
+from skyloom.viewer.panes.spectrum_figures import (
+    COLUMNS,
+    LINE_COLOURS,
+    PIN_COLOURS,
+    SpectrumFigures,
+    make_figures,
+)
 from skyloom.viewer.panes.spectrum_text import line_table, lines_html, pins_html, summary_html, title_html
 from skyloom.viewer.protocols import Float, Region, SpectrumView
 from skyloom.viewer.spectra.bins import POLYNOMIAL
@@ -67,12 +73,20 @@ class SpectrumPane:
         self._region: Region | None = None
         self._pinned: list[tuple[SpectrumView, Region | None]] = []
         self._entry = ""
-        self.figures = make_figures()
+        self._figures: SpectrumFigures | None = None
         self._make_controls()
         self.layout = self._lay_out()
-        self.figures.main.x_range.on_change("start", self._zoomed)
 
     # --- what it is made of -----------------------------------------------------------------------------
+
+    @property
+    def figures(self) -> SpectrumFigures:
+        """The figures, made for the first spectrum: they are half of a page, and its first picture is faster without."""
+        if self._figures is None:
+            parts = self._figures = make_figures()
+            parts.main.x_range.on_change("start", self._zoomed)
+            self.curves.children = [self.controls, parts.names, parts.main, parts.below, self.pins]
+        return self._figures
 
     def _make_controls(self) -> None:
         self.title = Div(text=title_html(NOTHING), name="spectrum-title", sizing_mode="stretch_width")
@@ -107,13 +121,10 @@ class SpectrumPane:
             self.pin_button, self.clear_button, self.scaled, self.frame, Div(text="z =", align="center"),
             self.redshift, self.go, sizing_mode="stretch_width", visible=False,
         )  # fmt: skip
-        parts = self.figures
-        curves = column(
-            self.controls, parts.names, parts.main, parts.below, self.pins, sizing_mode="stretch_width"
-        )
+        self.curves = column(self.controls, self.pins, sizing_mode="stretch_width")
         numbers = column(self.summary, self.table, name="spectrum-beside")
         # Empty figures are nothing to look at; they appear with the first spectrum.
-        self.body = row(curves, numbers, sizing_mode="stretch_width", visible=False, spacing=16)
+        self.body = row(self.curves, numbers, sizing_mode="stretch_width", visible=False, spacing=16)
         head = row(self.title, self.chooser, sizing_mode="stretch_width")
         shown = column(head, self.body, sizing_mode="stretch_width")
         self.choice = column(self.files, self.list, visible=False, name="spectrum-choice")
@@ -198,15 +209,23 @@ class SpectrumPane:
 
     def state(self) -> dict[str, Any]:
         """Return what a saved view needs: what was picked, not the spectra themselves."""
-        main = self.figures.main
         return {
             "shown": _plain_region(self._region),
             "pinned": [_plain_region(region) for _, region in self._pinned if region is not None],
             "redshift": self.redshift.value,
             "frame": FRAMES[self.frame.active or 0],
             "scaled": bool(self.scaled.active),
-            "x": [float(main.x_range.start), float(main.x_range.end)],
-            "y": [float(main.y_range.start), float(main.y_range.end)],
+            **self._window(),
+        }
+
+    def _window(self) -> dict[str, list[float]]:
+        """The ranges of both axes, once there are any."""
+        if self._figures is None:
+            return {}
+        main = self._figures.main
+        return {
+            axis: [float(shown.start), float(shown.end)]
+            for axis, shown in (("x", main.x_range), ("y", main.y_range))
         }
 
     def restore(self, state: dict[str, Any]) -> None:

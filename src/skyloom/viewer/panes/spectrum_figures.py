@@ -25,6 +25,7 @@ __all__ = [
     "ACCENT",
     "COLUMNS",
     "FAINT",
+    "FIGURES",
     "INK",
     "LINE_COLOURS",
     "PIN_COLOURS",
@@ -37,6 +38,7 @@ LINE_COLOURS = ("#7c3aed", "#0891b2", "#db2777", "#65a30d", "#ea580c", "#4f46e5"
 # Told apart by all kinds of colour vision (Okabe & Ito).
 PIN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 COLUMNS = ("wave", "flux", "error", "low", "high", "continuum", "below", "model", "residual", "pull")
+FIGURES = ("spectrum-names", "spectrum", "spectrum-residual")  # Their names, from top to bottom.
 LEFT = 76  # Width of the space for the vertical axes, so that wavelengths stand below each other.
 ROWS = 3  # Of names of lines.
 
