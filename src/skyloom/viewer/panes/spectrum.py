@@ -81,7 +81,7 @@ class SpectrumPane:
 
     @property
     def figures(self) -> SpectrumFigures:
-        """The figures, made for the first spectrum: they are half of a page, and its first picture is faster without."""
+        """The figures, made for the first spectrum: half of a page, and its first picture is faster without."""
         if self._figures is None:
             parts = self._figures = make_figures()
             parts.main.x_range.on_change("start", self._zoomed)
