@@ -114,6 +114,13 @@ def test_what_nobody_opens_is_told(files, name, message):
         kind_of(files / name)
 
 
+def test_a_truncated_image_is_called_truncated(files, tmp_path):
+    whole = (files / "image.fits").read_bytes()
+    (tmp_path / "part.fits").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        kind_of(tmp_path / "part.fits")
+
+
 def test_files_go_to_those_who_open_them(files, hub, programs):
     programs.clear()
     result = run(files / "image.fits", files / "table.vot", files / "spectra.fits", "--hub", hub)

@@ -53,7 +53,7 @@ def kind_of(path: str | Path) -> str:
     Raises
     ------
     InputError
-        When the file is missing, or no kind that such programs open.
+        When the file is missing, cannot be read, or is no kind that such programs open.
     """
     file = Path(path)
     if not file.is_file():
@@ -72,6 +72,8 @@ def kind_of(path: str | Path) -> str:
             images = [hdu for hdu in opened if hdu.is_image and hdu.shape]
             tables = len(list(opened)) > 1
     except InputError as error:
+        if head.startswith(b"SIMPLE"):
+            raise
         raise InputError(
             "is neither FITS nor VOTable",
             source=file,
