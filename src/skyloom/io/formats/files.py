@@ -121,9 +121,13 @@ class FitsFile:
 
     @property
     def missing_bytes(self) -> int:
-        """How many bytes the headers promise beyond the end of the file."""
+        """How many bytes the headers promise beyond the end of the file; of a header that is cut off, its last block."""
         last = self.hdus[-1]
-        return max(0, last.start + last.size - len(self.content))
+        end = last.start + last.size
+        rest = bytes(self.content[end + -last.size % BLOCK :][:8])
+        if rest == b"XTENSION":
+            return BLOCK - len(self.content) % BLOCK
+        return max(0, end - len(self.content))
 
     def truncation(self) -> FileFormatError:
         """Return the error that says how much is missing."""
