@@ -121,7 +121,7 @@ class FitsFile:
 
     @property
     def missing_bytes(self) -> int:
-        """How many bytes the headers promise beyond the end of the file; of a header that is cut off, its last block."""
+        """How many bytes the headers promise beyond the end of the file; of a header that is cut off, one block."""
         last = self.hdus[-1]
         end = last.start + last.size
         rest = bytes(self.content[end + -last.size % BLOCK :][:8])
