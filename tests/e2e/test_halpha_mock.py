@@ -7,9 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from types import SimpleNamespace
 
 import astropy.units as u
 import numpy as np
@@ -18,11 +16,10 @@ import yaml
 from astropy.io import fits
 from astropy.table import QTable, Table
 from dust_extinction.parameter_averages import F99
+from tests.commands import command, half_written, run_here, run_process
 from tests.report_pages import check_page
-from typer.testing import CliRunner
 
 import skyloom as sl
-from skyloom import cli
 from skyloom.core.image import Flag
 from skyloom.core.linelist import default_lines
 from skyloom.io.fits import read_product
@@ -57,7 +54,7 @@ def mock(tmp_path_factory):
 def whole(mock, tmp_path_factory):
     """A whole run, in a process of its own."""
     out = tmp_path_factory.mktemp("whole")
-    return out, run_process(mock.config, "--out", out, *WHOLE)
+    return out, run_process("run", mock.config, "--out", out, *WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -83,24 +80,7 @@ def files(mock, tmp_path):
 
 
 def run(config, *arguments, quiet=True):
-    """The command line in this process, which has imported everything once."""
-    settings = QUIET if quiet else ()
-    done = CliRunner().invoke(cli.app, ["run", str(config), *settings, *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
-
-
-def command(config, *arguments):
-    return [sys.executable, "-m", "skyloom.cli", "run", str(config), *map(str, arguments)]
-
-
-def run_process(config, *arguments):
-    return subprocess.run(command(config, *arguments), capture_output=True, text=True, timeout=300)
-
-
-def half_written(folder):
-    return [path.name for path in folder.rglob(".*") if path.is_file()]
+    return run_here("run", config, *(QUIET if quiet else ()), *arguments)
 
 
 def product(folder, kind):
@@ -300,7 +280,9 @@ def test_a_resumed_run_ends_as_one_that_was_not_killed(mock, finished):
 @pytest.mark.slow
 def test_killed_and_resumed(mock, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen(command(mock.config, "--out", out, *QUIET), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", mock.config, "--out", out, *QUIET), stderr=subprocess.PIPE, text=True
+    )
     for line in process.stderr:
         if ": images" in line:
             time.sleep(0.2)

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,16 +13,26 @@ import pytest
 import yaml
 from astropy.io import fits
 from astropy.table import QTable
+from tests.commands import command, half_written, run_here, run_process
 from tests.report_pages import check_page
 
 from skyloom.mock.hubble.files import write_hst_mock
 
 BANDS = ("f606w", "f814w", "f160w")
+QUIET = ("--set", "output.contact_sheet=false", "--set", "output.report=false")
 
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
     return write_hst_mock(tmp_path_factory.mktemp("mock"), seed=5, n_objects=2, bands=BANDS, fine=False)
+
+
+@pytest.fixture(scope="module")
+def reference(field, tmp_path_factory):
+    """A run without pictures, that others are compared with."""
+    out = tmp_path_factory.mktemp("reference")
+    assert run(field.config, "--out", out).returncode == 0
+    return out
 
 
 @pytest.fixture
@@ -33,10 +42,8 @@ def files(field, tmp_path):
     return tmp_path / "mock"
 
 
-def run(config, *arguments, sheets=False):
-    settings = [] if sheets else ["--set", "output.contact_sheet=false", "--set", "output.report=false"]
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(config), *settings, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def run(config, *arguments):
+    return run_here("run", config, *QUIET, *arguments)
 
 
 def edit(config, change):
@@ -45,13 +52,8 @@ def edit(config, change):
     config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
-def half_written(folder):
-    """Files of a run that a reader could take for finished, or rubbish left beside them."""
-    return [path.name for path in folder.rglob(".*") if path.is_file()]
-
-
 def test_the_whole_run(field, tmp_path):
-    done = run(field.config, "--out", tmp_path, sheets=True)
+    done = run_process("run", field.config, "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
@@ -69,29 +71,25 @@ def test_the_whole_run(field, tmp_path):
     assert field.outlier_star in {str(name) for name in stars["name"][~stars["used"]]}
 
 
-def test_flux_agrees_with_the_truth(field, tmp_path):
-    run(field.config, "--out", tmp_path)
-    table = QTable.read(tmp_path / "photometry.ecsv")
+def test_flux_agrees_with_the_truth(field, reference):
+    table = QTable.read(reference / "photometry.ecsv")
     for row in table:
         stamp = field.stamp(str(row["object"]), str(row["band"]))
         # The mask leaves out the faintest outskirts, and neighbours shine into it.
         assert row["flux"].value == pytest.approx(stamp.object_flux, rel=0.08)
 
 
-def test_workers_give_the_same_products(field, tmp_path):
-    for workers in (1, 2):
-        assert run(field.config, "--out", tmp_path / str(workers), "--workers", workers).returncode == 0
-    one, two = (QTable.read(tmp_path / name / "photometry.ecsv") for name in ("1", "2"))
+def test_workers_give_the_same_products(field, reference, tmp_path):
+    assert run(field.config, "--out", tmp_path, "--workers", 2).returncode == 0
+    one, two = (QTable.read(folder / "photometry.ecsv") for folder in (reference, tmp_path))
     for column in one.colnames:
         assert np.all(one[column] == two[column]), column
 
 
-def test_a_killed_run_leaves_no_half_file_and_resumes(field, tmp_path):
-    reference = tmp_path / "reference"
-    assert run(field.config, "--out", reference).returncode == 0
+def test_a_killed_run_leaves_no_half_file_and_resumes(field, reference, tmp_path):
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(field.config), "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    words = command("run", field.config, "--out", out, *QUIET)
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         first = out / "objects" / "1.fits"
         for _ in range(6000):
             if first.exists() or process.poll() is not None:
@@ -112,8 +110,8 @@ def test_a_killed_run_leaves_no_half_file_and_resumes(field, tmp_path):
     assert np.all(again["flux"] == whole["flux"])
 
 
-def test_another_configuration_does_not_overwrite_unasked(field, tmp_path):
-    assert run(field.config, "--out", tmp_path).returncode == 0
+def test_another_configuration_does_not_overwrite_unasked(field, reference, tmp_path):
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "config.yaml").read_text(encoding="utf-8")
     done = run(field.config, "--out", tmp_path, "--set", "sky.method=none")
     assert done.returncode == 2
@@ -236,15 +234,17 @@ def test_a_sky_file_can_be_used_and_a_bad_one_is_named(files, tmp_path):
         assert row["sky"].value == pytest.approx(given[f"sky_1_{number}"])
 
 
-def test_a_grid_of_ones_own(files, tmp_path):
-    config = files / "homogenize.yaml"
+def test_a_grid_of_ones_own(field, reference, tmp_path):
     done = run(
-        config, "--out", tmp_path / "out", "--set", "target.grid={pixel_scale: 0.1, size_arcsec: [4, 5]}"
+        field.config,
+        "--out",
+        tmp_path / "out",
+        "--set",
+        "target.grid={pixel_scale: 0.1, size_arcsec: [4, 5]}",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with fits.open(tmp_path / "out" / "objects" / "1.fits") as hdus:
         assert hdus["F606W_SCI"].data.shape == (40, 50)
     own = QTable.read(tmp_path / "out" / "photometry.ecsv")
-    run(config, "--out", tmp_path / "native")
-    native = QTable.read(tmp_path / "native" / "photometry.ecsv")
+    native = QTable.read(reference / "photometry.ecsv")
     np.testing.assert_allclose(own["flux"].value, native["flux"].value, rtol=0.05)

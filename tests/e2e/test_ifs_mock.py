@@ -6,9 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +14,10 @@ import yaml
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
+from tests.commands import command, half_written, run_here, run_process
 from tests.report_pages import check_page
-from typer.testing import CliRunner
 
 import skyloom as sl
-from skyloom import cli
 from skyloom.io.fits import read_product
 from skyloom.io.products.bin_files import read_map_file
 from skyloom.mock.cubes.files import write_cube_mock
@@ -46,7 +43,7 @@ def mock(tmp_path_factory):
 def whole(mock, tmp_path_factory):
     """A whole run, with all that can be asked for."""
     out = tmp_path_factory.mktemp("whole")
-    return out, run_process(mock.config, "--out", out, *ALL)
+    return out, run_process("run", mock.config, "--out", out, *ALL)
 
 
 @pytest.fixture
@@ -57,25 +54,11 @@ def finished(whole, tmp_path):
 
 
 def run(config, *arguments, quiet=True):
-    """The command line in this process, which has imported everything once; `whole` is a process of its own."""
-    settings = QUIET if quiet else ()
-    done = CliRunner().invoke(cli.app, ["run", str(config), *settings, *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
-
-
-def run_process(config, *arguments):
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(config), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return run_here("run", config, *(QUIET if quiet else ()), *arguments)
 
 
 def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
-
-
-def half_written(folder):
-    return [path.name for path in folder.rglob(".*") if path.is_file()]
 
 
 # --- products -------------------------------------------------------------------------------------------------------
@@ -224,8 +207,8 @@ def test_a_corrupt_product_is_made_again(mock, finished):
 
 
 def test_a_killed_run_leaves_no_half_file_and_resumes(mock, whole, tmp_path):
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(mock.config), "--out", str(tmp_path), *QUIET]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    words = command("run", mock.config, "--out", tmp_path, *QUIET)
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         first = tmp_path / "disc" / "stages" / "maps.json"
         for _ in range(12000):
             if first.exists() or process.poll() is not None:

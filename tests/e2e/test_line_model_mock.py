@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
 from astropy.table import QTable
+from tests.commands import run_here
 
 import skyloom as sl
 from skyloom.core.psf import GaussianPSF
@@ -72,9 +71,7 @@ def write(path, data, wcs, unit="1e-20 erg s-1 cm-2"):
 
 
 def run(config, *arguments):
-    settings = ["--set", "output.contact_sheet=false"]
-    command = [sys.executable, "-m", "skyloom.cli", "run", str(config), *settings, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return run_here("run", config, "--set", "output.contact_sheet=false", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from pydantic import Field
 
 from skyloom.errors import ConfigError
@@ -88,6 +89,15 @@ def test_overrides_reach_blocks_lists_and_new_keys():
         "new": 2,
     }
     assert values == {"a": {"b": 1}, "list": [1, {"c": 2}], 3: None, "none": None}
+
+
+def test_a_list_of_keys_picks_from_a_block():
+    values = {"objects": {37: {"z": 0.1}, "b": None, "c": {"z": 0.3}}, "bands": {"f606w": {"a": 1}}}
+    picked = apply_overrides(values, ["objects=[c, 37]", "bands=[f606w]"])
+    assert picked == {"objects": {"c": {"z": 0.3}, 37: {"z": 0.1}}, "bands": {"f606w": {"a": 1}}}
+    # What the block does not know, or a name that stands twice, is told when the configuration is checked.
+    for other in ("[c, d]", "[c, c]", "[]", "c"):
+        assert apply_overrides(values, [f"objects={other}"])["objects"] == yaml.safe_load(other)
 
 
 @pytest.mark.parametrize("override", ["a", "=1", "a..b=1", ".a=1"])

@@ -131,7 +131,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict
     values : mapping
         A configuration as read from YAML; not changed.
     overrides : iterable of str
-        ``a.b.c=value``; the value is read as YAML, so ``[1, 2]``, ``true`` and ``{fwhm: 0.2}`` work.
+        ``a.b.c=value``; the value is read as YAML, so ``[1, 2]``, ``true`` and ``{fwhm: 0.2}`` work. A list of keys of
+        a block keeps these, with what is said of them.
 
     Returns
     -------
@@ -170,7 +171,7 @@ def _set_value(container: Any, path: list[str], value: Any) -> None:
         if isinstance(container, dict):
             key: Any = next((existing for existing in container if str(existing) == part), part)
             if last:
-                container[key] = value
+                container[key] = _picked(container.get(key), value)
                 return
             if container.get(key) is None:
                 container[key] = {}
@@ -186,6 +187,17 @@ def _set_value(container: Any, path: list[str], value: Any) -> None:
                 source="--set",
                 field=".".join(path),
             )
+
+
+def _picked(old: Any, value: Any) -> Any:
+    """Let a list of keys of a block, such as ``objects=[37, 912]``, keep what the block says of them."""
+    if not isinstance(old, Mapping) or not isinstance(value, list) or not value:
+        return value
+    known = {str(key): key for key in old}
+    names = [str(name) for name in value]
+    if len(set(names)) < len(names) or not known.keys() >= set(names):
+        return value
+    return {known[name]: old[known[name]] for name in names}
 
 
 # --- models ----------------------------------------------------------------------------------------
