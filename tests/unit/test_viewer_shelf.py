@@ -51,6 +51,16 @@ def test_what_a_folder_offers(folder):
     assert shelf.open("cube.fits").n_channels == 12
 
 
+def test_a_second_store_is_named(tmp_path):
+    for name in ("north", "south"):
+        sl.store.create(tmp_path / name, levels=1)
+    shelf = Shelf(tmp_path)
+    assert shelf.first("store").title == "north"
+    (told,) = shelf.left_out
+    assert told.startswith("south: ")
+    assert "skyloom view" in told
+
+
 def test_links_that_lead_outside_are_not_shown(folder):
     (folder / "away.fits").symlink_to(folder.parent / "secret" / "outside.fits")
     (folder / "far").symlink_to(folder.parent / "secret", target_is_directory=True)

@@ -100,7 +100,9 @@ class Shelf:
         self.entries: tuple[Entry, ...] = tuple(entries)
         self._by_key = {entry.key: entry for entry in self.entries}
         self._stores: dict[str, Any] = {}
-        self.left_out = tuple(self._left_out)
+        others = [entry.title for entry in self.entries if entry.kind == "store"][1:]
+        more = [f"{title}: a page shows one store; name this one to 'skyloom view'" for title in others]
+        self.left_out = (*more, *self._left_out)
         if not self.entries:
             reason = f" ({self._left_out[0]})" if self._left_out else ""
             raise InputError(
