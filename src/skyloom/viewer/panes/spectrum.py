@@ -119,7 +119,7 @@ class SpectrumPane:
     def _lay_out(self) -> Any:
         self.controls = row(
             self.pin_button, self.clear_button, self.scaled, self.frame, Div(text="z =", align="center"),
-            self.redshift, self.go, sizing_mode="stretch_width", visible=False,
+            self.redshift, self.go, sizing_mode="stretch_width", visible=False, styles={"flex-wrap": "wrap"},
         )  # fmt: skip
         self.curves = column(self.controls, self.pins, sizing_mode="stretch_width")
         numbers = column(self.summary, self.table, name="spectrum-beside")
