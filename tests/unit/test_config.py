@@ -95,8 +95,9 @@ def test_a_list_of_keys_picks_from_a_block():
     values = {"objects": {37: {"z": 0.1}, "b": None, "c": {"z": 0.3}}, "bands": {"f606w": {"a": 1}}}
     picked = apply_overrides(values, ["objects=[c, 37]", "bands=[f606w]"])
     assert picked == {"objects": {"c": {"z": 0.3}, 37: {"z": 0.1}}, "bands": {"f606w": {"a": 1}}}
-    # What the block does not know, or a name that stands twice, is told when the configuration is checked.
-    for other in ("[c, d]", "[c, c]", "[]", "c"):
+    assert apply_overrides(values, ["objects=[d, c]"])["objects"] == {"d": None, "c": {"z": 0.3}}
+    # What the block knows nothing of, or a name that stands twice, is told when the configuration is checked.
+    for other in ("[d, e]", "[c, c]", "[]", "c"):
         assert apply_overrides(values, [f"objects={other}"])["objects"] == yaml.safe_load(other)
 
 

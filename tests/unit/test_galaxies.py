@@ -149,3 +149,16 @@ def test_a_store_has_no_galaxies(tmp_path, sample):
     with pytest.raises(ConfigError, match="takes files, not galaxies"):
         RECIPES["store"].load_config(path, galaxies=sample)
     assert Path(sample).exists()
+
+
+def test_digits_of_names_and_fields_stay_as_they_are(tmp_path):
+    path = tmp_path / "plates.csv"
+    path.write_text("name,plate,mass,z\n007,0266,10.5,0.1\n012,0411,9e9,\n", encoding="utf-8")
+    first, second = read_galaxies(path)
+    assert (first.name, first.redshift, dict(first.fields)) == ("007", 0.1, {"plate": "0266"})
+    assert (second.name, second.redshift, dict(second.fields)) == ("012", None, {"plate": "0411"})
+
+
+def test_an_object_that_stands_twice_is_a_config_error():
+    with pytest.raises(ConfigError, match="named twice: a"):
+        lay_galaxies({"objects": ["a", "a"]}, [], {})

@@ -23,6 +23,7 @@ from skyloom.viewer.exports.lists import list_csv, list_votable
 from skyloom.viewer.exports.marks import edge_marks
 from skyloom.viewer.exports.spectra import curves_csv, curves_fits
 from skyloom.viewer.panes.downloads import file_name
+from skyloom.viewer.panes.outline import pixel_edges_of
 from skyloom.viewer.planes.blocks import Pixels
 from skyloom.viewer.planes.images import ArrayReader, Plane, Planes
 from skyloom.viewer.planes.sky import Sky
@@ -148,6 +149,17 @@ def test_only_pixels_inside_what_is_picked_are_listed(store: Store) -> None:
     maybe = (x >= 30) & (y >= 12) & ((x - 30) + (y - 12) <= 20)
     assert {(int(a), int(b)) for b, a in np.argwhere(surely)} <= found
     assert found <= {(int(a), int(b)) for b, a in np.argwhere(maybe)}
+
+
+def test_the_pixels_of_a_bin_are_listed_with_its_hole_left_out(store: Store) -> None:
+    inside = np.zeros(SHAPE, bool)
+    inside[12:20, 25:40] = True
+    inside[14:16, 30:33] = False
+    inside[22, 27] = True
+    rows = rows_of(pixels_csv(seen_in_store(store), list(zip(*pixel_edges_of(inside), strict=True))))
+    assert {(int(row["y"]), int(row["x"])) for row in rows} == {
+        (int(y), int(x)) for y, x in np.argwhere(inside)
+    }
 
 
 def curve(name: str, n: int, **more: object) -> SpectrumView:

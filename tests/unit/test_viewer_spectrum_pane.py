@@ -117,3 +117,34 @@ def test_text_of_a_file_is_no_markup(pane):
     pane.show(view("<script>alert(1)</script>"))
     assert "<script>" not in pane.title.text + pane.summary.text
     assert "3 ± 1 &lt;b&gt;" in pane.table.text
+
+
+def test_only_what_is_shown_is_pinned(pane):
+    pane.pick(click(3))
+    pane.pin()
+    pane.pick(rows_region([1], "list"))
+    saved = json.loads(json.dumps(pane.state()))
+    saved["pinned"][0]["x"] = [-1.0]
+    with pytest.raises(InputError, match="1 of its spectra"):
+        pane.restore(saved)
+    assert pane.view.title == "list 1"
+    assert pane.pinned == ()
+
+
+def test_a_redshift_does_not_stay_for_another_object(pane):
+    pane.show(view("known", redshift=0.02))
+    assert pane.redshift.value == "0.02"
+    pane.show(view("unknown", redshift=None))
+    assert pane.redshift.value == ""
+    pane.redshift.value = "0.5"
+    pane.show(view("another", redshift=None))
+    assert pane.redshift.value == "0.5", "what was typed stays"
+
+
+def test_a_view_without_a_spectrum_does_not_zoom(pane):
+    pane.restore({"shown": None, "pinned": []})
+    empty = json.loads(json.dumps(pane.state()))
+    assert empty["x"] == [0.0, 1.0]
+    pane.pick(click(2))
+    pane.restore(empty)
+    assert pane.figures.main.x_range.end == pytest.approx(6700.0)

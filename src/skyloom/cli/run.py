@@ -144,7 +144,7 @@ def _check_folders(jobs: Sequence[_Job]) -> None:
                 f"would write into {job.directory}, as {other} does",
                 source=job.path,
                 field="output.directory",
-                remedy="give each configuration a folder of its own, or --out DIR",
+                remedy="give each configuration a folder of its own; --out DIR makes one of each file name",
             )
 
 

@@ -72,7 +72,7 @@ def kind_of(path: str | Path) -> str:
             images = [hdu for hdu in opened if hdu.is_image and hdu.shape]
             tables = len(list(opened)) > 1
     except InputError as error:
-        if head.startswith(b"SIMPLE"):
+        if head.startswith((b"SIMPLE", b"\x1f\x8b", b"BZh")):
             raise
         raise InputError(
             "is neither FITS nor VOTable",

@@ -190,14 +190,14 @@ def _set_value(container: Any, path: list[str], value: Any) -> None:
 
 
 def _picked(old: Any, value: Any) -> Any:
-    """Let a list of keys of a block, such as ``objects=[37, 912]``, keep what the block says of them."""
+    """Let a list of keys of a block, such as ``objects=[37, 912]``, keep what the block says of those that it has."""
     if not isinstance(old, Mapping) or not isinstance(value, list) or not value:
         return value
     known = {str(key): key for key in old}
     names = [str(name) for name in value]
-    if len(set(names)) < len(names) or not known.keys() >= set(names):
+    if len(set(names)) < len(names) or known.keys().isdisjoint(names):
         return value
-    return {known[name]: old[known[name]] for name in names}
+    return {known.get(name, name): old.get(known.get(name)) for name in names}
 
 
 # --- models ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skyloom.errors import InputError
+from skyloom.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -34,6 +34,7 @@ FORMATS = {
     ".xml": "votable",
 }
 _FIELD = re.compile(r"[A-Za-z_]\w*")
+_WHOLE = re.compile(r"[+-]?\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,7 @@ def read_galaxies(path: str | Path) -> tuple[Galaxy, ...]:
     others = [
         name
         for name in table.colnames
-        if name not in (names, redshift, extinction)
-        and _FIELD.fullmatch(name)
-        and table[name].dtype.kind in "OSUiu"
-        and table[name].ndim == 1
+        if name not in (names, redshift, extinction) and _FIELD.fullmatch(name) and _holds_words(table[name])
     ]
     galaxies = tuple(
         Galaxy(
@@ -120,14 +118,34 @@ def _read_table(path: Path) -> Table:
             field="--galaxies",
             remedy=f"known are {' '.join(FORMATS)}",
         )
+    # Texts are numbers only where numbers are wanted: '0266' is a plate, and its zero part of a file's name.
+    as_text = {"converters": {"*": str}} if known.startswith("ascii") and known != "ascii.ecsv" else {}
     try:
-        table = Table.read(path, format=known)
+        table = Table.read(path, format=known, **as_text)
     # The readers of astropy raise errors of all kinds for files that are not what their suffix says.
     except Exception as error:
         raise InputError(f"cannot be read as {known}: {error}", source=path, field="--galaxies") from error
     if not len(table):
         raise InputError("the table has no row", source=path, field="--galaxies")
     return table
+
+
+def _holds_words(column: Any) -> bool:
+    """Tell words and whole numbers from quantities, which are no part of a file's name."""
+    if column.ndim != 1 or column.dtype.kind not in "OSUiu":
+        return False
+    if column.dtype.kind in "iu":
+        return True
+    texts = [text for value in column if (text := _text(value))]
+    return all(_WHOLE.fullmatch(text) for text in texts) or not all(_is_number(text) for text in texts)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _column(columns: Mapping[str, str], wanted: Sequence[str]) -> str | None:
@@ -195,12 +213,20 @@ def lay_galaxies(
     -------
     dict
         The configuration with the galaxies, and no others, as its ``objects``.
+
+    Raises
+    ------
+    ConfigError
+        When the configuration names an object twice.
     """
     from skyloom.recipes.config import merge
     from skyloom.recipes.patterns import to_mapping
 
     given = values.get("objects")
-    known = {} if given in (None, "all") else to_mapping(given)
+    try:
+        known = {} if given in (None, "all") else to_mapping(given)
+    except ValueError as error:
+        raise ConfigError(str(error), field="objects") from error
     objects = {}
     for galaxy in galaxies:
         numbers = {"redshift": galaxy.redshift, "a_v": galaxy.a_v}

@@ -79,6 +79,7 @@ class Page:
         self.shelf = shelf
         self.layout: Any = None
         self._spectra: dict[str, SpectrumSource | None] = {}
+        self._stamps: dict[str, tuple[int, ...]] = {}
         self.spectrum = SpectrumPane(self._spectrum_of, self._names_of)
         choices = self._choices()
         self.images = tuple(
@@ -127,6 +128,8 @@ class Page:
         entry = self.shelf.entry(key)
         if entry.kind not in HEADINGS:
             raise InputError("this is no image", source=entry.path, field="entry")
+        self._stamps[entry.key] = _stamp(entry)
+        self._spectra.pop(key, None)
         planes: PlaneSource = self.shelf.open(key)
         return planes
 
@@ -134,12 +137,23 @@ class Page:
 
     def _spectrum_of(self, region: Region) -> SpectrumView | None:
         """Return the spectrum of what was picked, or chosen from a list."""
+        self._check_unchanged(region.entry)
         source = self._source_of(region.entry)
         return None if source is None else source.spectrum(region)
 
     def _names_of(self, key: str) -> tuple[str, ...]:
         """Return what the spectra of an entry are called, where they are chosen from a list."""
         return tuple(getattr(self._source_of(key), "names", ()))
+
+    def _check_unchanged(self, key: str) -> None:
+        """See to it that a spectrum belongs to the image that it is picked in: the file may have been written anew."""
+        if STORED in key:
+            return
+        entry = self.shelf.entry(key)
+        if self._stamps.setdefault(key, _stamp(entry)) != _stamp(entry):
+            raise InputError(
+                "the file has changed since it was opened here", source=entry.path, remedy="reload the page"
+            )
 
     def _source_of(self, key: str) -> SpectrumSource | None:
         if key not in self._spectra:
@@ -250,13 +264,16 @@ class Page:
         return Div(text=text, name="header", sizing_mode="stretch_width", css_classes=["header"])
 
     def _mode_changed(self, mode: int) -> None:
-        second = self.images[1]
+        first, second = self.images
         if mode != ONE and second.source is None:
-            first = self.images[0]
-            second.show(first.key)
-            second.controls.plane.value = first.controls.plane.value
-            if "S/N" in second.controls.layer.labels:
-                second.controls.layer.active = second.controls.layer.labels.index("S/N")
+            second.fill()
+            self._dress(second.layout)
+            if first.source is not None:
+                second.try_to_show(first.key)
+            if first.key and second.key == first.key:
+                second.controls.plane.value = first.controls.plane.value
+                if "S/N" in second.controls.layer.labels:
+                    second.controls.layer.active = second.controls.layer.labels.index("S/N")
         self._relink()
 
     # --- two images as one ------------------------------------------------------------------------------
@@ -296,6 +313,12 @@ class Page:
         self.spectrum.offer(listed, opened=wanted is None)
 
 
+def _stamp(entry: Entry) -> tuple[int, ...]:
+    """What changes when a file is written anew."""
+    found = entry.path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _preferred(shelf: Shelf) -> Entry | None:
     """What is shown first: what a run is for, rather than its notes."""
     shown = [entry for entry in shelf.entries if entry.kind in HEADINGS]
@@ -307,7 +330,7 @@ def _preferred(shelf: Shelf) -> Entry | None:
 
 
 def _between(first: PlaneSource, second: PlaneSource) -> list[Any]:
-    """The affine map of pixels about the middle of an image; of images without a place, pixel by pixel."""
+    """The affine map of pixels about the middle of an image; where there is none, pixel by pixel of like shapes."""
     ny, nx = first.shape
     found = affine_between(first, second, (nx - 1) / 2, (ny - 1) / 2)
     if not found and first.shape == second.shape:

@@ -27,7 +27,7 @@ from bokeh.server.views.static_handler import StaticHandler
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.ioloop import IOLoop
-from tornado.web import ErrorHandler, OutputTransform
+from tornado.web import ErrorHandler, OutputTransform, RedirectHandler
 
 from skyloom.core.serving import Server, listen
 from skyloom.viewer.page import fill_page
@@ -40,7 +40,7 @@ HOST = "127.0.0.1"
 LARGEST_MESSAGE = 64 << 20
 """Bytes that a browser may send at once, such as a saved view."""
 UNUSED = 60_000
-"""Milliseconds after which a closed page is forgotten; until then a reload finds it again."""
+"""Milliseconds after which a closed page is forgotten; a reload makes a new one."""
 
 
 def serve(
@@ -73,8 +73,9 @@ def serve(
     def started(address: str) -> None:
         announce(address)
         if open_browser:
-            # Some browsers answer only when they are closed.
-            Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            # Some browsers answer only when they are closed. What a browser is started with is seen by every user of
+            # the machine: it is not the address itself, but one that leads there once.
+            Thread(target=webbrowser.open, args=(server.invitation(),), daemon=True).start()
 
     server.run(started)
 
@@ -106,10 +107,17 @@ class ViewServer(Server):
         self.port: int = self._socket.getsockname()[1]
         self.token = secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{self.port}/{self.token}/"
+        self._invitations: set[str] = set()
+
+    def invitation(self) -> str:
+        """Return an address that leads to the page once, whoever asks for it first."""
+        word = secrets.token_urlsafe(24)
+        self._invitations.add(word)
+        return f"http://{HOST}:{self.port}/{word}"
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
-        application = _Guarded(self.shelf, self.port, self.token)
+        application = _Guarded(self.shelf, self.port, self.token, self._invitations)
         http = HTTPServer(application, max_buffer_size=LARGEST_MESSAGE)
         http.add_socket(self._socket)
         server = BaseServer(IOLoop.current(), application, http)
@@ -119,14 +127,15 @@ class ViewServer(Server):
         finally:
             server.stop()
             await http.close_all_connections()
+            self.shelf.close()
 
 
 class _Guarded(BokehTornado):
     """Bokeh's application behind the token, for requests that were meant for it."""
 
-    def __init__(self, shelf: Shelf, port: int, token: str) -> None:
+    def __init__(self, shelf: Shelf, port: int, token: str, invitations: set[str]) -> None:
         self._hosts = {f"{HOST}:{port}", f"localhost:{port}"}
-        self._token = token
+        self._token, self._invitations = token, invitations
         self._components = ["bokeh", "bokeh-widgets"]
         if shelf.first("store") is not None:
             self._components.append("bokeh-tables")
@@ -159,19 +168,24 @@ class _Guarded(BokehTornado):
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """Find what answers a request; one that was not meant for this page finds nothing."""
-        if self._is_strange(request):
+        if self._is_foreign(request):
+            return self.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
+        word = request.path.removeprefix("/")
+        if word in self._invitations:
+            self._invitations.remove(word)
+            page = {"url": f"/{self._token}/", "permanent": False}
+            return self.get_handler_delegate(request, RedirectHandler, page)
+        first = request.path.split("/", 2)[1:2]
+        if not first or not secrets.compare_digest(first[0].encode(), self._token.encode()):
             return self.get_handler_delegate(request, ErrorHandler, {"status_code": 404})
         return super().find_handler(request, **kwargs)
 
-    def _is_strange(self, request: HTTPServerRequest) -> bool:
+    def _is_foreign(self, request: HTTPServerRequest) -> bool:
+        """Tell a request for another machine, or from a page of another one."""
         origins = request.headers.get_list("Origin")
         allowed = {f"http://{host}" for host in self._hosts}
-        first = request.path.split("/", 2)[1:2]
-        return (
-            request.headers.get("Host", "").lower() not in self._hosts
-            or any(origin.lower() not in allowed for origin in origins)
-            or not first
-            or not secrets.compare_digest(first[0].encode(), self._token.encode())
+        return request.headers.get("Host", "").lower() not in self._hosts or any(
+            origin.lower() not in allowed for origin in origins
         )
 
 

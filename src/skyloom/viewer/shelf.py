@@ -216,6 +216,8 @@ class Shelf:
                 yield from _fits_entries(path, name)
             except SkyloomError as error:
                 self._left_out.append(f"{name}: {error}")
+            except OSError as error:
+                self._left_out.append(f"{name}: {error.strerror or error}")
 
     # --- opening ----------------------------------------------------------------------------------------
 

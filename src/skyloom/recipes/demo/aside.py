@@ -34,6 +34,7 @@ class Aside:
     def __init__(self, function: Callable[..., RunResult], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._news: Any = context.Queue()
+        self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(1, context, initializer=_tell_to, initargs=(self._news,))
         self._future: Future[tuple[RunResult, float]] = self._pool.submit(_timed, function, arguments)
 
@@ -45,7 +46,7 @@ class Aside:
     ) -> None:
         if error is not None:
             # What it makes would be of no use any more.
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
 

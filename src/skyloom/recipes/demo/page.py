@@ -92,7 +92,8 @@ def write_first_page(
         " and catalogues of the files; this page sets them beside the truth.",
         tuple(chips),
         ReportFigure(
-            "The galaxy in all four recipes", galaxy_portrait(folder),
+            "The galaxy in all four recipes",
+            galaxy_portrait(folder, recipes=[recipe for recipe, result in results.items() if not result.failures]),
             "What the recipes made of it. Each view has its scale bar, compass and the width of its PSF.",
         ),
         _story(files),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import astropy.units as u
@@ -26,24 +27,27 @@ Float = NDArray[np.float64]
 SDSS_SIDE = 48.0  # arcsec
 # Light of the galaxy's middle in each band, so that it looks white there and its arms blue.
 RED_GREEN_BLUE = ("f160w", "f814w", "f435w")
+RECIPES = ("homogenize", "halpha", "ifs", "store")
 
 
-def galaxy_portrait(folder: Path, *, dpi: float = 130.0) -> bytes:
+def galaxy_portrait(folder: Path, *, recipes: Collection[str] = RECIPES, dpi: float = 130.0) -> bytes:
     """Draw the galaxy as it came out of every recipe of a demonstration.
 
     Parameters
     ----------
     folder : Path
         Of a demonstration that is done.
+    recipes : collection of str
+        Those whose products are whole; others are left out.
     dpi : float
 
     Returns
     -------
     bytes
-        A PNG; recipes that have left nothing are left out.
+        A PNG.
     """
-    makers = {"homogenize": _colours, "halpha": _halpha, "ifs": _velocity, "store": _sdss}
-    panels = [maker(folder / recipe) for recipe, maker in makers.items() if any((folder / recipe).glob("*"))]
+    makers = dict(zip(RECIPES, (_colours, _halpha, _velocity, _sdss), strict=True))
+    panels = [maker(folder / recipe) for recipe, maker in makers.items() if recipe in recipes]
     return portrait(panels, dpi=dpi)
 
 

@@ -246,20 +246,21 @@ def _around(seen: Seen, polygons: Sequence[tuple[Float, Float]]) -> Seen:
 
 
 def _inside(x: NDArray[Any], y: NDArray[Any], polygons: Sequence[tuple[Float, Float]]) -> NDArray[np.bool_]:
-    """Tell which points lie in one of the polygons, by how often a ray to the right meets their edges."""
-    found = np.zeros(x.shape, bool)
+    """Tell which points lie inside, by how often a ray to the right meets an edge.
+
+    Of a polygon, or of all the runs of edges that go round a bin together.
+    """
+    odd = np.zeros(x.shape, bool)
     for polygon_x, polygon_y in polygons:
         corners_x, corners_y = np.asarray(polygon_x, float), np.asarray(polygon_y, float)
-        odd = np.zeros(x.shape, bool)
-        for x0, y0, x1, y1 in zip(
-            corners_x, corners_y, np.roll(corners_x, -1), np.roll(corners_y, -1), strict=True
-        ):
+        if corners_x.size > 2:
+            corners_x, corners_y = np.append(corners_x, corners_x[0]), np.append(corners_y, corners_y[0])
+        for x0, y0, x1, y1 in zip(corners_x[:-1], corners_y[:-1], corners_x[1:], corners_y[1:], strict=True):
             if y0 == y1:
                 continue
             crossed = (y0 > y) != (y1 > y)
             odd ^= crossed & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
-        found |= odd
-    return found
+    return odd
 
 
 def _places(source: PlaneSource, x: Float, y: Float) -> tuple[Float | None, Float | None]:

@@ -108,7 +108,7 @@ class ExportBar:
         self._told.visible = False
         try:
             work()
-        except SkyloomError as error:
+        except (SkyloomError, OSError) as error:
             text = f"{error.message}; {error.remedy}" if isinstance(error, InputError) else str(error)
             self._tell([text.removesuffix("; None")])
 
@@ -135,7 +135,7 @@ class ExportBar:
         stem = title if seen.name in title else f"{title} {seen.name}"
         if form == "png":
             shown = "" if seen.layer == "value" else f" · {seen.layer}"
-            unit = seen.source.unit if seen.layer in ("value", "error") else ""
+            unit = pane.shown.view.unit if pane.shown is not None and seen.layer in ("value", "error") else ""
             above = f"{stem}{shown}  {f'({unit})' if unit else ''}"
             self._downloads.draw(
                 file_name(f"{stem} {seen.layer}", ".png"), [name], above, *edge_marks(seen.source, seen.box)

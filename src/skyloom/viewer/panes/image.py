@@ -19,7 +19,7 @@ from skyloom.viewer.panes.image_state import checked
 from skyloom.viewer.panes.latest import Latest
 from skyloom.viewer.panes.listening import when_changed
 from skyloom.viewer.panes.outline import bin_outline, closed
-from skyloom.viewer.panes.picture import NO_IMAGE, Picture
+from skyloom.viewer.panes.picture import NO_IMAGE, NO_READING, Picture
 from skyloom.viewer.panes.sky_grid import local_scale, pixel_at
 from skyloom.viewer.panes.stretch import bar_ticks, colour_indices
 from skyloom.viewer.planes.cubes import CubePlanes
@@ -49,7 +49,7 @@ class ImagePane:
         document: Document,
         opener: Callable[[str], PlaneSource],
         choices: Mapping[str, list[tuple[str, str]]],
-        on_pick: Callable[[Region], None],
+        on_pick: Callable[[Region], object],
         *,
         number: int = 1,
     ) -> None:
@@ -106,13 +106,13 @@ class ImagePane:
         shown.on_event(Tap, self._tapped)
         shown.on_event(SelectionGeometry, self._lassoed)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> None:
         """Do what a widget asked for; what is wrong with it is said in the pane."""
         if self.controls.is_quiet:
             return
         try:
             work()
-        except SkyloomError as error:
+        except (SkyloomError, OSError) as error:
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
@@ -153,7 +153,8 @@ class ImagePane:
         self.fill()
         self.controls.message.visible = False
         self.controls.offer(key, source)
-        self._overview, self._overview_of = None, ()
+        self._overview, self._overview_of, self.shown = None, (), None
+        self.picture.probe.data = dict(NO_READING)
         for data in (self.picture.image, self.picture.overview):
             data.data = NO_IMAGE
         self.clear_outline()

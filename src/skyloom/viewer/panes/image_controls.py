@@ -55,7 +55,7 @@ class ImageControls:
     def __init__(self, choices: Mapping[str, list[tuple[str, str]]], number: int) -> None:
         self.is_quiet = False
         self._kind = "light"
-        self._suited = dict(SUITED)
+        self._suited = {kind: [*suited, "", ""] for kind, suited in SUITED.items()}
         wide = {"sizing_mode": "stretch_width"}
         self.entry = Select(options=dict(choices), value="", name=f"entry-select-{number}", **wide)
         self.plane = Select(options=[], name=f"plane-select-{number}", **wide)
@@ -111,9 +111,7 @@ class ImageControls:
             self.plane.visible = len(source.planes) > 1
             self.layer.labels = [LAYER_NAMES[layer] for layer in source.layers]
             self.layer.active = 0
-            if self.limits.value == "typed":
-                # Typed for another image.
-                self.limits.value = SUITED[self._kind][1]
+            self._forget_typed()
             count = source.n_channels
             if count is not None and count > 1:
                 self.channel.update(end=count - 1, value=count // 2)
@@ -121,6 +119,14 @@ class ImageControls:
                 self.range.update(end=count - 1, value=(first, last - 1))
             self.suit(source)
             self.name_channels(source)
+
+    def _forget_typed(self) -> None:
+        """Forget limits that were typed for another image, of every kind of plane."""
+        if self.limits.value == "typed":
+            self.limits.value = SUITED[self._kind][1]
+        for kind, (stretch, limits, palette, _, _) in self._suited.items():
+            if limits == "typed":
+                self._suited[kind] = [stretch, SUITED[kind][1], palette, "", ""]
 
     def _add_choice(self, key: str, source: PlaneSource) -> None:
         """Name in the list what is not of the shelf, such as an observation of a store."""
@@ -181,11 +187,13 @@ class ImageControls:
             or self.layer_of(source) == "mask"
         ):
             kind = "quantity"
-        self._suited[self._kind] = (self.stretch.value, self.limits.value, self.palette.value)
+        widgets = (self.stretch, self.limits, self.palette, self.low, self.high)
+        self._suited[self._kind] = [str(widget.value) for widget in widgets]
         if kind != self._kind:
             self._kind = kind
             with self.quiet():
-                self.stretch.value, self.limits.value, self.palette.value = self._suited[kind]
+                for widget, value in zip(widgets, self._suited[kind], strict=True):
+                    widget.value = value
 
     def limits_for(self, values: Float32) -> tuple[float, float]:
         """Return the limits, typed or of a part of the values, and show them.

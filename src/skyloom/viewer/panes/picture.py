@@ -47,6 +47,7 @@ COMPASS = 30.0
 COMPASS_PLACE = (58.0, 124.0)
 """Its middle, in screen pixels from the lower left corner: above the scale bar."""
 NO_IMAGE: dict[str, list[Any]] = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
+NO_READING: dict[str, list[Any]] = {"values": []}
 
 
 @dataclass(eq=False)
@@ -76,7 +77,7 @@ class Picture:
         self.image, self.overview = ColumnDataSource(NO_IMAGE), ColumnDataSource(NO_IMAGE)
         self.image.name = f"image-data-{number}"
         self.outline = ColumnDataSource({"xs": [], "ys": []}, name=f"outline-{number}")
-        self.probe = ColumnDataSource({"values": []}, name=f"probe-{number}")
+        self.probe = ColumnDataSource(dict(NO_READING), name=f"probe-{number}")
         self.mapper = LinearColorMapper(palette=palette_of("inferno"), low=-0.5, high=COLOURS + 0.5)
         self.read_out = Div(
             text="",

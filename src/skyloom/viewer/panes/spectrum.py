@@ -20,7 +20,7 @@ from bokeh.models import (
 )
 
 from skyloom.core.linelist import convert_medium
-from skyloom.errors import SkyloomError
+from skyloom.errors import InputError, SkyloomError
 from skyloom.viewer.panes.spectrum_figures import (
     COLUMNS,
     LINE_COLOURS,
@@ -140,19 +140,20 @@ class SpectrumPane:
 
     # --- what others do with it -------------------------------------------------------------------------
 
-    def pick(self, region: Region) -> None:
-        """Show the spectrum of what was picked; what goes wrong is said in the place of the title."""
+    def pick(self, region: Region) -> bool:
+        """Show the spectrum of what was picked, and tell whether there is one; what goes wrong is said as the title."""
         if self._resolve is None:
-            return
+            return False
         try:
             view = self._resolve(region)
-        except SkyloomError as error:
+        except (SkyloomError, OSError) as error:
             self.title.text = title_html(str(error), wrong=True)
-            return
+            return False
         if view is None:
             self.title.text = title_html("There is no spectrum at this place.", wrong=True)
-            return
+            return False
         self.show(view, region)
+        return True
 
     def offer(self, files: Sequence[tuple[str, str]], *, opened: bool = True) -> None:
         """Offer files of spectra, (key, title): in an open list, where one alone is shown, or behind a button."""
@@ -169,7 +170,7 @@ class SpectrumPane:
         self._entry = key
         try:
             names = () if self._names is None else self._names(key)
-        except SkyloomError as error:
+        except (SkyloomError, OSError) as error:
             self.title.text = title_html(str(error), wrong=True)
             return
         self.list.options = [(str(number), name) for number, name in enumerate(names[:MOST_NAMES])]
@@ -183,10 +184,12 @@ class SpectrumPane:
         keep = before is not None and np.array_equal(before.wave, view.wave)
         self.view, self._region = view, region
         self.body.visible = self.controls.visible = True
-        if view.redshift is not None and (
-            before is None or before.redshift != view.redshift or not self.redshift.value
-        ):
+        known = None if before is None else before.redshift
+        if view.redshift is not None and (known != view.redshift or not self.redshift.value):
             self.redshift.value = f"{view.redshift:.6g}"
+        elif view.redshift is None and known is not None and self.redshift.value == f"{known:.6g}":
+            # It was that of another object, and nobody typed it.
+            self.redshift.value = ""
         self.pin_button.disabled = False
         self._draw(keep=keep)
 
@@ -229,21 +232,32 @@ class SpectrumPane:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Show again what `state` returned."""
+        """Show again what `state` returned.
+
+        Raises
+        ------
+        InputError
+            When some of it is not there any more.
+        """
         self.clear()
-        for plain in [*state.get("pinned", []), state.get("shown")]:
-            if plain is not None:
-                self.pick(Region(np.array(plain["x"]), _with_unknown(plain["y"]), str(plain["entry"])))
-                if plain is not state.get("shown"):
-                    self.pin()
+        shown = state.get("shown")
+        missing = 0
+        for plain in [*state.get("pinned", []), *([] if shown is None else [shown])]:
+            region = Region(np.array(plain["x"]), _with_unknown(plain["y"]), str(plain["entry"]))
+            if not self.pick(region):
+                missing += 1
+            elif plain is not shown:
+                self.pin()
         self.scaled.active = bool(state.get("scaled", False))
         self.frame.active = FRAMES.index(state.get("frame", FRAMES[0]))
         if state.get("redshift"):
             self.redshift.value = str(state["redshift"])
-        if self.view is not None and "x" in state:
+        if self.view is not None and shown is not None and "x" in state:
             main = self.figures.main
             main.x_range.start, main.x_range.end = state["x"]
             main.y_range.start, main.y_range.end = state["y"]
+        if missing:
+            raise InputError(f"{missing} of its spectra cannot be shown any more", field="view")
 
     # --- drawing ----------------------------------------------------------------------------------------
 
@@ -377,9 +391,8 @@ class SpectrumPane:
                 continue
             view = self._pinned[number][0]
             factor = _factor(view, shown, scaled=bool(self.scaled.active))
-            item.label = {
-                "value": view.title if factor is not None else f"{view.title}: another kind of unit"
-            }
+            why = "cannot be scaled" if self.scaled.active else "another kind of unit"
+            item.label = {"value": view.title if factor is not None else f"{view.title}: {why}"}
             wave = convert_medium(view.wave, view.medium, shown.medium) / self._stretch(view)  # type: ignore[arg-type]
             source.data = {"wave": wave, "flux": view.flux * (np.nan if factor is None else factor)}
         self.pins.text = pins_html(self.pinned)
@@ -420,8 +433,8 @@ class SpectrumPane:
         if len(regions) > 1:
             self.clear()
         for region in regions[1 : len(PIN_COLOURS) + 1]:
-            self.pick(region)
-            self.pin()
+            if self.pick(region):
+                self.pin()
         for region in regions[:1]:
             self.pick(region)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from skyloom.viewer.protocols import Box, Float32
 
-__all__ = ["Frame", "Means", "Pixels", "Reader", "block_means", "frame_of", "nearest"]
+__all__ = ["Frame", "Means", "Pixels", "Reader", "block_means", "block_note", "frame_of", "nearest"]
 
 Float = NDArray[np.float64]
 MOST_BYTES = 96 << 20
@@ -231,3 +231,18 @@ def nearest(reader: Reader, frame: Frame) -> tuple[Float32, int]:
         values[block : block + part.shape[0]] = part
         read_bytes += (rows.stop - rows.start) * width * reader.pixel_bytes
     return values, read_bytes
+
+
+def block_note(frame: Frame, means: Means, layer: str) -> str:
+    """Say what an element stands for where it is more than one pixel."""
+    if frame.step == 1:
+        return ""
+    block = f"{frame.step} × {frame.step} pixels"
+    if means.rows < frame.step:
+        block += f" ({means.rows} rows of each)"
+    return {
+        "value": f"mean of {block}",
+        "error": f"error of one pixel, rms of {block}",
+        "snr": f"mean over the error of one pixel, {block}",
+        "mask": f"masked fraction of {block}",
+    }[layer]

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skyloom.viewer.planes.blocks import Frame, Means, Pixels, Reader, block_means, frame_of, nearest
+from skyloom.viewer.planes.blocks import (
+    Frame,
+    Means,
+    Pixels,
+    Reader,
+    block_means,
+    block_note,
+    frame_of,
+    nearest,
+)
 from skyloom.viewer.planes.sky import Sky
 from skyloom.viewer.protocols import LAYERS, Box, Float32, PlaneView
 
@@ -124,7 +133,7 @@ class Planes:
         means = self._means(plane.reader, frame)
         values, unit = _layer(means, layer, plane.unit)
         return PlaneView(
-            values, *frame.extent, frame.step, unit, means.read_bytes, _note(frame, means, layer)
+            values, *frame.extent, frame.step, unit, means.read_bytes, block_note(frame, means, layer)
         )
 
     def _means(self, reader: Reader, frame: Frame) -> Means:
@@ -165,18 +174,3 @@ def _layer(means: Means, layer: str, unit: str) -> tuple[Float32, str]:
     with np.errstate(invalid="ignore", divide="ignore"):  # Nothing is known of such pixels.
         ratio = np.where(error > 0, means.values / error, np.float32(np.nan))
     return ratio.astype(np.float32, copy=False), "S/N"
-
-
-def _note(frame: Frame, means: Means, layer: str) -> str:
-    """Say what an element stands for where it is more than one pixel."""
-    if frame.step == 1:
-        return ""
-    block = f"{frame.step} × {frame.step} pixels"
-    if means.rows < frame.step:
-        block += f" ({means.rows} rows of each)"
-    return {
-        "value": f"mean of {block}",
-        "error": f"error of one pixel, rms of {block}",
-        "snr": f"mean over the error of one pixel, {block}",
-        "mask": f"masked fraction of {block}",
-    }[layer]

@@ -15,7 +15,7 @@ from skyloom.errors import InputError
 from skyloom.io.formats.headers import unit_text
 from skyloom.store.contents import Contents
 from skyloom.store.files.part_reader import PartReader
-from skyloom.viewer.planes.blocks import Frame, Pixels, block_means, frame_of
+from skyloom.viewer.planes.blocks import Frame, Pixels, block_means, block_note, frame_of
 from skyloom.viewer.planes.sky import Sky
 from skyloom.viewer.protocols import LAYERS, Box, Float, Float32, PlaneView
 from skyloom.viewer.stores.listing import date_text
@@ -32,7 +32,8 @@ class StorePlanes:
     """An image or a cube of a store, level by level.
 
     Values are those of pixels of level 0: of a coarser level their mean, with the error of that mean, which the store
-    knows with the correlation of the noise. "mask" is the fraction of pixels of level 0 that is unusable.
+    knows with the correlation of the noise. A single channel of a cube is in level 0 alone: there a block has the
+    error of one of its pixels. "mask" is the fraction of pixels of level 0 that is unusable.
 
     Parameters
     ----------
@@ -174,8 +175,9 @@ class StorePlanes:
                 "snr": means.values / error,
                 "mask": means.masked,
             }[layer]
+        note = block_note(frame, means, layer)
         return PlaneView(
-            values.astype(np.float32), *frame.extent, frame.step, self._unit_of(layer), means.read_bytes
+            values.astype(np.float32), *frame.extent, frame.step, self._unit_of(layer), means.read_bytes, note
         )
 
     def cut(self, box: Box, plane: int = 0) -> Image | Cube | None:

@@ -1,4 +1,4 @@
-"""Spectra of a store, and of the pixels of its cubes, as the spectrum pane shows them."""
+"""Spectra of a store, as the spectrum pane shows them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["StoreSpectrum", "stored_spectrum"]
 
 
 class StoreSpectrum:
-    """A spectrum of a store, whatever is picked in it.
+    """A spectrum of a store, whatever is picked in it; none where the observation is an image or a cube.
 
     Parameters
     ----------
@@ -26,8 +26,11 @@ class StoreSpectrum:
     def __init__(self, store: Contents, obs_id: str) -> None:
         self.store, self.obs_id = store, obs_id
 
-    def spectrum(self, region: Region) -> SpectrumView:  # noqa: ARG002  # as the protocol wants it
+    def spectrum(self, region: Region) -> SpectrumView | None:  # noqa: ARG002  # as the protocol wants it
         """Return the spectrum."""
+        reader, number = self.store.reader_of(self.store.row(self.obs_id))
+        if reader.kind(number) != "spectrum":
+            return None
         return stored_spectrum(self.store, self.obs_id)
 
 
