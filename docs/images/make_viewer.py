@@ -35,7 +35,7 @@ def main(demo: Path, output: Path) -> None:
         viewer.page.evaluate("() => { document.activeElement.blur(); window.scrollTo(0, 0); }")
         viewer.settle()
         seen = Picture.open(io.BytesIO(viewer.page.screenshot())).convert("RGB")
-    seen.quantize(256, Picture.Quantize.MAXCOVERAGE, dither=Picture.Dither.NONE).save(output, optimize=True)
+    seen.quantize(256, dither=Picture.Dither.NONE).save(output, optimize=True)
 
 
 if __name__ == "__main__":
