@@ -51,6 +51,7 @@ def pick(viewer, bin_number):
     y, x = np.argwhere(bin_number == LABELS)[7]
     viewer.click_at("image-1", float(x), float(y))
     wait_for_title(viewer, f">bin {bin_number} (")
+    viewer.wait_for("spectrum-data", "model.data.wave.length > 1")
 
 
 def test_a_click_on_a_bin_shows_its_spectrum_and_fit(viewer, run):

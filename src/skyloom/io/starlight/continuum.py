@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
 
 from skyloom.core.continuum import ContinuumFit, ContinuumFlag
 from skyloom.core.linelist import Medium, check_medium, convert_medium
@@ -209,6 +208,8 @@ class _Rows:
         self.reasons[row] = reason
 
     def fill(self, row: int, output: StarlightOutput, wave: Float, stretch: float, width: float) -> None:
+        from scipy.interpolate import CubicSpline  # It takes long to load.
+
         known = ~output.mask
         if np.count_nonzero(known) < 4:
             self.fail(row, "the synthetic spectrum has no numbers")

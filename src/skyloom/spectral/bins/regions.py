@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from numpy.typing import NDArray
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from skyloom.core.geometry import pixel_area
 from skyloom.core.image import Image
@@ -149,6 +149,8 @@ def _smoothed(image: Image, sigma: float) -> tuple[Float, Float]:
     """The map convolved with a Gaussian of ``sigma`` pixels, and its noise; masked pixels take no part."""
     if not sigma > 0:
         return np.where(image.mask, 0.0, image.data), np.sqrt(np.where(image.mask, 0.0, image.variance))
+    from scipy import signal  # It takes long to load.
+
     kernel = GaussianPSF.from_sigma(sigma).render(square_matrix(1.0))
     _, variance_kernel = convolve_correlation(kernel, image.correlation)
     weight = signal.fftconvolve(image.valid.astype(np.float64), kernel, mode="same")

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 from scipy.special import ndtr
 
 from skyloom.core.linelist import convert_medium
@@ -96,6 +95,8 @@ def log_templates(
     velocity_range : float
         km/s
     """
+    from scipy.interpolate import CubicSpline  # It takes long to load.
+
     margin = (velocity_range + REACH) / SPEED_OF_LIGHT
     n_margin = int(np.ceil(margin / step))
     logs = np.log(rest[0]) + step * np.arange(-n_margin, rest.size + n_margin)

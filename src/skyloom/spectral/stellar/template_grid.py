@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.interpolate import CubicSpline
 
 from skyloom.core.linelist import convert_medium
 from skyloom.core.templates import TemplateLibrary
@@ -84,6 +83,8 @@ def prepare_templates(library: TemplateLibrary, narrowest: float) -> TemplateGri
     With the Gaussian basis ``phi`` of width 0.85 steps, the coefficients are ``T^ / phi^`` in Fourier space. That is
     well conditioned since templates hold next to nothing at the highest frequency of a grid that samples them.
     """
+    from scipy.interpolate import CubicSpline  # It takes long to load.
+
     if len(library) == 0 or library.wave.size < 16:
         raise InputError(
             f"the library {library.name!r} has {len(library)} templates of {library.wave.size} wavelengths; "
