@@ -49,7 +49,7 @@ def runs(data_dir, tmp_path_factory):
         config = folder / "homogenize.yaml"
         config.write_text(configuration(data_dir.resolve(), fine), encoding="utf-8")
         plain = ["--set", "output.contact_sheet=false", "--set", "output.report=false"] if fine else []
-        done = run(config, "--out", folder / "out", "--workers", "2", *plain)
+        done = run(config, "--out", folder / "out", *plain)
         assert done.returncode == 0, done.stdout + done.stderr
     return folders
 

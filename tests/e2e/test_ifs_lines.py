@@ -249,12 +249,13 @@ def test_other_lines_need_no_other_continuum(finished, mock):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed(mock, whole, tmp_path, rng):
-    """Small chunks, so that there are many; killed in the middle of continua and lines, three times."""
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_killed_at_random_moments_and_resumed(mock, whole, tmp_path, rng, kills):
+    """Small chunks, so that there are many; killed in the middle of continua and lines."""
     words = command("run", mock.config, "--out", tmp_path, *changes("chunk=4"), *QUIET)
     stages = tmp_path / "disc" / "stages"
     kept = set()
-    for round_ in range(3):
+    for round_ in range(kills):
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             target = len(list(stages.glob("*.npz"))) + 1 + int(rng.integers(0, 10))
             until = time.monotonic() + 120

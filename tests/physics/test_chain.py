@@ -30,7 +30,9 @@ def regions(shape, side):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gradient", "bump"])
-@pytest.mark.parametrize(("rotation", "scale"), [(0.2, 1.005), (25.0, 1.0), (25.0, 1.5)])
+@pytest.mark.parametrize(
+    ("rotation", "scale"), [(0.2, 1.005), pytest.param(25.0, 1.0, marks=pytest.mark.long), (25.0, 1.5)]
+)
 def test_scatter_of_sums_after_resampling_and_matching(rotation, scale, kind):
     y, x = np.indices(SHAPE)
     variance = 1.0 + 2.0 * x / SHAPE[1]

@@ -74,7 +74,9 @@ def pulls(result, kernel, variance, mask, correlation, side, step):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", FILTERS)
+@pytest.mark.parametrize(
+    "noise", ["white", pytest.param("ACS drizzle", marks=pytest.mark.long), "IR drizzle"]
+)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_box_sums_have_the_right_errors_after_matching(pair, noise):
     correlation = None if FILTERS[noise] is None else kernel_correlation(FILTERS[noise])

@@ -23,7 +23,7 @@ def drawn_noise(rng, correlated):
     return smooth / np.sqrt(np.sum(TRIANGLE**2))
 
 
-@pytest.mark.parametrize("correlated", [False, True])
+@pytest.mark.parametrize("correlated", [pytest.param(False, marks=pytest.mark.long), True])
 @pytest.mark.parametrize(
     ("shift", "amplitude", "sigma", "reference_sigma"),
     [((0.5, 0.5), 1.0, 1.0, 1.0), ((3.3, -2.75), 2.0, 1.0, 0.4), ((0.0, 0.2), 1.0, 2.0, 2.0)],
