@@ -18,7 +18,7 @@ TRUTH = {"shift_x": 0.0, "shift_y": 0.0, "slope": 1.3, "offset": 4.0}
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fwhm", "beta", "sharp_sigma"),
-    [(0.6, 2.2, 6.0), (1.0, 4.0, 60.0), (0.8, None, 20.0)],
+    [pytest.param(0.6, 2.2, 6.0, marks=pytest.mark.long), (1.0, 4.0, 60.0), (0.8, None, 20.0)],
 )
 def test_pulls_of_the_kernel(fwhm, beta, sharp_sigma):
     """0.04" pixels turned by 25 degrees on pixels of 0.2", correlated noise that grows with the light in both.

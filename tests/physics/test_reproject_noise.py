@@ -138,7 +138,12 @@ def test_sums_after_a_method_on_request(rotation, scale, method, noise):
 
 @pytest.mark.parametrize("method", ["bilinear", "area", "lanczos3"])
 @pytest.mark.parametrize(
-    ("rotation", "scale", "shift"), [(0.0, 1.0, (0.3, 0.45)), (0.0, 1.5, (0.1, 0.1)), (90.0, 2.0, (0.5, 0.0))]
+    ("rotation", "scale", "shift"),
+    [
+        (0.0, 1.0, (0.3, 0.45)),
+        (0.0, 1.5, (0.1, 0.1)),
+        pytest.param(90.0, 2.0, (0.5, 0.0), marks=pytest.mark.long),
+    ],
 )
 def test_phases_that_repeat_are_taken_as_they_are(rotation, scale, shift, method):
     variance, rho = np.ones((N, N)), CORRELATIONS["white"]

@@ -30,7 +30,7 @@ PAIRS = [
         job.name,
         one.name,
         id=f"{job.name} - {one.name}",
-        marks=[pytest.mark.slow] if job.name in WHOLE else [],
+        marks=[pytest.mark.slow, pytest.mark.long] if job.name in WHOLE else [],
     )
     for job in all_jobs()
     for one in job.contenders

@@ -10,7 +10,7 @@ import pytest
 from astropy.io.votable import parse
 from astropy.time import Time
 from astropy.wcs import WCS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from skyloom.core.linelist import air_to_vacuum
@@ -223,6 +223,7 @@ def middle(wcs, size):
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-15, 15), st.floats(-15, 15), st.floats(0.2, 4.0))
+@example(15.0, 0.25, 0.25)
 def test_pixels_of_a_circle_are_those_of_a_cutout(x, y, radius):
     wcs = small_wcs(10.0, -5.0, (40, 30))
     place = wcs.all_pix2world(14.5 + x, 19.5 + y, 0)
@@ -230,7 +231,9 @@ def test_pixels_of_a_circle_are_those_of_a_cutout(x, y, radius):
     from astropy import units as u
 
     expected = cutout_window(wcs, (40, 30), place, 2 * radius * u.arcsec)
-    assert pixels_of(cone, wcs, (40, 30), middle(wcs, (40, 30))) == expected
+    # On the very border the cut-out may be the pixel beyond it, of which there is none.
+    is_there = all(part.stop > 0 and part.start < n for part, n in zip(expected, (40, 30), strict=True))
+    assert pixels_of(cone, wcs, (40, 30), middle(wcs, (40, 30))) == (expected if is_there else None)
 
 
 def test_what_holds_the_image_is_the_image():
