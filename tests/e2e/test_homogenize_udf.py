@@ -21,6 +21,8 @@ BANDS = ("f435w", "f606w", "f775w", "f814w", "f850lp", "f105w", "f125w", "f140w"
 
 
 def configuration(data, fine):
+    # The script finds what stands beside it, as when it is called.
+    sys.path.insert(0, str(BENCHMARK.parent))
     specification = importlib.util.spec_from_file_location("bench_homogenize", BENCHMARK)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
