@@ -87,7 +87,7 @@ def test_box_sums_have_the_right_errors_after_matching(pair, noise):
     reach = kernel.kernel.shape[0] // 2
     for side in BOXES:
         smooth, bump = [], []
-        for pull, weights in pulls(result, kernel, variance, mask, correlation, side, max(side // 2, 10)):
+        for pull, weights in pulls(result, kernel, variance, mask, correlation, side, max(side // 2, 7)):
             # The source reaches 3 sigma and the stencil; what lies outside has the gradient only.
             near = radius[weights > 0].min() < 18 + reach / 2
             (bump if near else smooth).append(pull)
